@@ -1,0 +1,59 @@
+"""lutra calibrate: fit how a table's parts add up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lutra.cli.benches import table_and_bench
+from lutra.cli.options import (
+    as_json,
+    device_option,
+    networks_option,
+    rounds_option,
+    space_option,
+    table_argument,
+)
+from lutra.cli.output import note, print_json, print_table, progress
+
+
+@click.command("calibrate")
+@table_argument
+@networks_option(20)
+@rounds_option
+@space_option
+@device_option
+@as_json
+def command(
+    table: Path,
+    networks: int,
+    rounds: int | None,
+    space_name: str | None,
+    device_spec: str | None,
+    as_json: bool,
+) -> None:
+    """Measure whole subnets and fit how the table's parts add up to them."""
+    from lutra.search.calibration import calibrate
+    from lutra.search.networks import NETWORK_PROTOCOL, with_rounds
+
+    with table_and_bench(table, device_spec) as (opened, bench), progress("calibrate") as report:
+        fitted = calibrate(
+            bench,
+            opened,
+            networks=networks,
+            space_name=space_name,
+            protocol=with_rounds(NETWORK_PROTOCOL, rounds),
+            on_progress=lambda p: report(p.done, p.expected, p.eta_seconds),
+        )
+    if as_json:
+        print_json(fitted.to_json())
+        return
+    print_table(
+        ["networks", "plain sum MAPE %", "fitted MAPE % (cross-validated)", "p95 %"],
+        [[fitted.networks, fitted.sum_mape_percent, fitted.cv_mape_percent, fitted.cv_p95_percent]],
+    )
+    coefficients = fitted.composition.to_json()
+    terms = ", ".join(f"{name} {value:.4g}" for name, value in coefficients.items() if value)
+    note(f"fitted: {terms}")
+    note(f"next: lutra validate {table}")

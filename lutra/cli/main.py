@@ -1,0 +1,91 @@
+"""The ``lutra`` command: finds the sub-command's module and turns errors into one line."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+
+import click
+
+import lutra
+from lutra.errors import LutraError
+
+COMMANDS = {
+    "devices": "what is attached, with the spec string to use",
+    "doctor": "is a device fit to measure on",
+    "spaces": "search spaces, their sizes and accuracy sources",
+    "quickstart": "everything on this machine's CPU in a few minutes",
+    "profile": "measure every unique op configuration of a space",
+    "calibrate": "measure whole subnets, fit how parts add up",
+    "validate": "measure fresh subnets, state the prediction error",
+    "table": "show what a table holds",
+    "predict": "latency of an architecture, op by op",
+    "search": "the most accurate subnet under a budget",
+    "verify": "measure what a search found",
+    "export": "write a found subnet as a model file",
+}
+INTERRUPTED = 130
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module when that command runs: ``--help`` stays fast."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        """In the order in which they are used."""
+        return list(COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """The command of a name, imported now."""
+        if name not in COMMANDS:
+            return None
+        command = importlib.import_module(f"lutra.cli.{name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands, without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(lutra.__version__, prog_name="lutra")
+@click.option("-v", "--verbose", is_flag=True, help="Show the traceback of an error.")
+def cli(verbose: bool) -> None:
+    """Latency tables of your own device, and the best subnet under your budget."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; ends the process with the exit code of the design."""
+    given = sys.argv[1:] if arguments is None else arguments
+    sys.exit(run(given))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line; returns 0 done, 1 error, 2 usage, 3 done with failed ops."""
+    try:
+        code = cli.main(arguments, prog_name="lutra", standalone_mode=False)
+        return int(code or 0)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return 2
+    except click.ClickException as error:
+        command = error.ctx.command_path if getattr(error, "ctx", None) else "lutra"  # type: ignore[attr-defined]
+        click.echo(f"{command}: {error.format_message()} See `{command} --help`.", err=True)
+        return 2
+    except LutraError as error:
+        if _verbose(arguments):
+            traceback.print_exc()
+        click.echo(f"lutra: {error}", err=True)
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("lutra: interrupted; what was recorded is kept, rerun to resume", err=True)
+        return INTERRUPTED
+    except BrokenPipeError:  # `lutra table show | head`
+        sys.stderr.close()
+        return 0
+
+
+def _verbose(arguments: list[str]) -> bool:
+    return bool({"-v", "--verbose"} & set(arguments))

@@ -1,0 +1,36 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
+table_argument = click.argument("table", type=FILE)
+space_option = click.option(
+    "--space", "space_name", help="Search space, where the table covers several."
+)
+device_option = click.option(
+    "--device", "device_spec", help="Device spec; by default the one the table was made with."
+)
+rounds_option = click.option(
+    "--rounds", type=click.IntRange(2, 100), help="Least number of rounds per network (6)."
+)
+
+
+def networks_option(default: int) -> Callable[[F], F]:
+    """How many whole networks to measure."""
+    return click.option(
+        "--networks",
+        type=click.IntRange(2, 10_000),
+        default=default,
+        show_default=True,
+        help="Whole networks to measure.",
+    )

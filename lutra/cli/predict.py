@@ -1,0 +1,63 @@
+"""lutra predict: the latency of an architecture, op by op."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lutra.cli.options import FILE, as_json, space_option, table_argument
+from lutra.cli.output import note, print_json, print_table
+
+
+@click.command("predict")
+@table_argument
+@click.option(
+    "--arch",
+    "architecture_file",
+    type=FILE,
+    required=True,
+    help="JSON with ks, e, d, r as OFA writes them, or a search result.",
+)
+@space_option
+@as_json
+def command(table: Path, architecture_file: Path, space_name: str | None, as_json: bool) -> None:
+    """Latency of an architecture with its interval and what each op contributes."""
+    from lutra.search.efficiency import EfficiencyPredictor
+    from lutra.search.spaces import read_architecture
+    from lutra.tables import LatencyTable
+
+    with LatencyTable.open(table) as opened:
+        predictor = EfficiencyPredictor(opened, space_name)
+    architecture = read_architecture(architecture_file, predictor.space.name)
+    prediction = predictor.predict_one(architecture)
+    parts = predictor.breakdown(architecture)
+    if as_json:
+        print_json(
+            {
+                "architecture": architecture.to_json(),
+                "predicted_ms": prediction.latency_ms,
+                "predicted_low_ms": prediction.low_ms,
+                "predicted_high_ms": prediction.high_ms,
+                "macs": prediction.macs,
+                "params": prediction.params,
+                "constant_ms": predictor.composition.constant_ms,
+                "ops": [part._asdict() for part in parts],
+            }
+        )
+        return
+    rows: list[list[object]] = [
+        [p.key, p.unit_ms, p.predicted_ms, 100 * p.predicted_ms / prediction.latency_ms]
+        for p in parts
+    ]
+    rows.append(["(constant)", None, predictor.composition.constant_ms, None])
+    interval = (
+        f" ({prediction.low_ms:.4g} to {prediction.high_ms:.4g} ms for 95 % of networks)"
+        if prediction.low_ms is not None
+        else ""
+    )
+    rows.append(["total", None, prediction.latency_ms, 100.0])
+    print_table(["op", "alone ms", "in the network ms", "%"], rows)
+    note(f"{prediction.latency_ms:.4g} ms{interval}, {prediction.macs / 1e6:.0f}M MACs")
+    if not predictor.calibrated:
+        note(f"the table is not calibrated: this is a plain sum; run lutra calibrate {table}")

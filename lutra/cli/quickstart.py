@@ -1,0 +1,181 @@
+"""lutra quickstart: from nothing to a verified, exported subnet on this machine's CPU."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lutra.cli.benches import table_and_bench
+from lutra.cli.options import as_json
+from lutra.cli.output import Report, note, print_json, progress
+from lutra.cli.verify import print_verified
+from lutra.errors import UsageError
+
+if TYPE_CHECKING:
+    from lutra.search.calibration import Validation
+    from lutra.search.result import SearchResult
+
+SPACE = "ofa-mbv3-w1.0"
+RESOLUTION = 224
+PROFILE_SECONDS = 100.0
+CALIBRATE_NETWORKS = 20
+VALIDATE_NETWORKS = 20
+VERIFIED = 3
+_STEPS = 6
+
+
+@click.command("quickstart")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("lutra-quickstart"),
+    show_default=True,
+    help="Folder for what it writes; an interrupted run goes on there.",
+)
+@click.option("--device", "device_spec", default="cpu", show_default=True)
+@click.option("--max-latency", help="Budget, such as 5ms; half-way by default.")
+@as_json
+def command(output: Path, device_spec: str, max_latency: str | None, as_json: bool) -> None:
+    """Profile this CPU, calibrate, validate, search, verify and export: a few minutes."""
+    from lutra.search.export import export
+    from lutra.search.limits import parse_latency_ms
+
+    budget_ms = parse_latency_ms(max_latency) if max_latency is not None else None
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make the folder {output}: {error.strerror}") from error
+    table, result_file, model = (output / name for name in ("cpu.lut", "result.json", "model.onnx"))
+    note(f"OFA-MobileNetV3 on '{device_spec}': at most five minutes, best on an idle machine")
+    started = time.monotonic()
+    validation = _measure(table, device_spec)
+    result = _search(table, budget_ms, result_file)
+    with _step(5, f"verify the best {VERIFIED} end to end") as report:
+        result = _verify(result, device_spec, report)
+        result.write(result_file)
+    with _step(6, "export"):
+        metadata = export(result.best.architecture, model)
+    seconds = time.monotonic() - started
+    paths = {"table": str(table), "result": str(result_file), "model": str(model)}
+    if as_json:
+        from dataclasses import asdict
+
+        print_json(
+            {
+                "seconds": round(seconds, 1),
+                **paths,
+                "validation": asdict(validation),
+                "search": result.to_json(),
+            }
+        )
+        return
+    _print_summary(result, validation, paths, metadata["weights"], seconds)
+
+
+@contextmanager
+def _step(number: int, text: str) -> Iterator[Report]:
+    note(f"[{number}/{_STEPS}] {text}")
+    with progress(f"{text.split()[0]:9}") as report:
+        yield report
+
+
+def _measure(table: Path, device_spec: str) -> Validation:
+    """Profile, calibrate, validate; returns the errors on fresh networks."""
+    from lutra.devices.base import Setting
+    from lutra.devices.registry import open_device
+    from lutra.search.calibration import calibrate, validate
+    from lutra.search.profile import profile
+    from lutra.search.spaces import get_space
+
+    space = get_space(SPACE)
+    ops = len(space.units_at([RESOLUTION]))
+    with _step(1, f"profile {ops} op configurations at resolution {RESOLUTION}") as report:
+        profile(
+            open_device(device_spec),
+            table,
+            space,
+            [RESOLUTION],
+            setting=Setting("onnxruntime"),
+            budget_seconds=PROFILE_SECONDS,
+            on_progress=lambda p, r=report: r(p.done, p.expected, p.eta_seconds),  # type: ignore[misc]
+        )
+    with table_and_bench(table, device_spec) as (opened, bench):
+        with _step(2, f"calibrate on {CALIBRATE_NETWORKS} random networks") as report:
+            calibrate(
+                bench,
+                opened,
+                networks=CALIBRATE_NETWORKS,
+                on_progress=lambda p, r=report: r(p.done, p.expected, p.eta_seconds),  # type: ignore[misc]
+            )
+        with _step(3, f"validate on {VALIDATE_NETWORKS} others") as report:
+            return validate(
+                bench,
+                opened,
+                networks=VALIDATE_NETWORKS,
+                on_progress=lambda p, r=report: r(p.done, p.expected, p.eta_seconds),  # type: ignore[misc]
+            )
+
+
+def _search(table: Path, budget_ms: float | None, result_file: Path) -> SearchResult:
+    from lutra.search.accuracy import bundled_predictor
+    from lutra.search.efficiency import EfficiencyPredictor
+    from lutra.search.run import half_way_budget_ms, search
+    from lutra.tables import LatencyTable
+
+    with LatencyTable.open(table) as opened:
+        predictor = EfficiencyPredictor(opened)
+    accuracy = bundled_predictor(SPACE)
+    limit = half_way_budget_ms(predictor, accuracy) if budget_ms is None else budget_ms
+    with _step(4, f"search the most accurate subnet within {limit:.3g} ms") as report:
+        result = search(
+            predictor,
+            accuracy,
+            max_latency_ms=limit,
+            progress=lambda done, expected: report(done, expected, float("nan")),
+        )
+    result.write(result_file)
+    return result
+
+
+def _verify(result: SearchResult, device_spec: str, report: Report) -> SearchResult:
+    from lutra.devices.registry import open_device
+    from lutra.profiler.job import open_bench, setting_of
+    from lutra.search.verify import verify
+
+    device = open_device(device_spec)
+    with open_bench(device, setting_of(result.target), result.target.precision) as bench:
+        return verify(
+            bench,
+            result,
+            count=VERIFIED,
+            on_progress=lambda p: report(p.done, p.expected, p.eta_seconds),
+        )
+
+
+def _print_summary(
+    result: SearchResult,
+    validation: Validation,
+    paths: dict[str, str],
+    weights: str,
+    seconds: float,
+) -> None:
+    budget = result.limits["latency_ms"]
+    print_verified(result, VERIFIED)
+    note("")
+    note(f"device     {result.target.summary()}")
+    note(f"budget     {budget:.4g} ms")
+    note(
+        f"predictor  MAPE {validation.mape_percent:.1f} % on {validation.networks} fresh networks,"
+        f" worst {validation.max_percent:.1f} %"
+        f" (the networks repeat within {validation.repeatability_percent:.1f} %)"
+    )
+    for name, path in paths.items():
+        note(f"{name:10} {path}")
+    note(f"weights    {weights}")
+    note(f"done in {seconds:.0f} s")

@@ -1,0 +1,56 @@
+"""lutra spaces: what can be searched."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from lutra.cli.options import as_json
+from lutra.cli.output import print_json, print_table
+
+
+@click.command("spaces")
+@as_json
+def command(as_json: bool) -> None:
+    """Search spaces: size, unique op configurations, what predicts accuracy."""
+    from lutra.search.spaces import space_names
+
+    records = [_record(name) for name in space_names()]
+    if as_json:
+        print_json({"spaces": records})
+        return
+    print_table(
+        ["space", "resolutions", "ops at 224", "ops", "architectures", "accuracy"],
+        [
+            [
+                record["space"],
+                f"{record['resolutions'][0]}..{record['resolutions'][-1]}",
+                record["ops_at_224"],
+                record["ops"],
+                f"{record['architectures']:.1e}",
+                record["accuracy"] or "pass --accuracy FILE",
+            ]
+            for record in records
+        ],
+    )
+
+
+def _record(name: str) -> dict[str, Any]:
+    from lutra.errors import AccuracyError
+    from lutra.search.accuracy import bundled_predictor
+    from lutra.search.spaces import get_space
+
+    space = get_space(name)
+    try:
+        accuracy = bundled_predictor(name).name
+    except AccuracyError:
+        accuracy = None
+    return {
+        "space": name,
+        "resolutions": list(space.resolutions),
+        "ops": len(space.units),
+        "ops_at_224": len(space.units_at([224])),
+        "architectures": space.size,
+        "accuracy": accuracy,
+    }

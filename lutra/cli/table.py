@@ -1,0 +1,45 @@
+"""lutra table: look into a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lutra.cli.options import as_json, table_argument
+from lutra.cli.output import note, print_json, print_table
+
+
+@click.group("table")
+def command() -> None:
+    """Show what a table holds."""
+
+
+@command.command("show")
+@table_argument
+@click.option(
+    "--category",
+    type=click.Choice(["op", "network", "reference", "all"]),
+    default="op",
+    show_default=True,
+)
+@as_json
+def show(table: Path, category: str, as_json: bool) -> None:
+    """Every row with its interval; failures have a message and no number."""
+    from lutra.search.efficiency import CALIBRATION, VALIDATION
+    from lutra.tables import LatencyTable
+    from lutra.tables.measurement import Category
+    from lutra.tables.table import row_record
+
+    wanted: Category | None = None if category == "all" else category  # type: ignore[assignment]
+    with LatencyTable.open(table) as opened:
+        records = [row_record(row) for row in opened.rows(wanted)]
+        target = opened.target
+        documents = {name: opened.meta(name) for name in (CALIBRATION, VALIDATION)}
+    if as_json:
+        print_json({"target": target.to_json(), **documents, "rows": records})
+        return
+    note(target.summary())
+    columns = ["key", "latency_ms", "ci_low_ms", "ci_high_ms", "rounds", "status", "flags"]
+    rows = [[*(record[name] for name in columns), record["failure"] or ""] for record in records]
+    print_table([*columns, "failure"], rows)

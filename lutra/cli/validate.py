@@ -1,0 +1,53 @@
+"""lutra validate: the prediction error on fresh networks."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from lutra.cli.benches import table_and_bench
+from lutra.cli.options import (
+    as_json,
+    device_option,
+    networks_option,
+    rounds_option,
+    space_option,
+    table_argument,
+)
+from lutra.cli.output import print_json, print_table, progress
+
+
+@click.command("validate")
+@table_argument
+@networks_option(50)
+@rounds_option
+@space_option
+@device_option
+@as_json
+def command(
+    table: Path,
+    networks: int,
+    rounds: int | None,
+    space_name: str | None,
+    device_spec: str | None,
+    as_json: bool,
+) -> None:
+    """Measure fresh subnets that nothing was fitted on; print and store the error."""
+    from lutra.search.calibration import validate
+    from lutra.search.networks import NETWORK_PROTOCOL, with_rounds
+
+    with table_and_bench(table, device_spec) as (opened, bench), progress("validate") as report:
+        validation = validate(
+            bench,
+            opened,
+            networks=networks,
+            space_name=space_name,
+            protocol=with_rounds(NETWORK_PROTOCOL, rounds),
+            on_progress=lambda p: report(p.done, p.expected, p.eta_seconds),
+        )
+    if as_json:
+        print_json(asdict(validation))
+        return
+    print_table(["measure", "value"], list(asdict(validation).items()))

@@ -1,0 +1,1 @@
+"""Where networks run: one file per adapter, the worker, one small file per runtime."""

@@ -1,0 +1,179 @@
+"""The contract of a device adapter.
+
+An adapter is one file that subclasses `Device` and `Session` and registers a scheme (the part of
+a spec string before the first colon). It moves model files to the device and times them there; it
+knows nothing of op configurations, tables or statistics. A session must
+
+* answer every request with exactly one `Sample` or `RequestFailure`, in the order of requests;
+* take requests lazily, at most ``LOOK_AHEAD`` ahead of the answers;
+* survive its worker: a crash, a hang or a lost link is the failure of the request in hand, and
+  the next request finds a fresh worker;
+* never report a duration that was not measured (no zero for "could not").
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+LOOK_AHEAD = 2
+
+FailureKind = Literal["load", "run", "crash", "timeout", "link"]
+
+
+@dataclass(frozen=True)
+class DeviceInfo:
+    """What a device is. ``fingerprint`` is what makes two devices the same operating point."""
+
+    spec: str
+    kind: str
+    model: str
+    architecture: str
+    os: str
+    cores: int
+    memory_bytes: int
+    governor: str | None = None
+
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        """The fields that must agree for measurements to be comparable."""
+        return {
+            "device": self.kind,
+            "device_model": self.model,
+            "architecture": self.architecture,
+            "device_cores": str(self.cores),
+        }
+
+
+@dataclass(frozen=True)
+class Health:
+    """The device's state now; None where it cannot be read."""
+
+    load_1m: float | None = None
+    clock_mhz: float | None = None
+    temperature_c: float | None = None
+    battery_percent: float | None = None
+    throttled: bool | None = None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How models run: what a session is opened with."""
+
+    runtime: str
+    threads: int = 1
+    batch: int = 1
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RuntimeInfo:
+    """What the session really runs on: it becomes part of the table's target."""
+
+    name: str
+    version: str
+    delegate: str
+    core_mask: str
+
+
+@dataclass(frozen=True)
+class TimingRequest:
+    """Time one model file.
+
+    ``seconds`` of measuring after at most ``warmup_seconds`` of warming up, in blocks of runs
+    that last at least ``block_seconds``; given up after ``limit_seconds`` all in all.
+    ``keep`` asks the session to keep the model loaded for the next request.
+    """
+
+    id: int
+    model: Path
+    seconds: float = 0.04
+    warmup_seconds: float = 0.02
+    block_seconds: float = 0.0005
+    limit_seconds: float = 60.0
+    keep: bool = False
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Blocks of runs: ``block_ms`` holds each block's milliseconds per run.
+
+    ``process`` tells worker processes of this session apart; ``busy_seconds`` is the time the
+    model ran, warm-up included, ``timed_seconds`` the part that was timed.
+    """
+
+    id: int
+    block_ms: tuple[float, ...]
+    runs_per_block: int
+    process: int
+    load_seconds: float
+    busy_seconds: float
+    timed_seconds: float
+
+
+@dataclass(frozen=True)
+class RequestFailure:
+    """One request that could not be measured; ``transient`` when a retry may help."""
+
+    id: int
+    kind: FailureKind
+    message: str
+    transient: bool
+
+
+Outcome = Sample | RequestFailure
+
+
+class Session(ABC):
+    """A runtime on a device, ready to time model files; a context manager."""
+
+    @abstractmethod
+    def describe(self) -> RuntimeInfo:
+        """The runtime in use; raises `PermanentDeviceError` when it cannot be had."""
+
+    @abstractmethod
+    def measure(self, requests: Iterable[TimingRequest]) -> Iterator[Outcome]:
+        """Time the requests in order; yields one outcome for each as it arrives."""
+
+    @abstractmethod
+    def restart(self) -> None:
+        """Go on in a fresh process: address layout and allocator state are drawn anew."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the worker and remove what was left on the device; safe to call twice."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Device(ABC):
+    """One attached device."""
+
+    @abstractmethod
+    def info(self) -> DeviceInfo:
+        """What the device is."""
+
+    @abstractmethod
+    def health(self) -> Health:
+        """The device's state now."""
+
+    @abstractmethod
+    def runtimes(self) -> tuple[str, ...]:
+        """Names of the runtimes that work on it."""
+
+    @abstractmethod
+    def open(self, setting: Setting) -> Session:
+        """Start a session; raises `DeviceError` or, for an impossible setting, `UsageError`."""

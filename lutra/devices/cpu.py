@@ -1,0 +1,103 @@
+"""This machine's CPU: a worker process pinned to as many cores as it has threads."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import sys
+from pathlib import Path
+
+import psutil
+
+from lutra.devices.base import Device, DeviceInfo, Health, Session, Setting
+from lutra.devices.runtimes import RUNTIMES
+from lutra.devices.worker_client import WorkerClient
+from lutra.devices.worker_session import WorkerSession
+from lutra.errors import UsageError
+
+_CPU_SYSFS = Path("/sys/devices/system/cpu/cpu0/cpufreq")
+
+
+def cpu_device(address: str) -> CpuDevice:
+    """The device of spec ``cpu``; raises `UsageError` if anything follows the colon."""
+    if address:
+        raise UsageError(f"the spec is plain 'cpu', not 'cpu:{address}'")
+    return CpuDevice()
+
+
+class CpuDevice(Device):
+    """The machine that lutra runs on."""
+
+    def info(self) -> DeviceInfo:
+        return DeviceInfo(
+            spec="cpu",
+            kind="cpu",
+            model=_model_name(),
+            architecture=platform.machine(),
+            os=f"{platform.system()} {platform.release()}",
+            cores=psutil.cpu_count(logical=True) or 1,
+            memory_bytes=psutil.virtual_memory().total,
+            governor=_read(_CPU_SYSFS / "scaling_governor"),
+        )
+
+    def health(self) -> Health:
+        clock = _read(_CPU_SYSFS / "scaling_cur_freq")
+        return Health(
+            load_1m=psutil.getloadavg()[0],
+            clock_mhz=int(clock) / 1000 if clock else None,
+            temperature_c=_temperature(),
+        )
+
+    def runtimes(self) -> tuple[str, ...]:
+        return tuple(RUNTIMES)
+
+    def open(self, setting: Setting) -> Session:
+        if setting.runtime not in RUNTIMES:
+            known = ", ".join(RUNTIMES)
+            raise UsageError(f"unknown runtime '{setting.runtime}' for cpu; known: {known}")
+        return WorkerSession(_start_worker, setting, _pinned_cores(setting.threads))
+
+
+def _start_worker() -> WorkerClient:
+    command = [sys.executable, "-m", "lutra.devices.worker"]
+    return WorkerClient(command, {**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def _pinned_cores(threads: int) -> tuple[int, ...]:
+    """The last cores this process may use: the first ones serve most interrupts.
+
+    More threads than pinned cores is catastrophic for latency, so it is refused. Empty where the
+    system has no affinity call.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return ()
+    allowed = sorted(os.sched_getaffinity(0))
+    if not 1 <= threads <= len(allowed):
+        raise UsageError(f"--threads {threads}: this machine offers 1 to {len(allowed)}")
+    return tuple(allowed[-threads:])
+
+
+def _model_name() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return platform.processor() or platform.machine()
+    match = re.search(r"^(?:model name|Model|Hardware)\s*:\s*(.+)$", text, re.MULTILINE)
+    return " ".join(match.group(1).split()) if match else platform.machine()
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="ascii").strip() or None
+    except (OSError, ValueError):
+        return None
+
+
+def _temperature() -> float | None:
+    if not hasattr(psutil, "sensors_temperatures"):  # not on Windows and macOS
+        return None
+    readings = [
+        reading.current for chip in psutil.sensors_temperatures().values() for reading in chip
+    ]
+    return max(readings) if readings else None

@@ -1,0 +1,129 @@
+"""A device that only pretends: scripted latency, drift and failures, no waiting.
+
+It lets the protocol, the table and the command line be tested where every answer is known. By
+default a model's latency grows with the size of its file, so networks cost about their parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from lutra.devices.base import (
+    Device,
+    DeviceInfo,
+    Health,
+    Outcome,
+    RequestFailure,
+    RuntimeInfo,
+    Sample,
+    Session,
+    Setting,
+    TimingRequest,
+)
+from lutra.errors import UsageError
+
+_BLOCKS = 20
+
+
+def latency_from_size(model: Path) -> float:
+    """Milliseconds that grow with the file: 10 microseconds and 1 ns per byte."""
+    return 0.01 + 1e-6 * model.stat().st_size
+
+
+@dataclass
+class FakeScript:
+    """What the fake device will do.
+
+    ``drift`` turns the number of requests answered so far into a factor on latency (1.0: none);
+    ``noise`` is the relative standard deviation of a block; ``failures`` maps a request's
+    ordinal (from 0) to the failure kind it ends in.
+    """
+
+    latency_ms: Callable[[Path], float] = latency_from_size
+    drift: Callable[[int], float] = lambda _: 1.0
+    noise: float = 0.001
+    failures: Mapping[int, str] = field(default_factory=dict)
+    seed: int = 0
+    answered: int = 0
+
+
+def fake_device(address: str) -> FakeDevice:
+    """The device of spec ``fake``; raises `UsageError` if anything follows the colon."""
+    if address:
+        raise UsageError(f"the spec is plain 'fake', not 'fake:{address}'")
+    return FakeDevice(FakeScript())
+
+
+class FakeDevice(Device):
+    """A scripted device; two with the same script and seed give the same numbers."""
+
+    def __init__(self, script: FakeScript) -> None:
+        self.script = script
+
+    def info(self) -> DeviceInfo:
+        return DeviceInfo("fake", "fake", "scripted device", "none", "none", 1, 0)
+
+    def health(self) -> Health:
+        return Health(load_1m=0.0, throttled=False)
+
+    def runtimes(self) -> tuple[str, ...]:
+        return ("onnxruntime",)
+
+    def open(self, setting: Setting) -> Session:
+        if setting.runtime not in self.runtimes():
+            raise UsageError(f"unknown runtime '{setting.runtime}' for fake; known: onnxruntime")
+        return FakeSession(self.script, setting)
+
+
+class FakeSession(Session):
+    """Answers from the script."""
+
+    def __init__(self, script: FakeScript, setting: Setting) -> None:
+        self._script = script
+        self._setting = setting
+        self._process = 1
+        self._random = np.random.default_rng(script.seed)
+
+    def describe(self) -> RuntimeInfo:
+        return RuntimeInfo(self._setting.runtime, "0", "scripted", "1")
+
+    def measure(self, requests: Iterable[TimingRequest]) -> Iterator[Outcome]:
+        for request in requests:
+            ordinal = self._script.answered
+            self._script.answered += 1
+            yield self._answer(request, ordinal)
+
+    def _answer(self, request: TimingRequest, ordinal: int) -> Outcome:
+        match self._script.failures.get(ordinal):
+            case None:
+                return self._sample(request, ordinal)
+            case "crash" | "timeout" | "link" as kind:
+                self._process += 1
+                return RequestFailure(request.id, kind, f"scripted {kind}", transient=True)
+            case "load" | "run" as kind:
+                return RequestFailure(request.id, kind, f"scripted {kind}", transient=False)
+            case other:
+                raise ValueError(f"unknown failure kind in the script: {other}")
+
+    def _sample(self, request: TimingRequest, ordinal: int) -> Sample:
+        latency = self._script.latency_ms(request.model) * self._script.drift(ordinal)
+        noise = 1.0 + self._script.noise * np.abs(self._random.standard_normal(_BLOCKS))
+        return Sample(
+            request.id,
+            tuple(latency * noise),
+            runs_per_block=max(1, round(request.block_seconds * 1e3 / latency)),
+            process=self._process,
+            load_seconds=0.0,
+            busy_seconds=request.seconds,
+            timed_seconds=request.seconds,
+        )
+
+    def restart(self) -> None:
+        self._process += 1
+
+    def close(self) -> None:
+        """Nothing to end."""

@@ -1,0 +1,155 @@
+"""The worker: times model files in a process of its own, spoken to in JSON lines.
+
+Requests come on stdin, one answer each goes to stdout, in order::
+
+    {"do": "open", "runtime": "onnxruntime", "cores": [1], "threads": 1, "batch": 1, "options": {}}
+    {"do": "time", "id": 7, "model": "/tmp/x.onnx", "seconds": 0.04, "warmup_seconds": 0.02,
+     "block_seconds": 0.0005, "keep": false}
+    {"do": "health"}
+
+An answer has ``ok``; where it is false, ``kind`` and ``message`` say why. Between requests the
+worker blocks on stdin and costs nothing; it ends when stdin closes. Only the standard library,
+numpy and the runtime are imported, so that the same files run on a board.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+from lutra.devices.runtimes import load_runtime
+
+_MAX_BLOCKS = 400
+_MIN_BLOCKS = 3
+_SETTLED = 0.02
+
+
+class Worker:
+    """State between requests: the runtime, and the models asked to be kept."""
+
+    def __init__(self) -> None:
+        self._runtime: Any = None
+        self._settings: dict[str, Any] = {}
+        self._kept: dict[str, Any] = {}
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The answer to one request; failures are answers too."""
+        handler = {"open": self._open, "time": self._time, "health": self._health}.get(
+            request.get("do", "")
+        )
+        if handler is None:
+            return _failure("run", f"unknown request {request.get('do')!r}")
+        return handler(request)
+
+    def _open(self, request: dict[str, Any]) -> dict[str, Any]:
+        if request["cores"] and hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, request["cores"])
+        try:
+            self._runtime = load_runtime(request["runtime"])
+            self._settings = request
+            return {"ok": True, **self._runtime.describe(request)}
+        except Exception as error:
+            return _failure("load", f"runtime {request['runtime']}: {_one_line(error)}")
+
+    def _health(self, request: dict[str, Any]) -> dict[str, Any]:
+        return {"ok": True, "load_1m": os.getloadavg()[0]}
+
+    def _time(self, request: dict[str, Any]) -> dict[str, Any]:
+        started = time.perf_counter()
+        path = request["model"]
+        try:
+            model = self._kept.get(path) or self._runtime.load(path, self._settings)
+        except Exception as error:
+            return _failure("load", _one_line(error))
+        loaded = time.perf_counter()
+        try:
+            answer = _timed(model.run, request)
+        except Exception as error:
+            return _failure("run", _one_line(error))
+        if request["keep"]:
+            self._kept[path] = model
+        else:
+            model.unload()
+        return {"ok": True, "load_seconds": loaded - started, **answer}
+
+
+def _timed(run: Any, request: dict[str, Any]) -> dict[str, Any]:
+    """Warm up, choose the runs per block, then time blocks until the time is used."""
+    begun = time.perf_counter()
+    run_seconds = _warm_up(run, request["warmup_seconds"])
+    runs = max(1, round(request["block_seconds"] / run_seconds))
+    gc.disable()
+    timed_from = time.perf_counter()
+    blocks = list(_blocks(run, runs, request["seconds"]))
+    ended = time.perf_counter()
+    gc.enable()
+    return {
+        "block_ms": blocks,
+        "runs_per_block": runs,
+        "busy_seconds": ended - begun,
+        "timed_seconds": ended - timed_from,
+    }
+
+
+def _warm_up(run: Any, seconds: float) -> float:
+    """Run until two half-windows agree within 2 % or the time is used; return seconds per run."""
+    clock = time.perf_counter
+    deadline = clock() + seconds
+    durations: list[float] = []
+    while True:
+        start = clock()
+        run()
+        end = clock()
+        durations.append(end - start)
+        half = len(durations) // 2
+        settled = half >= 3 and abs(min(durations[half:]) / min(durations[:half]) - 1.0) < _SETTLED
+        if (settled and len(durations) % 2 == 0) or (end >= deadline and len(durations) >= 2):
+            return max(min(durations), 1e-9)
+
+
+def _blocks(run: Any, runs: int, seconds: float) -> Iterator[float]:
+    """Milliseconds per run of each block, until ``seconds`` are used."""
+    clock = time.perf_counter_ns
+    deadline = clock() + int(seconds * 1e9)
+    for block in range(_MAX_BLOCKS):
+        start = clock()
+        for _ in range(runs):
+            run()
+        end = clock()
+        yield (end - start) / runs / 1e6
+        if end >= deadline and block + 1 >= _MIN_BLOCKS:
+            return
+
+
+def _failure(kind: str, message: str) -> dict[str, Any]:
+    return {"ok": False, "kind": kind, "message": message}
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}"[:500]
+
+
+def _protocol_stream() -> TextIO:
+    """A private copy of stdout; what a runtime prints there goes to stderr instead."""
+    stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return stream
+
+
+def main() -> None:
+    """Answer requests until stdin closes."""
+    answers = _protocol_stream()
+    worker = Worker()
+    for line in sys.stdin:
+        answers.write(json.dumps(worker.answer(json.loads(line))) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()

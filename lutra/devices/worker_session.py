@@ -1,0 +1,139 @@
+"""A session over a worker process: requests a little ahead, crashes turned into failures."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from lutra.devices.base import (
+    LOOK_AHEAD,
+    FailureKind,
+    Outcome,
+    RequestFailure,
+    RuntimeInfo,
+    Sample,
+    Session,
+    Setting,
+    TimingRequest,
+)
+from lutra.devices.worker_client import WorkerClient, WorkerDied, WorkerHung
+from lutra.errors import PermanentDeviceError, TransientDeviceError
+
+
+class WorkerSession(Session):
+    """Times models through the worker that ``start`` starts, anew whenever it is gone."""
+
+    def __init__(
+        self, start: Callable[[], WorkerClient], setting: Setting, cores: tuple[int, ...]
+    ) -> None:
+        self._start = start
+        self._setting = setting
+        self._cores = cores
+        self._client: WorkerClient | None = None
+        self._processes = 0
+        self._described: dict[str, Any] = {}
+
+    def describe(self) -> RuntimeInfo:
+        self._ready()
+        return RuntimeInfo(
+            name=self._setting.runtime,
+            version=self._described["version"],
+            delegate=self._described["delegate"],
+            core_mask=f"{sum(1 << core for core in self._cores):x}" if self._cores else "any",
+        )
+
+    @property
+    def worker_pid(self) -> int:
+        """The process id of the worker in use."""
+        return self._ready().pid
+
+    def _ready(self) -> WorkerClient:
+        """The worker, started and opened if need be."""
+        if self._client is None:
+            client = self._start()
+            try:
+                answer = client.ask(
+                    {
+                        "do": "open",
+                        "runtime": self._setting.runtime,
+                        "cores": list(self._cores),
+                        "threads": self._setting.threads,
+                        "batch": self._setting.batch,
+                        "options": dict(self._setting.options),
+                    }
+                )
+            except TransientDeviceError:
+                client.close()
+                raise
+            if not answer.get("ok"):
+                client.close()
+                raise PermanentDeviceError(answer.get("message", "the runtime did not open"))
+            self._client, self._described = client, answer
+            self._processes += 1
+        return self._client
+
+    def measure(self, requests: Iterable[TimingRequest]) -> Iterator[Outcome]:
+        waiting: deque[TimingRequest] = deque()
+        source = iter(requests)
+        sent = 0
+        while True:
+            while len(waiting) < LOOK_AHEAD and (request := next(source, None)) is not None:
+                waiting.append(request)
+            if not waiting:
+                return
+            client = self._ready()
+            try:
+                while sent < len(waiting):
+                    client.send(_wire(waiting[sent]))
+                    sent += 1
+                outcome = self._outcome(waiting[0], client.receive(waiting[0].limit_seconds))
+                sent -= 1
+            except (WorkerDied, WorkerHung) as error:
+                kind: FailureKind = "timeout" if isinstance(error, WorkerHung) else "crash"
+                outcome = RequestFailure(waiting[0].id, kind, str(error), transient=True)
+                self._drop()
+                sent = 0
+            waiting.popleft()
+            yield outcome
+
+    def _outcome(self, request: TimingRequest, answer: dict[str, Any]) -> Outcome:
+        if not answer["ok"]:
+            return RequestFailure(request.id, answer["kind"], answer["message"], transient=False)
+        return Sample(
+            request.id,
+            tuple(answer["block_ms"]),
+            answer["runs_per_block"],
+            self._processes,
+            answer["load_seconds"],
+            answer["busy_seconds"],
+            answer["timed_seconds"],
+        )
+
+    def _drop(self) -> None:
+        if self._client is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._client.kill()
+            self._client.close()
+            self._client = None
+
+    def restart(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+
+def _wire(request: TimingRequest) -> dict[str, Any]:
+    return {
+        "do": "time",
+        "id": request.id,
+        "model": str(request.model),
+        "seconds": request.seconds,
+        "warmup_seconds": request.warmup_seconds,
+        "block_seconds": request.block_seconds,
+        "keep": request.keep,
+    }

@@ -1,0 +1,92 @@
+"""From a device and settings to an open session, its target and a run into a table."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lutra.devices.base import Device, Session, Setting
+from lutra.errors import UsageError
+from lutra.profiler.run import ProfilingRun, Progress, Protocol, RunSummary
+from lutra.profiler.subject import ModelStore, Subject, reference_subjects
+from lutra.tables import LatencyTable, Target
+
+PRECISIONS = ("fp32",)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A device made ready: an open session, the target it stands for, a folder for models."""
+
+    device: Device
+    session: Session
+    target: Target
+    store: ModelStore
+
+    def measure(
+        self,
+        table: LatencyTable,
+        subjects: Sequence[Subject],
+        protocol: Protocol,
+        *,
+        budget_seconds: float = float("inf"),
+        on_progress: Callable[[Progress], None] = lambda _: None,
+    ) -> RunSummary:
+        """Measure subjects into a table; raises `TargetMismatchError` if it is another target's."""
+        table.target.require(self.target, str(table.path))
+        run = ProfilingRun(
+            self.session,
+            table,
+            self.store,
+            protocol,
+            references=reference_subjects(self.target.batch),
+            on_progress=on_progress,
+        )
+        return run.measure(subjects, budget_seconds=budget_seconds)
+
+
+@contextlib.contextmanager
+def open_bench(device: Device, setting: Setting, precision: str = "fp32") -> Iterator[Bench]:
+    """Open a session on the device and name its target.
+
+    Raises `UsageError` for an impossible setting and `DeviceError` when the runtime cannot start.
+    """
+    if precision not in PRECISIONS:
+        raise UsageError(f"unknown precision '{precision}'; known: {', '.join(PRECISIONS)}")
+    with (
+        tempfile.TemporaryDirectory(prefix="lutra-") as folder,
+        device.open(setting) as session,
+    ):
+        runtime = session.describe()
+        target = Target(
+            **device.info().fingerprint,
+            runtime=runtime.name,
+            runtime_version=runtime.version,
+            delegate=runtime.delegate,
+            precision=precision,
+            threads=setting.threads,
+            core_mask=runtime.core_mask,
+            batch=setting.batch,
+        )
+        yield Bench(device, session, target, ModelStore(Path(folder)))
+
+
+def setting_of(target: Target) -> Setting:
+    """The setting that a table's numbers were measured with."""
+    return Setting(target.runtime, threads=target.threads, batch=target.batch)
+
+
+def open_or_create(path: Path, target: Target) -> LatencyTable:
+    """The table at ``path`` for writing; raises `TargetMismatchError` if it is another target's."""
+    if not path.exists():
+        return LatencyTable.create(path, target)
+    table = LatencyTable.open(path, write=True)
+    try:
+        table.target.require(target, str(path))
+    except BaseException:
+        table.close()
+        raise
+    return table

@@ -1,0 +1,285 @@
+"""A profiling run: rounds of visits over subjects, judged, committed and repeated until enough."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+
+from lutra.devices.base import Outcome, RequestFailure, Sample, Session, TimingRequest
+from lutra.errors import TransientDeviceError
+from lutra.profiler.gate import DriftGate
+from lutra.profiler.plan import plan_round
+from lutra.profiler.statistics import summarise, visit_from_sample
+from lutra.profiler.stopping import StoppingRule
+from lutra.profiler.subject import ModelStore, Subject
+from lutra.tables import Failure, LatencyTable, Visit
+
+MAX_ATTEMPTS = 3
+_DEAD_DEVICE_FAILURES = 8
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a run measures; its defaults suit single blocks of tens of microseconds to tens of ms."""
+
+    seconds: float = 0.04
+    warmup_seconds: float = 0.01
+    block_seconds: float = 0.0005
+    limit_seconds: float = 60.0
+    reference_seconds: float = 0.008
+    reference_every: int = 8
+    rounds_per_process: int = 2
+    drift_limit: float = 0.03
+    cool_seconds: float = 0.0
+    rule: StoppingRule = field(default_factory=StoppingRule)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands: visits done, visits that will be needed as far as is known."""
+
+    done: int
+    expected: int
+    seconds: float
+
+    @property
+    def eta_seconds(self) -> float:
+        """Time left at the pace so far."""
+        return self.seconds / self.done * (self.expected - self.done) if self.done else float("nan")
+
+
+@dataclass
+class RunSummary:
+    """What a run came to."""
+
+    subjects: int = 0
+    visits: int = 0
+    flagged_visits: int = 0
+    stable: int = 0
+    unstable: int = 0
+    partial: int = 0
+    failed: int = 0
+    wall_seconds: float = 0.0
+    busy_seconds: float = 0.0
+    timed_seconds: float = 0.0
+
+    @property
+    def complete(self) -> bool:
+        """Whether every subject has a stable measurement."""
+        return not (self.unstable or self.partial or self.failed)
+
+
+class ProfilingRun:
+    """Measures subjects on an open session into a table.
+
+    Visits that the table already holds count; what is stable or was given up there is not
+    measured again, unless it failed in a way that a retry can mend.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        table: LatencyTable,
+        store: ModelStore,
+        protocol: Protocol,
+        *,
+        references: Sequence[Subject],
+        on_progress: Callable[[Progress], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._session = session
+        self._table = table
+        self._store = store
+        self._protocol = protocol
+        self._references = references
+        self._on_progress = on_progress
+        self._clock = clock
+        self._gate = DriftGate(protocol.drift_limit)
+        self._visits: dict[Subject, list[tuple[int, Visit]]] = defaultdict(list)
+        self._attempts: dict[Subject, int] = defaultdict(int)
+        self._since_reference: list[Subject] = []
+        self._process_base = table.last_process()
+        self._dead = 0
+        self._summary = RunSummary()
+
+    def measure(
+        self, subjects: Sequence[Subject], *, budget_seconds: float = float("inf")
+    ) -> RunSummary:
+        """Visit the subjects round by round until all are done or the budget is used.
+
+        Raises `DeviceError` when the device is gone for good and `TableWriteError` when results
+        cannot be kept; what was committed before stays.
+        """
+        started = self._clock()
+        self._load_visits(subjects)
+        round_number = 1 + max(
+            (visit.round for kept in self._visits.values() for _, visit in kept), default=0
+        )
+        first_round = round_number
+        while wanted := self._wanted(subjects):
+            if self._clock() - started > budget_seconds:
+                break
+            if round_number > first_round and (
+                (round_number - first_round) % self._protocol.rounds_per_process == 0
+            ):
+                self._session.restart()
+            self._run_round(wanted, round_number, started, budget_seconds)
+            round_number += 1
+        return self._finish(subjects, self._clock() - started)
+
+    def _load_visits(self, subjects: Sequence[Subject]) -> None:
+        measured = {(row.category, row.key): row for row in self._table.rows()}
+        for subject in subjects:
+            row = measured.get((subject.category, subject.key))
+            if row is None:
+                continue
+            if row.failure is not None and not row.failure.transient:
+                self._attempts[subject] = MAX_ATTEMPTS
+            kept = self._table.visits(subject.category, subject.key)
+            self._visits[subject] = [(-1, visit) for visit in kept]
+
+    def _wanted(self, subjects: Sequence[Subject]) -> list[Subject]:
+        return [
+            subject
+            for subject in subjects
+            if self._attempts[subject] < MAX_ATTEMPTS
+            and self._protocol.rule.status(self._visits_of(subject)) == "partial"
+        ]
+
+    def _visits_of(self, subject: Subject) -> list[Visit]:
+        return [visit for _, visit in self._visits[subject]]
+
+    def _run_round(
+        self, wanted: Sequence[Subject], round_number: int, started: float, budget: float
+    ) -> None:
+        order = plan_round(
+            wanted,
+            self._references,
+            seed=self._protocol.seed,
+            round_number=round_number,
+            every=self._protocol.reference_every,
+        )
+        self._since_reference = []
+        outcomes = self._session.measure(self._requests(order, started, budget))
+        for outcome in outcomes:
+            self._take(order[outcome.id], outcome, round_number)
+            elapsed = self._clock() - started
+            self._on_progress(Progress(self._summary.visits, self._expected(wanted), elapsed))
+            if self._gate.closed and self._protocol.cool_seconds:
+                time.sleep(self._protocol.cool_seconds)
+
+    def _requests(
+        self, order: Sequence[Subject], started: float, budget: float
+    ) -> Iterator[TimingRequest]:
+        protocol = self._protocol
+        for number, subject in enumerate(order):
+            if self._clock() - started > budget:
+                return
+            reference = subject.category == "reference"
+            yield TimingRequest(
+                number,
+                self._store.path(subject),
+                seconds=protocol.reference_seconds if reference else protocol.seconds,
+                warmup_seconds=protocol.warmup_seconds,
+                block_seconds=protocol.block_seconds,
+                limit_seconds=protocol.limit_seconds,
+                keep=reference,
+            )
+
+    def _expected(self, wanted: Sequence[Subject]) -> int:
+        """Visits done plus what the subjects still lack to the least number of rounds."""
+        least = self._protocol.rule.min_rounds
+        missing = sum(max(0, least - len(self._visits[subject])) for subject in wanted)
+        return self._summary.visits + missing
+
+    def _take(self, subject: Subject, outcome: Outcome, round_number: int) -> None:
+        if isinstance(outcome, RequestFailure):
+            self._take_failure(subject, outcome)
+            return
+        self._dead = 0
+        self._summary.busy_seconds += outcome.busy_seconds
+        self._summary.timed_seconds += outcome.timed_seconds
+        process = self._process_base + outcome.process
+        visit = visit_from_sample(outcome, round_number, process)
+        if subject.category == "reference":
+            self._take_reference(subject, outcome, visit)
+            return
+        self._summary.visits += 1
+        self._since_reference.append(subject)
+        self._commit(subject, self._judged(visit))
+
+    def _take_reference(self, subject: Subject, sample: Sample, visit: Visit) -> None:
+        """Judge the visits since the last references by this one too."""
+        self._gate.observe(subject.key, visit.low_ms)
+        self._commit(subject, visit)
+        if self._gate.closed:
+            for visited in self._since_reference:
+                self._reconsider(visited)
+        if subject == self._references[-1]:
+            self._since_reference = []
+
+    def _judged(self, visit: Visit) -> Visit:
+        """The visit with the drift of the references nearest to it, flagged if that is too much."""
+        drift = max(visit.drift, self._gate.drift)
+        flags = ("drift",) if drift > self._protocol.drift_limit else ()
+        return replace(visit, drift=drift, flags=flags)
+
+    def _commit(self, subject: Subject, visit: Visit) -> None:
+        kept = self._visits[subject]
+        visits = [*self._visits_of(subject), visit]
+        measurement = summarise(visits, self._protocol.rule.status(visits))
+        number = self._table.record_visit(
+            subject.category, subject.key, visit, measurement, subject.role
+        )
+        kept.append((number, visit))
+
+    def _reconsider(self, subject: Subject) -> None:
+        """The references behind a visit drifted: flag it after all."""
+        kept = self._visits[subject]
+        number, visit = kept[-1]
+        judged = self._judged(visit)
+        if judged == visit:
+            return
+        kept[-1] = (number, judged)
+        visits = self._visits_of(subject)
+        measurement = summarise(visits, self._protocol.rule.status(visits))
+        self._table.flag_visit(number, judged, subject.category, subject.key, measurement)
+
+    def _take_failure(self, subject: Subject, failure: RequestFailure) -> None:
+        """Keep the failure; a transient one is tried again in the next rounds."""
+        self._attempts[subject] += 1 if failure.transient else MAX_ATTEMPTS
+        attempts = min(self._attempts[subject], MAX_ATTEMPTS)
+        self._table.record_failure(
+            subject.category,
+            subject.key,
+            Failure(failure.kind, failure.message, failure.transient, attempts),
+            subject.role,
+        )
+        self._dead = self._dead + 1 if failure.transient else 0
+        if self._dead >= _DEAD_DEVICE_FAILURES:
+            raise TransientDeviceError(
+                f"{self._dead} models in a row failed, last with: {failure.message}."
+                " The device seems gone; the same command resumes"
+            )
+
+    def _finish(self, subjects: Sequence[Subject], wall_seconds: float) -> RunSummary:
+        """Settle what every subject came to, and keep the run's provenance."""
+        summary = self._summary
+        summary.subjects = len(subjects)
+        summary.wall_seconds = wall_seconds
+        for subject in subjects:
+            visits = self._visits_of(subject)
+            summary.flagged_visits += sum(1 for visit in visits if visit.flags)
+            if not visits:
+                summary.failed += self._attempts[subject] > 0
+                summary.partial += self._attempts[subject] == 0
+                continue
+            status = self._protocol.rule.status(visits)
+            summary.stable += status == "stable"
+            summary.unstable += status == "unstable"
+            summary.partial += status == "partial"
+        self._table.record_run({**asdict(summary), "seed": self._protocol.seed})
+        return summary

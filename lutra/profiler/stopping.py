@@ -1,0 +1,38 @@
+"""When a subject has been visited enough."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lutra.profiler.statistics import summarise
+from lutra.tables import Visit
+from lutra.tables.measurement import Status
+
+
+@dataclass(frozen=True)
+class StoppingRule:
+    """Enough: ``min_rounds`` steady rounds from ``min_processes``, and a narrow interval.
+
+    ``half_width`` is half the 95 % interval relative to the value. After ``max_rounds`` visits
+    a subject is given up as unstable.
+    """
+
+    min_rounds: int = 6
+    min_processes: int = 2
+    max_rounds: int = 30
+    half_width: float = 0.01
+
+    def status(self, visits: Sequence[Visit]) -> Status:
+        """``stable``, ``unstable`` (given up) or ``partial`` (more visits wanted)."""
+        if not visits:
+            return "partial"
+        measurement = summarise(visits, "partial")
+        enough = (
+            not measurement.flags
+            and measurement.rounds >= self.min_rounds
+            and measurement.processes >= self.min_processes
+        )
+        if enough and measurement.half_width <= self.half_width:
+            return "stable"
+        return "unstable" if len(visits) >= self.max_rounds else "partial"

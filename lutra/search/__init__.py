@@ -1,0 +1,1 @@
+"""Search: spaces, efficiency and accuracy predictors, algorithms, results."""

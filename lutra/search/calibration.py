@@ -1,0 +1,174 @@
+"""Calibrate and validate: whole networks tell how a table's parts add up, and how well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from lutra.errors import TableError
+from lutra.profiler.job import Bench
+from lutra.profiler.run import Progress, Protocol
+from lutra.search.efficiency import (
+    CALIBRATION,
+    VALIDATION,
+    EfficiencyPredictor,
+    Floats,
+    store_document,
+)
+from lutra.search.networks import (
+    NETWORK_PROTOCOL,
+    network_key,
+    network_subject,
+    repeatability_percent,
+    sample_networks,
+)
+from lutra.search.spaces import Architecture
+from lutra.tables import LatencyTable
+from lutra.tables.composition import Fit, fit
+
+CALIBRATE, VALIDATE = "calibrate", "validate"
+_SEEDS = {CALIBRATE: 1, VALIDATE: 2}
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The error of predictions on networks that nothing was fitted on, in percent."""
+
+    networks: int
+    mape_percent: float
+    bias_percent: float
+    p95_percent: float
+    max_percent: float
+    within_5_percent: float
+    within_10_percent: float
+    kendall_tau: float
+    repeatability_percent: float
+
+    @classmethod
+    def of(cls, predicted: Floats, measured: Floats, repeatability: float) -> Validation:
+        """Compare (N,) predictions with (N,) measurements, both in ms."""
+        from scipy.stats import kendalltau
+
+        errors = 100.0 * (predicted / measured - 1.0)
+        absolute = np.abs(errors)
+        return cls(
+            networks=len(errors),
+            mape_percent=float(absolute.mean()),
+            bias_percent=float(errors.mean()),
+            p95_percent=float(np.quantile(absolute, 0.95)),
+            max_percent=float(absolute.max()),
+            within_5_percent=100.0 * float((absolute <= 5.0).mean()),
+            within_10_percent=100.0 * float((absolute <= 10.0).mean()),
+            kendall_tau=float(kendalltau(predicted, measured).statistic),
+            repeatability_percent=repeatability,
+        )
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Networks with their measured latency (N,) in ms and the mean half-to-half difference."""
+
+    architectures: list[Architecture]
+    measured_ms: Floats
+    repeatability_percent: float
+
+
+def calibrate(
+    bench: Bench,
+    table: LatencyTable,
+    *,
+    networks: int = 20,
+    space_name: str | None = None,
+    protocol: Protocol = NETWORK_PROTOCOL,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> Fit:
+    """Measure random networks, fit how the table's parts add up to them, and store the fit.
+
+    A validation that the table holds is withdrawn: it spoke of the fit before. Raises
+    `TableError` when fewer than two networks could be measured.
+    """
+    predictor = EfficiencyPredictor(table, space_name)
+    measured = _measure(bench, table, predictor, CALIBRATE, networks, protocol, on_progress)
+    space = predictor.space
+    rows = np.stack([space.encode(architecture) for architecture in measured.architectures])
+    fitted = fit(predictor.network_features(rows), measured.measured_ms)
+    document: dict[str, object] = {
+        **fitted.to_json(),
+        "repeatability_percent": measured.repeatability_percent,
+    }
+    store_document(table, CALIBRATION, space, document)
+    store_document(table, VALIDATION, space, None)
+    return fitted
+
+
+def validate(
+    bench: Bench,
+    table: LatencyTable,
+    *,
+    networks: int = 50,
+    space_name: str | None = None,
+    protocol: Protocol = NETWORK_PROTOCOL,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> Validation:
+    """Measure networks that nothing was fitted on; compare, and store the errors in the table."""
+    predictor = EfficiencyPredictor(table, space_name)
+    measured = _measure(bench, table, predictor, VALIDATE, networks, protocol, on_progress)
+    space = predictor.space
+    rows = np.stack([space.encode(architecture) for architecture in measured.architectures])
+    validation = Validation.of(
+        predictor.predict(rows), measured.measured_ms, measured.repeatability_percent
+    )
+    store_document(table, VALIDATION, space, asdict(validation))
+    return validation
+
+
+def _measure(
+    bench: Bench,
+    table: LatencyTable,
+    predictor: EfficiencyPredictor,
+    role: str,
+    count: int,
+    protocol: Protocol,
+    on_progress: Callable[[Progress], None],
+) -> Measured:
+    space = predictor.space
+    predictor.require_units(_needed_units(predictor))
+    architectures = _networks_for(table, predictor, role, count)
+    subjects = [
+        network_subject(space, architecture, role, bench.target.batch)
+        for architecture in architectures
+    ]
+    bench.measure(table, subjects, protocol, on_progress=on_progress)
+    return _collected(table, architectures)
+
+
+def _needed_units(predictor: EfficiencyPredictor) -> Sequence[int]:
+    wanted = {op.key for op in predictor.space.units_at(predictor.resolutions)}
+    return [index for index, op in enumerate(predictor.space.units) if op.key in wanted]
+
+
+def _networks_for(
+    table: LatencyTable, predictor: EfficiencyPredictor, role: str, count: int
+) -> list[Architecture]:
+    """The role's networks, always the same ones; none that the table fits or fitted on."""
+    other = {row.key for row in table.rows("network", CALIBRATE)} if role == VALIDATE else set()
+    drawn = sample_networks(
+        predictor.space, predictor.resolutions, count + len(other), _SEEDS[role]
+    )
+    return [item for item in drawn if network_key(item) not in other][:count]
+
+
+def _collected(table: LatencyTable, architectures: Sequence[Architecture]) -> Measured:
+    rows = {row.key: row.measurement for row in table.rows("network") if row.measurement}
+    found = [item for item in architectures if network_key(item) in rows]
+    if len(found) < 2:
+        raise TableError(f"only {len(found)} networks could be measured; at least 2 are needed")
+    halves = [repeatability_percent(table.visits("network", network_key(item))) for item in found]
+    known = [half for half in halves if half is not None]
+    return Measured(
+        found,
+        np.array([rows[network_key(item)].latency_ms for item in found]),
+        float(np.mean(known)) if known else float("nan"),
+    )

@@ -1,0 +1,62 @@
+"""Budgets as people write them: ``20ms``, ``850us``, ``300M``."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from lutra.errors import UsageError
+
+_MILLISECONDS = {"ns": 1e-6, "us": 1e-3, "ms": 1.0, "s": 1e3}
+_COUNTS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
+_NUMBER = r"([0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?)"
+
+
+def parse_latency_ms(text: str) -> float:
+    """``20ms``, ``850us``, ``0.02s`` in milliseconds; raises `UsageError` without a unit."""
+    match = re.fullmatch(rf"\s*{_NUMBER}\s*(ns|us|ms|s)\s*", text)
+    if match is None:
+        raise UsageError(f"'{text}' is not a latency; write a positive number and a unit, as 20ms")
+    return _positive(float(match.group(1)) * _MILLISECONDS[match.group(2)], text)
+
+
+def parse_count(text: str) -> float:
+    """``300M``, ``1.2G``, ``250000000`` as a number; raises `UsageError` for anything else."""
+    match = re.fullmatch(rf"\s*{_NUMBER}\s*([kMG]?)\s*", text)
+    if match is None:
+        raise UsageError(f"'{text}' is not a count; write a positive number, as 300M")
+    return _positive(float(match.group(1)) * _COUNTS[match.group(2)], text)
+
+
+def parse_seconds(text: str) -> float:
+    """``90s``, ``10m``, ``2h`` in seconds; raises `UsageError` without a unit."""
+    match = re.fullmatch(rf"\s*{_NUMBER}\s*([smh])\s*", text)
+    if match is None:
+        raise UsageError(f"'{text}' is not a time; write a positive number and a unit, as 10m")
+    return _positive(float(match.group(1)) * {"s": 1, "m": 60, "h": 3600}[match.group(2)], text)
+
+
+def _positive(value: float, text: str) -> float:
+    if not math.isfinite(value) or value <= 0:
+        raise UsageError(f"'{text}' must be more than zero and finite")
+    return value
+
+
+def parse_resolutions(text: str, known: tuple[int, ...]) -> tuple[int, ...]:
+    """``224``, ``128,160``, ``128:224:32`` (both ends in) or ``all``, sorted.
+
+    Raises `UsageError` for what cannot be read; whether the space has them is the space's to say.
+    """
+    if text == "all":
+        return known
+    chosen: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"(\d{1,5})(?::(\d{1,5})(?::(\d{1,5}))?)?", part.strip())
+        if match is None:
+            raise UsageError(f"'{text}' is no list of resolutions; write 224, 128:224:32 or all")
+        first = int(match.group(1))
+        last, step = int(match.group(2) or first), int(match.group(3) or 4)
+        if step == 0 or last < first:
+            raise UsageError(f"'{part}' is an empty range of resolutions; write low:high:step")
+        chosen.update(range(first, last + 1, step))
+    return tuple(sorted(chosen))

@@ -1,0 +1,73 @@
+"""Whole networks measured end to end, for calibration, validation and verification."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from lutra.profiler.run import Protocol
+from lutra.profiler.stopping import StoppingRule
+from lutra.profiler.subject import Subject, onnx_builder
+from lutra.search.spaces import Architecture, SearchSpace
+from lutra.search.spaces.base import Rows
+from lutra.tables import Visit
+
+NETWORK_PROTOCOL = Protocol(
+    seconds=0.1,
+    warmup_seconds=0.03,
+    block_seconds=0.001,
+    reference_every=4,
+    rule=StoppingRule(min_rounds=6, max_rounds=12),
+)
+
+
+def network_key(architecture: Architecture) -> str:
+    """The key of a network's row in a table: its settings as compact JSON."""
+    return json.dumps(architecture.to_json(), separators=(",", ":"))
+
+
+def network_subject(
+    space: SearchSpace, architecture: Architecture, role: str, batch: int
+) -> Subject:
+    """A whole network with seeded weights, to be measured."""
+    build = onnx_builder(lambda: space.graph(architecture), batch)
+    return Subject("network", network_key(architecture), build, role)
+
+
+def sample_networks(
+    space: SearchSpace, resolutions: Sequence[int], count: int, seed: int
+) -> list[Architecture]:
+    """``count`` distinct random architectures, spread evenly over the resolutions."""
+    rng = np.random.default_rng(seed)
+    rows: Rows = np.zeros((0, len(space.genes)), dtype=np.int16)
+    while len(rows) < count:
+        drawn = space.sample(count, rng)
+        drawn[:, -1] = np.resize(space.resolution_indices(resolutions), count)
+        rng.shuffle(drawn)
+        merged = np.concatenate([rows, drawn])
+        _, first = np.unique(merged, axis=0, return_index=True)
+        rows = merged[np.sort(first)]
+    return [space.decode(row) for row in rows[:count]]
+
+
+def with_rounds(protocol: Protocol, rounds: int | None) -> Protocol:
+    """The protocol with another least number of rounds."""
+    if rounds is None:
+        return protocol
+    rule = replace(
+        protocol.rule, min_rounds=rounds, max_rounds=max(rounds, protocol.rule.max_rounds)
+    )
+    return replace(protocol, rule=rule)
+
+
+def repeatability_percent(visits: Sequence[Visit]) -> float | None:
+    """How far the odd and the even rounds' medians of one network lie apart, in percent."""
+    steady = [visit for visit in visits if not visit.flags] or list(visits)
+    halves = [[visit.low_ms for visit in steady if visit.round % 2 == parity] for parity in (0, 1)]
+    if not all(halves):
+        return None
+    first, second = (float(np.median(half)) for half in halves)
+    return 200.0 * abs(first - second) / (first + second)

@@ -1,0 +1,57 @@
+"""Profile a space: every unique op configuration at some resolutions, into a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from lutra.devices.base import Device, Setting
+from lutra.profiler.job import open_bench, open_or_create
+from lutra.profiler.run import Progress, Protocol, RunSummary
+from lutra.profiler.subject import op_subject
+from lutra.search.spaces import SearchSpace
+from lutra.search.table_spaces import note_profiled
+from lutra.tables import LatencyTable
+
+
+def profile(
+    device: Device,
+    path: Path,
+    space: SearchSpace,
+    resolutions: Sequence[int],
+    *,
+    setting: Setting,
+    precision: str = "fp32",
+    protocol: Protocol | None = None,
+    budget_seconds: float = float("inf"),
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> RunSummary:
+    """Measure what the table at ``path`` lacks of the space; creates the table if need be.
+
+    Raises `UsageError` (resolution, setting), `TargetMismatchError` (a table of another target),
+    `DeviceError` and `TableError`; whatever was measured before stays in the table.
+    """
+    space.check_resolutions(resolutions)
+    with (
+        open_bench(device, setting, precision) as bench,
+        open_or_create(path, bench.target) as table,
+    ):
+        note_profiled(table, device.info().spec, space, resolutions)
+        subjects = [op_subject(op, setting.batch) for op in space.units_at(resolutions)]
+        return bench.measure(
+            table,
+            subjects,
+            protocol or Protocol(),
+            budget_seconds=budget_seconds,
+            on_progress=on_progress,
+        )
+
+
+def missing_keys(path: Path, space: SearchSpace, resolutions: Sequence[int]) -> list[str]:
+    """The op keys that a profile of these resolutions would still have to finish."""
+    wanted = [op.key for op in space.units_at(resolutions)]
+    if not path.exists():
+        return wanted
+    with LatencyTable.open(path) as table:
+        settled = {row.key for row in table.rows("op") if row.status in ("stable", "unstable")}
+    return [key for key in wanted if key not in settled]

@@ -1,0 +1,191 @@
+"""What a search found, with where every number comes from; a JSON file."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lutra.errors import LutraError, NotATableError, ResultError
+from lutra.search.spaces import Architecture, get_space
+from lutra.search.spaces.architecture import read_json
+from lutra.tables import Target
+
+FORMAT = "lutra-search-result"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A candidate measured end to end, in ms."""
+
+    measured_ms: float
+    ci_low_ms: float
+    ci_high_ms: float
+    within_budget: bool | None
+    error_percent: float
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One architecture that was found, with its predictions (ms, percent, counts)."""
+
+    architecture: Architecture
+    predicted_ms: float
+    predicted_low_ms: float | None
+    predicted_high_ms: float | None
+    accuracy: float
+    macs: int
+    params: int
+    verified: Verified | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The dictionary that `from_json` reads, with ``measured_ms`` once verified."""
+        document = asdict(self)
+        document["architecture"] = self.architecture.to_json()
+        document.update(document.pop("verified") or {})
+        return document
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any], space: str) -> Candidate:
+        """Read a stored candidate; raises `ResultError`, `KeyError`, `TypeError`, `ValueError`."""
+        verified = None
+        if "measured_ms" in document:
+            verified = Verified(
+                measured_ms=float(document["measured_ms"]),
+                ci_low_ms=float(document["ci_low_ms"]),
+                ci_high_ms=float(document["ci_high_ms"]),
+                within_budget=document["within_budget"],
+                error_percent=float(document["error_percent"]),
+            )
+        architecture = Architecture.from_json(document["architecture"], space)
+        get_space(space).encode(architecture)
+        return cls(
+            architecture,
+            float(document["predicted_ms"]),
+            _optional(document["predicted_low_ms"]),
+            _optional(document["predicted_high_ms"]),
+            float(document["accuracy"]),
+            int(document["macs"]),
+            int(document["params"]),
+            verified,
+        )
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """The best candidates (at least one, best first) and the question they answer.
+
+    ``limits`` maps a cost's name (``latency_ms``, ``macs``) to its maximum.
+    """
+
+    space: str
+    target: Target
+    table: str
+    limits: dict[str, float]
+    algorithm: str
+    seed: int
+    settings: dict[str, Any]
+    evaluations: int
+    cpu_seconds: float
+    accuracy_source: dict[str, Any]
+    candidates: tuple[Candidate, ...]
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def best(self) -> Candidate:
+        """The most accurate candidate."""
+        return self.candidates[0]
+
+    def to_json(self) -> dict[str, Any]:
+        """The document that `from_json` reads; the best candidate's fields stand at its top."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "space": self.space,
+            **self.best.to_json(),
+            "evaluations": self.evaluations,
+            "cpu_seconds": self.cpu_seconds,
+            "seed": self.seed,
+            "algorithm": self.algorithm,
+            "settings": self.settings,
+            "limits": self.limits,
+            "table": self.table,
+            "target": self.target.to_json(),
+            "accuracy_source": self.accuracy_source,
+            "notes": list(self.notes),
+            "candidates": [candidate.to_json() for candidate in self.candidates],
+        }
+
+    @classmethod
+    def from_json(cls, document: object, where: str) -> SearchResult:
+        """Read a stored result; raises `ResultError` that says what is wrong and ``where``."""
+        if not isinstance(document, Mapping) or document.get("format") != FORMAT:
+            raise ResultError(f"{where} is no search result; `lutra search ... -o FILE` makes one")
+        if document.get("version") != VERSION:
+            raise ResultError(
+                f"{where} is of version {document.get('version')}; this lutra reads {VERSION}"
+            )
+        try:
+            space = get_space(document["space"]).name
+            candidates = [Candidate.from_json(item, space) for item in document["candidates"]]
+            return cls(
+                space=space,
+                target=Target.from_json(document["target"]),
+                table=str(document["table"]),
+                limits={str(k): float(v) for k, v in document["limits"].items()},
+                algorithm=str(document["algorithm"]),
+                seed=int(document["seed"]),
+                settings=dict(document["settings"]),
+                evaluations=int(document["evaluations"]),
+                cpu_seconds=float(document["cpu_seconds"]),
+                accuracy_source=dict(document["accuracy_source"]),
+                candidates=_at_least_one(candidates),
+                notes=tuple(map(str, document["notes"])),
+            )
+        except NotATableError as error:
+            raise ResultError(f"{where}: its target is damaged") from error
+        except LutraError as error:
+            raise ResultError(f"{where}: {error}") from error
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ResultError(f"{where} is damaged: {type(error).__name__}: {error}") from error
+
+    @classmethod
+    def read(cls, path: Path) -> SearchResult:
+        """The result in a file; raises `ResultError`."""
+        return cls.from_json(read_json(path), str(path))
+
+    def write(self, path: Path) -> None:
+        """Write the result so that the file is old or new, never half; raises `ResultError`."""
+        write_atomically(path, (json.dumps(self.to_json(), indent=2) + "\n").encode())
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file by renaming a finished one over it; raises `ResultError`."""
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        temporary = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise ResultError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _at_least_one(candidates: list[Candidate]) -> tuple[Candidate, ...]:
+    if not candidates:
+        raise ValueError("it holds no candidates")
+    return tuple(candidates)
+
+
+def _optional(value: float | None) -> float | None:
+    return None if value is None else float(value)

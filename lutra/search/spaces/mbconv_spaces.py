@@ -1,0 +1,287 @@
+"""Once-for-All's two families of MBConv blocks: MobileNetV3 and ProxylessNAS.
+
+Cai et al., "Once-for-All: Train One Network and Specialize it for Efficient Deployment"
+(ICLR 2020); sizes as in the authors' reference code. A network is a first convolution, a first
+block, stages of elastic blocks (kernel 3/5/7, expansion 3/4/6, depth 2/3/4: the first ``d``
+blocks of a stage are used) and a head.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import product
+
+import numpy as np
+import numpy.typing as npt
+
+from lutra.ops import Conv, Linear, MBConv, OpConfig, Pool, Shape, make_divisible
+from lutra.ops.graph import Activation
+from lutra.search.spaces.base import Gene, Indices, Rows, SearchSpace, register_space
+from lutra.search.spaces.lattice import Lattice, LatticeBuilder
+
+KERNELS = (3, 5, 7)
+EXPANSIONS = (3, 4, 6)
+DEPTHS = (2, 3, 4)
+RESOLUTIONS = tuple(range(128, 225, 4))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Blocks of equal width: output channels, stride of the first block, block counts."""
+
+    channels: int
+    stride: int
+    activation: Activation
+    se: bool
+    depths: tuple[int, ...] = DEPTHS
+
+    @property
+    def blocks(self) -> int:
+        return max(self.depths)
+
+
+@dataclass(frozen=True)
+class Head:
+    """What follows the stages, as units, from the last feature map to 1000 classes."""
+
+    expand: int | None
+    mix: int
+    activation: Activation
+
+    def units(self, features: Shape) -> list[OpConfig]:
+        if self.expand is None:  # ProxylessNAS: mix, pool, classify
+            mix = Conv(features, self.mix, activation=self.activation)
+            return [mix, Pool(mix.output_shape, "global"), Linear(Shape(1, 1, self.mix), 1000)]
+        expand = Conv(features, self.expand, activation=self.activation)
+        pool = Pool(expand.output_shape, "global")
+        mix = Conv(pool.output_shape, self.mix, activation=self.activation, bias="none")
+        return [expand, pool, mix, Linear(mix.output_shape, 1000)]
+
+
+@dataclass(frozen=True)
+class Family:
+    """The fixed numbers of one network family at one width."""
+
+    first_channels: int
+    first_activation: Activation
+    block0_channels: int
+    block0_activation: Activation
+    block0_residual: bool
+    stages: tuple[Stage, ...]
+    head: Head
+
+
+class MBConvSpace(SearchSpace):
+    """Rows: [kernel of each block | expansion of each block | depth of each stage | resolution]."""
+
+    def __init__(self, name: str, family: Family) -> None:
+        self.name = name
+        self.family = family
+        self.resolutions = RESOLUTIONS
+
+    @cached_property
+    def blocks(self) -> int:
+        """Elastic blocks at full depth."""
+        return sum(stage.blocks for stage in self.family.stages)
+
+    @cached_property
+    def genes(self) -> tuple[Gene, ...]:
+        kernels = [Gene("ks", KERNELS)] * self.blocks
+        expansions = [Gene("e", EXPANSIONS)] * self.blocks
+        depths = [Gene("d", stage.depths) for stage in self.family.stages]
+        return (*kernels, *expansions, *depths, Gene("r", self.resolutions))
+
+    @cached_property
+    def units(self) -> tuple[OpConfig, ...]:
+        return self._catalogue[0]
+
+    @cached_property
+    def _catalogue(self) -> tuple[tuple[OpConfig, ...], Indices]:
+        """The units, and their indices by [resolution, slot, kernel choice, expansion choice]."""
+        index_of: dict[OpConfig, int] = {}
+        head = len(self.family.head.units(Shape(4, 4, 8)))
+        shape = (len(self.resolutions), 2 + self.blocks + head, len(KERNELS), len(EXPANSIONS))
+        indices = np.full(shape, -1, dtype=np.int32)
+        for r, resolution in enumerate(self.resolutions):
+            for slot, options in enumerate(self._slots(resolution)):
+                for (k, e), unit in options.items():
+                    indices[r, slot, k, e] = index_of.setdefault(unit, len(index_of))
+        return tuple(index_of), indices
+
+    def _slots(self, resolution: int) -> list[dict[tuple[int, int], OpConfig]]:
+        """Each position of the full-depth network with its units by (kernel, expansion) choice."""
+        family = self.family
+        image = Shape(resolution, resolution, 3)
+        first = Conv(
+            image, family.first_channels, kernel=3, stride=2, activation=family.first_activation
+        )
+        block0 = MBConv(
+            first.output_shape,
+            family.block0_channels,
+            mid_channels=family.first_channels,
+            kernel=3,
+            stride=1,
+            activation=family.block0_activation,
+            se=False,
+            residual=family.block0_residual,
+        )
+        slots = [_static(first), _static(block0)]
+        features = block0.output_shape
+        for stage in family.stages:
+            for block in range(stage.blocks):
+                slots.append(_block_options(features, stage, first=block == 0))
+                features = slots[-1][0, 0].output_shape
+        return slots + [_static(unit) for unit in family.head.units(features)]
+
+    def unit_indices(self, rows: Rows) -> Indices:
+        indices = self._catalogue[1]
+        kernels, expansions = rows[:, : self.blocks], rows[:, self.blocks : 2 * self.blocks]
+        resolution = rows[:, -1:]
+        result = np.empty((len(rows), indices.shape[1]), dtype=np.int32)
+        slots = np.arange(self.blocks) + 2
+        blocks = indices[resolution, slots, kernels, expansions]
+        result[:, 2 : 2 + self.blocks] = np.where(self._active(rows), blocks, -1)
+        result[:, :2] = indices[rows[:, -1], :2, 0, 0]
+        result[:, 2 + self.blocks :] = indices[rows[:, -1], 2 + self.blocks :, 0, 0]
+        return result
+
+    @cached_property
+    def _depth_masks(self) -> list[npt.NDArray[np.bool_]]:
+        """Per stage: (depth choices, blocks), which blocks a depth choice uses."""
+        return [
+            np.arange(stage.blocks)[None, :] < np.array(stage.depths)[:, None]
+            for stage in self.family.stages
+        ]
+
+    def _active(self, rows: Rows) -> npt.NDArray[np.bool_]:
+        """(N, blocks): which elastic blocks each architecture uses."""
+        depths = rows[:, 2 * self.blocks : -1]
+        masks = [mask[depths[:, stage]] for stage, mask in enumerate(self._depth_masks)]
+        return np.concatenate(masks, axis=1)
+
+    def canonical(self, rows: Rows) -> Rows:
+        result = rows.copy()
+        inert = ~self._active(rows)
+        result[:, : self.blocks][inert] = 0
+        result[:, self.blocks : 2 * self.blocks][inert] = 0
+        return result
+
+    def build_lattice(self, resolution: int) -> Lattice:
+        r = self.resolutions.index(resolution)
+        indices = self._catalogue[1][r]
+        builder = LatticeBuilder(len(self.genes), ((len(self.genes) - 1, r),))
+        current = 0
+        for slot in (0, 1):
+            current = _append(builder, current, int(indices[slot, 0, 0]))
+        block = 0
+        for number, stage in enumerate(self.family.stages):
+            current = self._append_stage(builder, current, number, stage, block, indices)
+            block += stage.blocks
+        for slot in range(2 + self.blocks, indices.shape[0]):
+            current = _append(builder, current, int(indices[slot, 0, 0]))
+        return builder.build(current)
+
+    def _append_stage(
+        self,
+        builder: LatticeBuilder,
+        current: int,
+        number: int,
+        stage: Stage,
+        first_block: int,
+        indices: Indices,
+    ) -> int:
+        """Add a stage's blocks, with an exit after each depth it may have; return the exit."""
+        ends = {}
+        for depth in range(1, stage.blocks + 1):
+            block = first_block + depth - 1
+            following = builder.node()
+            for k, e in product(range(len(KERNELS)), range(len(EXPANSIONS))):
+                genes = ((block, k), (self.blocks + block, e))
+                builder.edge(current, following, int(indices[2 + block, k, e]), genes)
+            ends[depth] = current = following
+        exit_node = builder.node()
+        column = 2 * self.blocks + number
+        for choice, depth in enumerate(stage.depths):
+            builder.edge(ends[depth], exit_node, -1, ((column, choice),))
+        return exit_node
+
+
+def _static(unit: OpConfig) -> dict[tuple[int, int], OpConfig]:
+    return {(0, 0): unit}
+
+
+def _append(builder: LatticeBuilder, current: int, unit: int) -> int:
+    following = builder.node()
+    builder.edge(current, following, unit)
+    return following
+
+
+def _block_options(
+    features: Shape, stage: Stage, *, first: bool
+) -> dict[tuple[int, int], OpConfig]:
+    return {
+        (k, e): MBConv(
+            features,
+            stage.channels,
+            mid_channels=make_divisible(round(features.channels * expansion)),
+            kernel=kernel,
+            stride=stage.stride if first else 1,
+            activation=stage.activation,
+            se=stage.se,
+            residual=not first,
+        )
+        for (k, kernel), (e, expansion) in product(enumerate(KERNELS), enumerate(EXPANSIONS))
+    }
+
+
+def mobilenet_v3(width: float) -> Family:
+    """OFA-MobileNetV3; published at width 1.0 and 1.2."""
+    first, stage0, *stages, expand, mix = (
+        make_divisible(c * width) for c in (16, 16, 24, 40, 80, 112, 160, 960, 1280)
+    )
+    strides = (2, 2, 2, 1, 2)
+    activations: tuple[Activation, ...] = ("relu", "relu", "h_swish", "h_swish", "h_swish")
+    excitations = (False, True, False, True, True)
+    return Family(
+        first_channels=first,
+        first_activation="h_swish",
+        block0_channels=stage0,
+        block0_activation="relu",
+        block0_residual=True,
+        stages=tuple(map(Stage, stages, strides, activations, excitations)),
+        head=Head(expand, mix, "h_swish"),
+    )
+
+
+def proxyless(width: float) -> Family:
+    """OFA-ProxylessNAS; published at width 1.3."""
+    first, stage0, *stages, mix = (
+        make_divisible(c * width) for c in (32, 16, 24, 40, 80, 96, 192, 320, 1280)
+    )
+    strides = (2, 2, 2, 1, 2, 1)
+    depths = (DEPTHS,) * 5 + ((1,),)
+    return Family(
+        first_channels=first,
+        first_activation="relu6",
+        block0_channels=stage0,
+        block0_activation="relu6",
+        block0_residual=False,
+        stages=tuple(
+            Stage(channels, stride, "relu6", False, depth)
+            for channels, stride, depth in zip(stages, strides, depths, strict=True)
+        ),
+        head=Head(None, mix, "relu6"),
+    )
+
+
+def _register() -> None:
+    for width in (1.0, 1.2):
+        name = f"ofa-mbv3-w{width}"
+        register_space(name, partial(MBConvSpace, name, mobilenet_v3(width)))
+    for width in (1.3, 1.0):
+        name = f"ofa-proxyless-w{width}"
+        register_space(name, partial(MBConvSpace, name, proxyless(width)))
+
+
+_register()

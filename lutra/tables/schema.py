@@ -1,0 +1,80 @@
+"""The table file's schema, its version and its migrations.
+
+A latency table is one SQLite file with our application id and a schema version in
+``PRAGMA user_version``. Each migration is one step from version n to n + 1; a new one is added at
+the end of `MIGRATIONS`, and none is ever edited.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+APPLICATION_ID = 0x4C555452  # "LUTR"
+
+MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE meta (
+        name TEXT PRIMARY KEY,
+        value TEXT NOT NULL                -- JSON
+    ) STRICT;
+    CREATE TABLE subjects (                -- what can be measured
+        id INTEGER PRIMARY KEY,
+        category TEXT NOT NULL CHECK (category IN ('op', 'network', 'reference')),
+        key TEXT NOT NULL,
+        role TEXT NOT NULL DEFAULT '',     -- networks: calibrate, validate, verify
+        UNIQUE (category, key)
+    ) STRICT;
+    CREATE TABLE visits (                  -- every stay at a subject, as it arrived
+        id INTEGER PRIMARY KEY,
+        subject INTEGER NOT NULL REFERENCES subjects (id),
+        round INTEGER NOT NULL,
+        process INTEGER NOT NULL,
+        low_ms REAL NOT NULL CHECK (low_ms > 0),
+        median_ms REAL NOT NULL CHECK (median_ms > 0),
+        minimum_ms REAL NOT NULL CHECK (minimum_ms > 0),
+        blocks INTEGER NOT NULL,
+        runs_per_block INTEGER NOT NULL,
+        timed_seconds REAL NOT NULL,
+        drift REAL NOT NULL,
+        flags TEXT NOT NULL,
+        at TEXT NOT NULL                   -- UTC, ISO 8601
+    ) STRICT;
+    CREATE INDEX visits_by_subject ON visits (subject);
+    CREATE TABLE measurements (            -- what the visits add up to
+        subject INTEGER PRIMARY KEY REFERENCES subjects (id),
+        latency_ms REAL NOT NULL CHECK (latency_ms > 0),
+        ci_low_ms REAL NOT NULL,
+        ci_high_ms REAL NOT NULL,
+        median_ms REAL NOT NULL,
+        minimum_ms REAL NOT NULL,
+        rounds INTEGER NOT NULL,
+        processes INTEGER NOT NULL,
+        drift REAL NOT NULL,
+        flags TEXT NOT NULL,
+        status TEXT NOT NULL CHECK (status IN ('stable', 'unstable', 'partial'))
+    ) STRICT;
+    CREATE TABLE failures (
+        subject INTEGER PRIMARY KEY REFERENCES subjects (id),
+        kind TEXT NOT NULL,
+        message TEXT NOT NULL,
+        transient INTEGER NOT NULL,
+        attempts INTEGER NOT NULL,
+        at TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE runs (                    -- provenance: one row per profiling run
+        id INTEGER PRIMARY KEY,
+        started TEXT NOT NULL,
+        document TEXT NOT NULL             -- JSON: command, version, seed, seconds
+    ) STRICT;
+    """,
+)
+VERSION = len(MIGRATIONS)
+
+
+def migrate(connection: sqlite3.Connection, version: int) -> None:
+    """Bring a table of an older (or, with 0, an empty) schema up to date, step by step."""
+    for step in range(version, VERSION):
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {MIGRATIONS[step]}; PRAGMA user_version = {step + 1};"
+            f" PRAGMA application_id = {APPLICATION_ID}; COMMIT;"
+        )

@@ -1,0 +1,418 @@
+"""The latency table: one SQLite file that people share, diff and commit."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote
+
+from lutra.errors import NotATableError, TableError, TableVersionError, TableWriteError
+from lutra.tables.measurement import Category, Failure, Measurement, Row, Visit
+from lutra.tables.schema import APPLICATION_ID, VERSION, migrate
+from lutra.tables.target import Target
+
+if TYPE_CHECKING:
+    import pandas
+
+_BUSY_SECONDS = 5.0
+_FRAME_COLUMNS = (
+    "category",
+    "key",
+    "status",
+    "latency_ms",
+    "ci_low_ms",
+    "ci_high_ms",
+    "median_ms",
+    "minimum_ms",
+    "rounds",
+    "processes",
+    "drift",
+    "flags",
+    "failure",
+)
+
+
+class LatencyTable:
+    """One target, many subjects; every visit is committed when it is recorded.
+
+    Open one with `open` or `create`; it is a context manager. While a table is open for writing,
+    SQLite keeps a ``-wal`` file beside it; closing folds that in again, and after a kill the next
+    opening does.
+    """
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, *, writable: bool) -> None:
+        self.path = path
+        self._connection = connection
+        self._writable = writable
+
+    @classmethod
+    def create(cls, path: Path, target: Target) -> LatencyTable:
+        """A new, empty table for a target; raises `TableWriteError` if the file exists."""
+        if path.exists():
+            raise TableWriteError(f"{path} already exists")
+        try:
+            connection = _connect(path, "rwc")
+            with _mapped(path):
+                migrate(connection, 0)
+                table = cls._writer(path, connection)
+                table.put_meta("target", target.to_json())
+        except TableError:
+            for name in (path, Path(f"{path}-wal"), Path(f"{path}-shm"), Path(f"{path}-journal")):
+                name.unlink(missing_ok=True)
+            raise
+        return table
+
+    @classmethod
+    def open(cls, path: Path, *, write: bool = False) -> LatencyTable:
+        """An existing table.
+
+        Raises `NotATableError` (missing, another kind of file, damaged), `TableVersionError`
+        (newer schema) or, to write, `TableWriteError` (read-only, locked).
+        """
+        if not path.is_file():
+            raise NotATableError(
+                f"there is no table {path}; `lutra profile ... -o {path}` makes one"
+            )
+        connection = _connect(path, "rw" if write else "ro")
+        try:
+            with _mapped(path):
+                _check_schema(path, connection, write=write)
+                table = (
+                    cls._writer(path, connection)
+                    if write
+                    else cls(path, connection, writable=False)
+                )
+            _ = table.target
+        except BaseException:
+            connection.close()
+            raise
+        return table
+
+    @classmethod
+    def _writer(cls, path: Path, connection: sqlite3.Connection) -> LatencyTable:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        return cls(path, connection, writable=True)
+
+    def close(self) -> None:
+        """Fold the write-ahead log into the one file and close it; safe to call twice."""
+        if self._writable:
+            with contextlib.suppress(sqlite3.Error):  # another reader: the next closing does it
+                self._connection.execute("PRAGMA journal_mode = DELETE")
+        self._connection.close()
+        self._writable = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # what the table speaks of
+
+    @property
+    def target(self) -> Target:
+        """The operating point of every number in this table."""
+        return Target.from_json(self.meta("target"))
+
+    def meta(self, name: str) -> Any:
+        """A stored JSON document (``target``, ``space``, ``calibration``...), or None."""
+        found = self._rows("SELECT value FROM meta WHERE name = ?", name)
+        try:
+            return json.loads(found[0][0]) if found else None
+        except (ValueError, RecursionError) as error:
+            raise NotATableError(f"{self.path} is damaged: {name} is not JSON") from error
+
+    def put_meta(self, name: str, document: Any) -> None:
+        """Store a JSON document under a name, replacing what was there."""
+        with self._transaction() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, json.dumps(document))
+            )
+
+    # writing
+
+    def record_visit(
+        self, category: Category, key: str, visit: Visit, measurement: Measurement, role: str = ""
+    ) -> int:
+        """Commit a visit and the measurement it now adds up to; a past failure is withdrawn.
+
+        Returns the visit's number, for `flag_visit`.
+        """
+        with self._transaction() as connection:
+            subject = _subject_id(connection, category, key, role)
+            cursor = connection.execute(
+                "INSERT INTO visits (subject, round, process, low_ms, median_ms, minimum_ms,"
+                " blocks, runs_per_block, timed_seconds, drift, flags, at)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    subject,
+                    visit.round,
+                    visit.process,
+                    visit.low_ms,
+                    visit.median_ms,
+                    visit.minimum_ms,
+                    visit.blocks,
+                    visit.runs_per_block,
+                    visit.timed_seconds,
+                    visit.drift,
+                    ",".join(visit.flags),
+                    _now(),
+                ),
+            )
+            connection.execute("DELETE FROM failures WHERE subject = ?", (subject,))
+            _put_measurement(connection, subject, measurement)
+        assert cursor.lastrowid is not None
+        return cursor.lastrowid
+
+    def flag_visit(
+        self, number: int, visit: Visit, category: Category, key: str, measurement: Measurement
+    ) -> None:
+        """Commit what became known of a visit later (its drift and flags), and the new sum."""
+        with self._transaction() as connection:
+            connection.execute(
+                "UPDATE visits SET drift = ?, flags = ? WHERE id = ?",
+                (visit.drift, ",".join(visit.flags), number),
+            )
+            _put_measurement(connection, _subject_id(connection, category, key, ""), measurement)
+
+    def record_failure(
+        self, category: Category, key: str, failure: Failure, role: str = ""
+    ) -> None:
+        """Commit that a subject failed; one that has a measurement keeps it instead."""
+        with self._transaction() as connection:
+            subject = _subject_id(connection, category, key, role)
+            measured = "SELECT 1 FROM measurements WHERE subject = ?"
+            if connection.execute(measured, (subject,)).fetchone() is None:
+                connection.execute(
+                    "INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?, ?)",
+                    (
+                        subject,
+                        failure.kind,
+                        failure.message,
+                        failure.transient,
+                        failure.attempts,
+                        _now(),
+                    ),
+                )
+
+    def record_measurement(self, category: Category, key: str, measurement: Measurement) -> None:
+        """Replace what a subject's visits add up to (its flags or its status changed)."""
+        with self._transaction() as connection:
+            _put_measurement(connection, _subject_id(connection, category, key, ""), measurement)
+
+    def record_run(self, document: Mapping[str, Any]) -> None:
+        """Keep what a profiling run was: command, version, seed, seconds."""
+        with self._transaction() as connection:
+            connection.execute(
+                "INSERT INTO runs (started, document) VALUES (?, ?)", (_now(), json.dumps(document))
+            )
+
+    # reading
+
+    def rows(self, category: Category | None = None, role: str | None = None) -> list[Row]:
+        """Every subject with its measurement or failure, in the order they were first measured."""
+        found = self._rows(
+            "SELECT category, key, latency_ms, ci_low_ms, ci_high_ms, m.median_ms, m.minimum_ms,"
+            " rounds, processes, m.drift, m.flags, status, kind, message, transient, attempts"
+            " FROM subjects s LEFT JOIN measurements m ON m.subject = s.id"
+            " LEFT JOIN failures f ON f.subject = s.id"
+            " WHERE (?1 IS NULL OR category = ?1) AND (?2 IS NULL OR role = ?2)"
+            " AND (latency_ms IS NOT NULL OR kind IS NOT NULL) ORDER BY s.id",
+            category,
+            role,
+        )
+        return [_row(values) for values in found]
+
+    def row(self, category: Category, key: str) -> Row | None:
+        """One subject, or None if it was never tried."""
+        return next((row for row in self.rows(category) if row.key == key), None)
+
+    def visits(self, category: Category, key: str) -> list[Visit]:
+        """Every visit of a subject, oldest first."""
+        found = self._rows(
+            "SELECT round, process, low_ms, v.median_ms, v.minimum_ms, blocks, runs_per_block,"
+            " timed_seconds, v.drift, v.flags FROM visits v JOIN subjects s ON s.id = v.subject"
+            " WHERE category = ? AND key = ? ORDER BY v.id",
+            category,
+            key,
+        )
+        return [Visit(*(*values[:9], _flags(values[9]))) for values in found]
+
+    def last_process(self) -> int:
+        """The highest process number that any visit carries; 0 in an empty table."""
+        return int(self._rows("SELECT coalesce(max(process), 0) FROM visits")[0][0])
+
+    def runs(self) -> list[dict[str, Any]]:
+        """The profiling runs that filled this table, oldest first."""
+        found = self._rows("SELECT started, document FROM runs ORDER BY id")
+        return [{"started": started, **json.loads(document)} for started, document in found]
+
+    def op_latencies(self) -> dict[str, float]:
+        """Milliseconds by op key, for every op that was measured."""
+        rows = self.rows("op")
+        return {row.key: row.measurement.latency_ms for row in rows if row.measurement}
+
+    def to_frame(self, category: Category | None = None) -> pandas.DataFrame:
+        """The table as pandas: one row per subject; failures have a message and no numbers."""
+        import pandas
+
+        return pandas.DataFrame(
+            [row_record(row) for row in self.rows(category)], columns=list(_FRAME_COLUMNS)
+        )
+
+    def _rows(self, query: str, *parameters: Any) -> list[Any]:
+        with _mapped(self.path):
+            return self._connection.execute(query, parameters).fetchall()
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with _mapped(self.path):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+
+
+def row_record(row: Row) -> dict[str, Any]:
+    """A row as a flat record with the column names of `LatencyTable.to_frame`."""
+    record: dict[str, Any] = dict.fromkeys(_FRAME_COLUMNS)
+    record.update(category=row.category, key=row.key, status=row.status, flags="")
+    if row.measurement is not None:
+        for name in _FRAME_COLUMNS[3:11]:
+            record[name] = getattr(row.measurement, name)
+        record["flags"] = ",".join(row.measurement.flags)
+    elif row.failure is not None:
+        record["failure"] = f"{row.failure.kind}: {row.failure.message}"
+    return record
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    with _mapped(path):
+        return sqlite3.connect(
+            f"file:{quote(str(path.absolute()))}?mode={mode}",
+            uri=True,
+            timeout=_BUSY_SECONDS,
+            isolation_level=None,
+        )
+
+
+@contextlib.contextmanager
+def _mapped(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into ours, with the file's name."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = (error.sqlite_errorcode & 0xFF) if hasattr(error, "sqlite_errorcode") else 0
+        match code:
+            case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
+                raise NotATableError(f"{path} is no latency table, or it is damaged") from error
+            case sqlite3.SQLITE_FULL | sqlite3.SQLITE_IOERR:
+                raise TableWriteError(
+                    f"cannot write {path}: disk full or failing ({error});"
+                    " what was recorded before is safe"
+                ) from error
+            case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM:
+                reason = _why_not_writable(path)
+                raise TableWriteError(f"cannot open {path} for writing: {reason}") from error
+            case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+                raise TableWriteError(f"{path} is in use by another run of lutra") from error
+        raise NotATableError(f"{path} cannot be used as a latency table: {error}") from error
+
+
+def _why_not_writable(path: Path) -> str:
+    if path.is_dir():
+        return "it is a folder"
+    if not path.parent.is_dir():
+        return f"there is no folder {path.parent}"
+    return errno_text(errno.EROFS) if path.exists() else errno_text(errno.EACCES)
+
+
+def errno_text(number: int) -> str:
+    """What the system calls an error number, in lower case."""
+    import os
+
+    return os.strerror(number).lower()
+
+
+def _check_schema(path: Path, connection: sqlite3.Connection, *, write: bool) -> None:
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if application != APPLICATION_ID:
+        raise NotATableError(f"{path} is an SQLite file, but no latency table of lutra")
+    if version > VERSION:
+        raise TableVersionError(
+            f"{path} has schema {version}, this lutra reads up to {VERSION}; upgrade lutra"
+        )
+    problem = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if problem != "ok":
+        raise NotATableError(f"{path} is damaged: {problem}")
+    if version < VERSION:
+        if not write:
+            raise TableVersionError(
+                f"{path} has the older schema {version}; open it for writing once"
+            )
+        migrate(connection, version)
+
+
+def _subject_id(connection: sqlite3.Connection, category: Category, key: str, role: str) -> int:
+    connection.execute(
+        "INSERT INTO subjects (category, key, role) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+        (category, key, role),
+    )
+    query = "SELECT id FROM subjects WHERE category = ? AND key = ?"
+    return int(connection.execute(query, (category, key)).fetchone()[0])
+
+
+def _put_measurement(connection: sqlite3.Connection, subject: int, value: Measurement) -> None:
+    connection.execute(
+        "INSERT OR REPLACE INTO measurements VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            subject,
+            value.latency_ms,
+            value.ci_low_ms,
+            value.ci_high_ms,
+            value.median_ms,
+            value.minimum_ms,
+            value.rounds,
+            value.processes,
+            value.drift,
+            ",".join(value.flags),
+            value.status,
+        ),
+    )
+
+
+def _row(values: tuple[Any, ...]) -> Row:
+    category, key = values[:2]
+    measured, failed = values[2:12], values[12:]
+    measurement = None
+    if measured[0] is not None:
+        measurement = Measurement(*(*measured[:8], _flags(measured[8]), measured[9]))
+    failure = None
+    if failed[0] is not None and measurement is None:
+        failure = Failure(failed[0], failed[1], bool(failed[2]), failed[3])
+    return Row(category, key, measurement, failure)
+
+
+def _flags(text: str) -> tuple[str, ...]:
+    return tuple(text.split(",")) if text else ()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,62 @@
+"""The operating point that a table speaks of: measurements of different targets never mix."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+
+from lutra.errors import NotATableError, TargetMismatchError
+
+
+@dataclass(frozen=True)
+class Target:
+    """Device, runtime and settings; two are equal exactly when their numbers are comparable."""
+
+    device: str
+    device_model: str
+    architecture: str
+    device_cores: str
+    runtime: str
+    runtime_version: str
+    delegate: str
+    precision: str
+    threads: int
+    core_mask: str
+    batch: int
+    cache_mode: str = "hot"
+
+    def to_json(self) -> dict[str, str | int]:
+        """The dictionary that `from_json` reads."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: object) -> Target:
+        """Read a stored target; raises `NotATableError` for missing or wrong fields."""
+        expected = {item.name: item.type for item in fields(cls)}
+        if not isinstance(document, dict) or set(document) != set(expected):
+            raise NotATableError("the table's target is damaged")
+        for name, kind in expected.items():
+            if type(document[name]).__name__ != kind:
+                raise NotATableError(f"the table's target is damaged: {name} is no {kind}")
+        return cls(**document)
+
+    def require(self, other: Target, where: str) -> None:
+        """Raise `TargetMismatchError`, naming what differs, unless ``other`` is this target."""
+        mine, theirs = self.to_json(), other.to_json()
+        differing = [
+            f"{name} is '{mine[name]}' in the table but '{theirs[name]}' here"
+            for name in mine
+            if mine[name] != theirs[name]
+        ]
+        if differing:
+            raise TargetMismatchError(
+                f"{where} speaks of another target: {'; '.join(differing)}."
+                " Use another -o file, or the setting the table was made with"
+            )
+
+    def summary(self) -> str:
+        """One line for people."""
+        plural = "s" if self.threads > 1 else ""
+        return (
+            f"{self.device_model} ({self.device}), {self.runtime} {self.runtime_version},"
+            f" {self.precision}, {self.threads} thread{plural}, batch {self.batch}"
+        )
