@@ -63,6 +63,7 @@ def print_verified(verified: SearchResult, count: int) -> None:
             "ci_high_ms",
             "error %",
             "within budget",
+            "flags",
         ],
         [
             [
@@ -73,6 +74,7 @@ def print_verified(verified: SearchResult, count: int) -> None:
                 candidate.verified.ci_high_ms,
                 candidate.verified.error_percent,
                 _yes_no(candidate.verified.within_budget),
+                ",".join(candidate.verified.flags),
             ]
             for candidate in verified.candidates[:count]
             if candidate.verified is not None

@@ -5,7 +5,8 @@ a spec string before the first colon). It moves model files to the device and ti
 knows nothing of op configurations, tables or statistics. A session must
 
 * answer every request with exactly one `Sample` or `RequestFailure`, in the order of requests;
-* take requests lazily, at most ``LOOK_AHEAD`` ahead of the answers;
+* take a request only when the one before is answered: what the caller does between two (it
+  builds models, commits visits) would disturb a timing on the next core;
 * survive its worker: a crash, a hang or a lost link is the failure of the request in hand, and
   the next request finds a fresh worker;
 * never report a duration that was not measured (no zero for "could not").
@@ -19,8 +20,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
-
-LOOK_AHEAD = 2
 
 FailureKind = Literal["load", "run", "crash", "timeout", "link"]
 

@@ -98,6 +98,9 @@ class FakeSession(Session):
             yield self._answer(request, ordinal)
 
     def _answer(self, request: TimingRequest, ordinal: int) -> Outcome:
+        if not request.model.is_file():
+            message = f"there is no model {request.model}"
+            return RequestFailure(request.id, "load", message, transient=False)
         match self._script.failures.get(ordinal):
             case None:
                 return self._sample(request, ordinal)

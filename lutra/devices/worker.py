@@ -15,6 +15,7 @@ numpy and the runtime are imported, so that the same files run on a board.
 from __future__ import annotations
 
 import gc
+import itertools
 import json
 import os
 import sys
@@ -82,7 +83,8 @@ def _timed(run: Any, request: dict[str, Any]) -> dict[str, Any]:
     """Warm up, choose the runs per block, then time blocks until the time is used."""
     begun = time.perf_counter()
     run_seconds = _warm_up(run, request["warmup_seconds"])
-    runs = max(1, round(request["block_seconds"] / run_seconds))
+    block_seconds = max(request["block_seconds"], request["seconds"] / _MAX_BLOCKS)
+    runs = max(1, round(block_seconds / run_seconds))
     gc.disable()
     timed_from = time.perf_counter()
     blocks = list(_blocks(run, runs, request["seconds"]))
@@ -116,13 +118,13 @@ def _blocks(run: Any, runs: int, seconds: float) -> Iterator[float]:
     """Milliseconds per run of each block, until ``seconds`` are used."""
     clock = time.perf_counter_ns
     deadline = clock() + int(seconds * 1e9)
-    for block in range(_MAX_BLOCKS):
+    for block in itertools.count(1):
         start = clock()
         for _ in range(runs):
             run()
         end = clock()
         yield (end - start) / runs / 1e6
-        if end >= deadline and block + 1 >= _MIN_BLOCKS:
+        if end >= deadline and block >= _MIN_BLOCKS:
             return
 
 

@@ -27,7 +27,7 @@ class WorkerHung(TransientDeviceError):
 
 
 class WorkerClient:
-    """One worker process; requests may be sent ahead, answers come back in order."""
+    """One worker process, asked one thing at a time."""
 
     def __init__(self, command: list[str], environment: dict[str, str]) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed by close())

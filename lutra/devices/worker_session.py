@@ -1,14 +1,12 @@
-"""A session over a worker process: requests a little ahead, crashes turned into failures."""
+"""A session over a worker process: crashes and hangs turned into failures."""
 
 from __future__ import annotations
 
 import contextlib
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from lutra.devices.base import (
-    LOOK_AHEAD,
     FailureKind,
     Outcome,
     RequestFailure,
@@ -75,27 +73,14 @@ class WorkerSession(Session):
         return self._client
 
     def measure(self, requests: Iterable[TimingRequest]) -> Iterator[Outcome]:
-        waiting: deque[TimingRequest] = deque()
-        source = iter(requests)
-        sent = 0
-        while True:
-            while len(waiting) < LOOK_AHEAD and (request := next(source, None)) is not None:
-                waiting.append(request)
-            if not waiting:
-                return
+        for request in requests:
             client = self._ready()
             try:
-                while sent < len(waiting):
-                    client.send(_wire(waiting[sent]))
-                    sent += 1
-                outcome = self._outcome(waiting[0], client.receive(waiting[0].limit_seconds))
-                sent -= 1
+                outcome = self._outcome(request, client.ask(_wire(request), request.limit_seconds))
             except (WorkerDied, WorkerHung) as error:
                 kind: FailureKind = "timeout" if isinstance(error, WorkerHung) else "crash"
-                outcome = RequestFailure(waiting[0].id, kind, str(error), transient=True)
+                outcome = RequestFailure(request.id, kind, str(error), transient=True)
                 self._drop()
-                sent = 0
-            waiting.popleft()
             yield outcome
 
     def _outcome(self, request: TimingRequest, answer: dict[str, Any]) -> Outcome:

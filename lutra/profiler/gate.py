@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 
-import numpy as np
-
-BASELINE_QUANTILE = 0.1
+BASELINE_QUANTILE = 0.25
 
 
 class DriftGate:
     """Judges reference visits against the low quantile of all that were seen in the run."""
 
-    def __init__(self, limit: float) -> None:
+    def __init__(self, limit: float, seen: Mapping[str, Sequence[float]] | None = None) -> None:
+        """``seen``: visits of earlier runs, so that a run that is slow from its start shows."""
         self.limit = limit
         self._seen: dict[str, list[float]] = defaultdict(list)
+        for key, values in (seen or {}).items():
+            self._seen[key] += values
         self._latest: dict[str, float] = {}
 
     def observe(self, key: str, low_ms: float) -> None:
@@ -34,5 +36,10 @@ class DriftGate:
         """Whether visits around the latest references should not be trusted."""
         return self.drift > self.limit
 
+    def baselines(self) -> dict[str, float]:
+        """Each reference's low quantile, in ms."""
+        return {key: self._baseline(key) for key in self._seen}
+
     def _baseline(self, key: str) -> float:
-        return float(np.quantile(self._seen[key], BASELINE_QUANTILE))
+        ordered = sorted(self._seen[key])
+        return ordered[int(BASELINE_QUANTILE * len(ordered))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,9 +33,13 @@ class Bench:
         protocol: Protocol,
         *,
         budget_seconds: float = float("inf"),
+        reference_ms: Mapping[str, float] | None = None,
         on_progress: Callable[[Progress], None] = lambda _: None,
     ) -> RunSummary:
-        """Measure subjects into a table; raises `TargetMismatchError` if it is another target's."""
+        """Measure subjects into a table; raises `TargetMismatchError` if it is another target's.
+
+        ``reference_ms`` is what the references take when the device is steady, where known.
+        """
         table.target.require(self.target, str(table.path))
         run = ProfilingRun(
             self.session,
@@ -43,6 +47,7 @@ class Bench:
             self.store,
             protocol,
             references=reference_subjects(self.target.batch),
+            reference_ms=reference_ms,
             on_progress=on_progress,
         )
         return run.measure(subjects, budget_seconds=budget_seconds)

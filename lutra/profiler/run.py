@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 from lutra.devices.base import Outcome, RequestFailure, Sample, Session, TimingRequest
@@ -18,21 +18,23 @@ from lutra.tables import Failure, LatencyTable, Visit
 
 MAX_ATTEMPTS = 3
 _DEAD_DEVICE_FAILURES = 8
+_KNOWN_WEIGHT = 100  # a baseline handed in counts as this many visits
 
 
 @dataclass(frozen=True)
 class Protocol:
     """How a run measures; its defaults suit single blocks of tens of microseconds to tens of ms."""
 
-    seconds: float = 0.04
+    seconds: float = 0.03
     warmup_seconds: float = 0.01
     block_seconds: float = 0.0005
     limit_seconds: float = 60.0
     reference_seconds: float = 0.008
     reference_every: int = 8
-    rounds_per_process: int = 2
-    drift_limit: float = 0.03
-    cool_seconds: float = 0.0
+    rounds_per_process: int = 3
+    drift_limit: float = 0.05
+    cool_seconds: float = 0.25
+    cool_share: float = 0.1
     rule: StoppingRule = field(default_factory=StoppingRule)
     seed: int = 0
 
@@ -64,6 +66,7 @@ class RunSummary:
     failed: int = 0
     wall_seconds: float = 0.0
     busy_seconds: float = 0.0
+    cooled_seconds: float = 0.0
     timed_seconds: float = 0.0
 
     @property
@@ -87,8 +90,10 @@ class ProfilingRun:
         protocol: Protocol,
         *,
         references: Sequence[Subject],
+        reference_ms: Mapping[str, float] | None = None,
         on_progress: Callable[[Progress], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._session = session
         self._table = table
@@ -97,7 +102,8 @@ class ProfilingRun:
         self._references = references
         self._on_progress = on_progress
         self._clock = clock
-        self._gate = DriftGate(protocol.drift_limit)
+        self._sleep = sleep
+        self._gate = DriftGate(protocol.drift_limit, reference_visits(table, reference_ms))
         self._visits: dict[Subject, list[tuple[int, Visit]]] = defaultdict(list)
         self._attempts: dict[Subject, int] = defaultdict(int)
         self._since_reference: list[Subject] = []
@@ -163,36 +169,53 @@ class ProfilingRun:
             every=self._protocol.reference_every,
         )
         self._since_reference = []
-        outcomes = self._session.measure(self._requests(order, started, budget))
-        for outcome in outcomes:
-            self._take(order[outcome.id], outcome, round_number)
-            elapsed = self._clock() - started
-            self._on_progress(Progress(self._summary.visits, self._expected(wanted), elapsed))
-            if self._gate.closed and self._protocol.cool_seconds:
-                time.sleep(self._protocol.cool_seconds)
+        asked: list[Subject] = []
+        expected = self._expected(wanted)
+        for outcome in self._session.measure(self._requests(order, asked, started, budget)):
+            self._take(asked[outcome.id], outcome, round_number)
+            done = self._summary.visits
+            self._on_progress(Progress(done, max(done, expected), self._clock() - started))
 
     def _requests(
-        self, order: Sequence[Subject], started: float, budget: float
+        self, order: Sequence[Subject], asked: list[Subject], started: float, budget: float
     ) -> Iterator[TimingRequest]:
-        protocol = self._protocol
-        for number, subject in enumerate(order):
+        """Requests for the visits of a round, noted in ``asked``; waits while the gate is closed.
+
+        While it is closed, the references are timed again after each pause: that is how it
+        opens. Waiting may take ``cool_share`` of the run; then visits go on, flagged.
+        """
+        for subject in order:
+            while subject.category != "reference" and self._may_cool(started):
+                self._sleep(self._protocol.cool_seconds)
+                self._summary.cooled_seconds += self._protocol.cool_seconds
+                for reference in self._references:
+                    yield self._request(reference, asked)
             if self._clock() - started > budget:
                 return
-            reference = subject.category == "reference"
-            yield TimingRequest(
-                number,
-                self._store.path(subject),
-                seconds=protocol.reference_seconds if reference else protocol.seconds,
-                warmup_seconds=protocol.warmup_seconds,
-                block_seconds=protocol.block_seconds,
-                limit_seconds=protocol.limit_seconds,
-                keep=reference,
-            )
+            yield self._request(subject, asked)
+
+    def _may_cool(self, started: float) -> bool:
+        allowed = self._protocol.cool_share * (self._clock() - started)
+        return self._gate.closed and self._summary.cooled_seconds < allowed
+
+    def _request(self, subject: Subject, asked: list[Subject]) -> TimingRequest:
+        protocol = self._protocol
+        reference = subject.category == "reference"
+        asked.append(subject)
+        return TimingRequest(
+            len(asked) - 1,
+            self._store.path(subject),
+            seconds=protocol.reference_seconds if reference else protocol.seconds,
+            warmup_seconds=protocol.warmup_seconds,
+            block_seconds=protocol.block_seconds,
+            limit_seconds=protocol.limit_seconds,
+            keep=reference,
+        )
 
     def _expected(self, wanted: Sequence[Subject]) -> int:
-        """Visits done plus what the subjects still lack to the least number of rounds."""
+        """Visits done plus what the subjects still lack to the least number of steady rounds."""
         least = self._protocol.rule.min_rounds
-        missing = sum(max(0, least - len(self._visits[subject])) for subject in wanted)
+        missing = sum(max(1, least - len(self._visits[subject])) for subject in wanted)
         return self._summary.visits + missing
 
     def _take(self, subject: Subject, outcome: Outcome, round_number: int) -> None:
@@ -283,3 +306,19 @@ class ProfilingRun:
             summary.partial += status == "partial"
         self._table.record_run({**asdict(summary), "seed": self._protocol.seed})
         return summary
+
+
+def reference_visits(
+    table: LatencyTable, known_ms: Mapping[str, float] | None = None
+) -> dict[str, list[float]]:
+    """What the references took in earlier runs into this table, and elsewhere, in ms."""
+    seen = {key: [value] * _KNOWN_WEIGHT for key, value in (known_ms or {}).items()}
+    for row in table.rows("reference"):
+        visits = table.visits("reference", row.key)
+        seen[row.key] = seen.get(row.key, []) + [visit.low_ms for visit in visits]
+    return seen
+
+
+def reference_baseline(table: LatencyTable) -> dict[str, float]:
+    """What the gate takes as each reference's steady latency in this table, in ms."""
+    return DriftGate(0.0, reference_visits(table)).baselines()

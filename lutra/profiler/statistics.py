@@ -8,7 +8,7 @@ are spread in time, whose order-statistic interval needs no assumption about the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import comb
+from functools import lru_cache
 from statistics import median
 
 import numpy as np
@@ -43,15 +43,26 @@ def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> 
     With fewer than six values no ranks cover 95 %; the whole range is returned.
     """
     ordered = sorted(values)
-    rank = 0
-    while rank + 1 <= (len(ordered) - 1) // 2 and coverage(len(ordered), rank + 1) >= confidence:
-        rank += 1
+    rank = interval_rank(len(ordered), confidence)
     return ordered[rank], ordered[-1 - rank]
 
 
-def coverage(size: int, rank: int) -> float:
-    """How often the median lies between the values of this rank from both ends (0: the ends)."""
-    return 1.0 - 2.0 * sum(comb(size, below) for below in range(rank + 1)) / 2.0**size
+@lru_cache(maxsize=4096)
+def interval_rank(size: int, confidence: float) -> int:
+    """The largest rank from both ends (0: the extremes) whose values still cover ``confidence``.
+
+    The median of a continuous distribution lies between the values of rank r with probability
+    1 - 2 * sum(binomial(size, i) for i <= r) / 2^size.
+    """
+    outside, rank = 0.0, 0
+    term = 2.0 ** (1 - size)
+    while rank <= (size - 1) // 2:
+        outside += term
+        if 1.0 - outside < confidence:
+            break
+        term *= (size - rank) / (rank + 1)
+        rank += 1
+    return max(0, rank - 1)
 
 
 def summarise(visits: Sequence[Visit], status: Status) -> Measurement:

@@ -20,8 +20,8 @@ class StoppingRule:
 
     min_rounds: int = 6
     min_processes: int = 2
-    max_rounds: int = 30
-    half_width: float = 0.01
+    max_rounds: int = 10
+    half_width: float = 0.02
 
     def status(self, visits: Sequence[Visit]) -> Status:
         """``stable``, ``unstable`` (given up) or ``partial`` (more visits wanted)."""

@@ -161,14 +161,21 @@ def _networks_for(
 
 
 def _collected(table: LatencyTable, architectures: Sequence[Architecture]) -> Measured:
+    """The networks measured at the table's operating point: those not flagged for drift."""
     rows = {row.key: row.measurement for row in table.rows("network") if row.measurement}
-    found = [item for item in architectures if network_key(item) in rows]
-    if len(found) < 2:
-        raise TableError(f"only {len(found)} networks could be measured; at least 2 are needed")
-    halves = [repeatability_percent(table.visits("network", network_key(item))) for item in found]
+    keys = [network_key(architecture) for architecture in architectures]
+    steady = [index for index, key in enumerate(keys) if key in rows and not rows[key].flags]
+    if len(steady) < 2:
+        drifted = sum(1 for key in keys if key in rows)
+        raise TableError(
+            f"only {len(steady)} networks could be measured while the machine was as fast as when"
+            f" the table was made ({drifted} while it was slower); wait and run it again, or"
+            " profile into a new table"
+        )
+    halves = [repeatability_percent(table.visits("network", keys[index])) for index in steady]
     known = [half for half in halves if half is not None]
     return Measured(
-        found,
-        np.array([rows[network_key(item)].latency_ms for item in found]),
+        [architectures[index] for index in steady],
+        np.array([rows[keys[index]].latency_ms for index in steady]),
         float(np.mean(known)) if known else float("nan"),
     )

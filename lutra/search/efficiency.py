@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lutra.errors import MissingOpError
+from lutra.profiler.run import reference_baseline
 from lutra.search.costs import UnitCost, macs_cost, params_cost
 from lutra.search.spaces import Architecture, SearchSpace
 from lutra.search.spaces.base import Rows
@@ -52,6 +53,7 @@ class EfficiencyPredictor:
         self.space: SearchSpace = self.profiled.space
         self.target = table.target
         self.path = table.path
+        self.reference_ms = reference_baseline(table)
         calibration = _stored(table, CALIBRATION, self.space)
         self.composition = (
             Composition.from_json(calibration["composition"]) if calibration else Composition()

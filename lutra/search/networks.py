@@ -19,8 +19,9 @@ NETWORK_PROTOCOL = Protocol(
     seconds=0.1,
     warmup_seconds=0.03,
     block_seconds=0.001,
-    reference_every=4,
-    rule=StoppingRule(min_rounds=6, max_rounds=12),
+    reference_every=2,
+    cool_share=0.5,
+    rule=StoppingRule(min_rounds=6, max_rounds=16),
 )
 
 

@@ -28,6 +28,7 @@ class Verified:
     ci_high_ms: float
     within_budget: bool | None
     error_percent: float
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Candidate:
                 ci_high_ms=float(document["ci_high_ms"]),
                 within_budget=document["within_budget"],
                 error_percent=float(document["error_percent"]),
+                flags=tuple(map(str, document["flags"])),
             )
         architecture = Architecture.from_json(document["architecture"], space)
         get_space(space).encode(architecture)
@@ -80,7 +82,8 @@ class Candidate:
 class SearchResult:
     """The best candidates (at least one, best first) and the question they answer.
 
-    ``limits`` maps a cost's name (``latency_ms``, ``macs``) to its maximum.
+    ``limits`` maps a cost's name (``latency_ms``, ``macs``) to its maximum. ``reference_ms`` is
+    what the references took when the table was made: verifying on a slower machine shows by them.
     """
 
     space: str
@@ -94,6 +97,7 @@ class SearchResult:
     cpu_seconds: float
     accuracy_source: dict[str, Any]
     candidates: tuple[Candidate, ...]
+    reference_ms: dict[str, float]
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -117,6 +121,7 @@ class SearchResult:
             "table": self.table,
             "target": self.target.to_json(),
             "accuracy_source": self.accuracy_source,
+            "reference_ms": self.reference_ms,
             "notes": list(self.notes),
             "candidates": [candidate.to_json() for candidate in self.candidates],
         }
@@ -145,6 +150,7 @@ class SearchResult:
                 cpu_seconds=float(document["cpu_seconds"]),
                 accuracy_source=dict(document["accuracy_source"]),
                 candidates=_at_least_one(candidates),
+                reference_ms={str(k): float(v) for k, v in document["reference_ms"].items()},
                 notes=tuple(map(str, document["notes"])),
             )
         except NotATableError as error:

@@ -64,6 +64,7 @@ def search(
             "quality": accuracy.quality,
         },
         candidates=_candidates(predictor, found),
+        reference_ms=predictor.reference_ms,
         notes=notes,
     )
 

@@ -42,7 +42,9 @@ def verify(
         tempfile.TemporaryDirectory(prefix="lutra-") as folder,
         LatencyTable.create(Path(folder) / "verify.lut", bench.target) as table,
     ):
-        bench.measure(table, subjects, protocol, on_progress=on_progress)
+        bench.measure(
+            table, subjects, protocol, reference_ms=result.reference_ms, on_progress=on_progress
+        )
         rows = {row.key: row for row in table.rows("network")}
     verified = []
     for candidate in chosen:
@@ -63,5 +65,6 @@ def _verified(candidate: Candidate, measured: Measurement, budget: float | None)
             ci_high_ms=measured.ci_high_ms,
             within_budget=None if budget is None else measured.latency_ms <= budget,
             error_percent=100.0 * (candidate.predicted_ms / measured.latency_ms - 1.0),
+            flags=measured.flags,
         ),
     )

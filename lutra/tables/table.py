@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
-from lutra.errors import NotATableError, TableError, TableVersionError, TableWriteError
+from lutra.errors import NotATableError, TableVersionError, TableWriteError
 from lutra.tables.measurement import Category, Failure, Measurement, Row, Visit
 from lutra.tables.schema import APPLICATION_ID, VERSION, migrate
 from lutra.tables.target import Target
@@ -57,13 +57,14 @@ class LatencyTable:
         """A new, empty table for a target; raises `TableWriteError` if the file exists."""
         if path.exists():
             raise TableWriteError(f"{path} already exists")
+        connection = _connect(path, "rwc")
         try:
-            connection = _connect(path, "rwc")
             with _mapped(path):
                 migrate(connection, 0)
                 table = cls._writer(path, connection)
-                table.put_meta("target", target.to_json())
-        except TableError:
+            table.put_meta("target", target.to_json())
+        except BaseException:
+            connection.close()
             for name in (path, Path(f"{path}-wal"), Path(f"{path}-shm"), Path(f"{path}-journal")):
                 name.unlink(missing_ok=True)
             raise
@@ -284,7 +285,8 @@ class LatencyTable:
             try:
                 yield self._connection
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                if self._connection.in_transaction:  # a full disk has already rolled back
+                    self._connection.execute("ROLLBACK")
                 raise
             self._connection.execute("COMMIT")
 

@@ -1,0 +1,158 @@
+"""An accuracy model that is additive over an architecture's choices, up to one fixed curve."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lutra.errors import AccuracyError
+from lutra.search.accuracy.base import Accuracies, AccuracyPredictor
+from lutra.search.spaces import Lattice, SearchSpace
+from lutra.search.spaces.base import Rows
+
+FORMAT = "lutra-additive-accuracy"
+VERSION = 1
+_CHUNK = 1 << 16
+
+
+class AdditivePredictor(AccuracyPredictor):
+    """Top-1 in percent = ``ceiling`` - exp(-score); the score is a sum over choices.
+
+    score = ``intercept`` + sum over genes of ``coefficients[gene, choice]``. So every choice
+    divides the gap to the ceiling by a factor of its own: what a larger kernel is worth shrinks
+    as a network gets better, as measurements show. Because the curve rises with the score, the
+    most accurate of any set of architectures is the one with the highest score, and exact
+    methods (shortest paths in a `Lattice`) apply to scores.
+
+    ``coefficients`` is (genes, most choices of a gene), padded with 0. Choice 0 always has 0, so
+    inert genes add nothing and the intercept is the score of the smallest architecture.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        resolution: int,
+        ceiling: float,
+        intercept: float,
+        coefficients: npt.NDArray[np.float64],
+        provenance: str,
+        quality: dict[str, float],
+    ) -> None:
+        self.name = f"the additive accuracy model of {space.name}"
+        self.space = space.name
+        self.resolutions = (resolution,)
+        self.provenance = provenance
+        self.quality = quality
+        self.ceiling = ceiling
+        self.intercept = intercept
+        self.coefficients = coefficients
+
+    def predict(self, rows: Rows) -> Accuracies:
+        """(N, genes) architectures -> (N,) top-1 in percent; about 2 us each."""
+        return self.accuracy_of(self.scores(rows))
+
+    def scores(self, rows: Rows) -> npt.NDArray[np.float64]:
+        """(N, genes) architectures -> (N,) scores; the higher, the more accurate."""
+        rows = self.canonical(rows)
+        genes = np.arange(rows.shape[1])
+        result = np.empty(len(rows))
+        for start in range(0, len(rows), _CHUNK):
+            chunk = slice(start, start + _CHUNK)
+            result[chunk] = self.coefficients[genes, rows[chunk]].sum(axis=1)
+        return result + self.intercept
+
+    def edge_scores(self, lattice: Lattice) -> npt.NDArray[np.float64]:
+        """What each of the lattice's edges adds to the score.
+
+        The score of a path's architecture is ``intercept`` plus the sum over its edges.
+        """
+        sums = [
+            sum(float(self.coefficients[gene, choice]) for gene, choice in edge.genes)
+            for edge in lattice.edges
+        ]
+        return np.array(sums, dtype=np.float64)
+
+    def accuracy_of(self, scores: npt.NDArray[np.float64]) -> Accuracies:
+        """Scores -> top-1 in percent."""
+        return np.asarray(self.ceiling - np.exp(-scores), dtype=np.float64)
+
+    def score_of(self, accuracies: Accuracies) -> npt.NDArray[np.float64]:
+        """Top-1 in percent -> scores; infinite at the ceiling and beyond."""
+        gap = np.maximum(self.ceiling - np.asarray(accuracies, dtype=np.float64), 0.0)
+        with np.errstate(divide="ignore"):
+            return np.asarray(-np.log(gap), dtype=np.float64)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, source: str, space: SearchSpace) -> AdditivePredictor:
+        """Read the JSON form; ``source`` names the file in messages. Raises `AccuracyError`."""
+        document = _parse(data, source)
+        if document.get("space") != space.name:
+            raise AccuracyError(
+                f"{source} predicts accuracy of {document.get('space')!r:.60}, not of {space.name}"
+            )
+        resolution = document.get("resolution")
+        if type(resolution) is not int or resolution not in space.resolutions:
+            raise AccuracyError(f"{source}: its resolution is not one of {space.name}")
+        quality = document.get("quality", {})
+        if not isinstance(quality, dict):
+            raise AccuracyError(f"{source}: its quality must be an object of numbers")
+        return cls(
+            space,
+            resolution,
+            ceiling=_number(document, "ceiling_percent", source),
+            intercept=_number(document, "intercept", source),
+            coefficients=_table(document.get("coefficients"), source, space),
+            provenance=str(document.get("provenance", "")) or f"{source}, which does not say",
+            quality={str(name): _number(quality, name, source) for name in quality},
+        )
+
+
+def _parse(data: bytes, source: str) -> dict[str, Any]:
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise AccuracyError(f"{source} is not valid JSON: {error}") from error
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise AccuracyError(
+            f"{source} is not an additive accuracy model; tools/fit_accuracy.py writes them"
+        )
+    if document.get("version") != VERSION:
+        raise AccuracyError(f"{source} was written by another version of lutra; fit it again")
+    return document
+
+
+def _number(document: dict[str, Any], name: str, source: str) -> float:
+    value = document.get(name)
+    if not isinstance(value, int | float) or not abs(value) < 1e6:
+        raise AccuracyError(f"{source}: '{name:.40}' is missing or not a sensible number")
+    return float(value)
+
+
+def _table(document: object, source: str, space: SearchSpace) -> npt.NDArray[np.float64]:
+    """The coefficients by OFA's lists (``{"ks": [[0, 0.01, 0.02], ...]}``) as one array."""
+    settings = sorted({gene.setting for gene in space.genes} - {"r"})
+    if not isinstance(document, dict) or sorted(document) != settings:
+        raise AccuracyError(f"{source}: its coefficients must be those of {', '.join(settings)}")
+    table = np.zeros((len(space.genes), int(space.choice_counts.max())))
+    for setting in settings:
+        columns = space.columns(setting)
+        if not isinstance(document[setting], list) or len(document[setting]) != len(columns):
+            raise AccuracyError(f"{source}: '{setting}' must have {len(columns)} lists")
+        for column, given in zip(columns, document[setting], strict=True):
+            choices = len(space.genes[column].choices)
+            table[column, :choices] = _effects(given, choices, f"{source}: '{setting}'")
+    return table
+
+
+def _effects(given: object, choices: int, source: str) -> list[float]:
+    """One gene's coefficients, checked."""
+    if not isinstance(given, list) or len(given) != choices:
+        raise AccuracyError(f"{source} needs {choices} numbers for each gene")
+    if not all(isinstance(value, int | float) and abs(value) < 1e3 for value in given):
+        raise AccuracyError(f"{source} holds something that is not a sensible number")
+    if given[0] != 0:
+        raise AccuracyError(f"{source} must give each gene's first choice the coefficient 0")
+    return [float(value) for value in given]

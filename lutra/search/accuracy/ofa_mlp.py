@@ -1,0 +1,380 @@
+"""The accuracy predictors that Once-for-All's authors publish, from a file the user names.
+
+Both are small multilayer perceptrons over one-hot features, in two layouts (Cai et al., ICLR
+2020; layouts as in the authors' reference code, mit-han-lab/once-for-all):
+
+- tutorial: [kernels | expansions | 8 resolutions], keys ``0.weight`` ... ``6.bias``;
+- library: [resolutions | kernels | expansions], or for ResNet50D [resolutions | stem | widths |
+  expansions], keys ``layers.0.0.weight`` ... ``layers.3.weight`` and ``base_acc``.
+
+Blocks beyond the depth have all their features 0. The files are hostile input: nothing in them
+is executed, and every size is bounded before it is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickletools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from itertools import pairwise
+from typing import Any, NamedTuple
+from zipfile import ZIP_STORED, ZipFile
+
+import numpy as np
+import numpy.typing as npt
+
+from lutra.errors import AccuracyError
+from lutra.search.accuracy.base import Accuracies, AccuracyPredictor
+from lutra.search.spaces import SearchSpace
+from lutra.search.spaces.base import Rows
+
+Weights = npt.NDArray[np.float32]
+
+# SHA-256 of published files whose space is known; the files themselves do not name it.
+PUBLISHED = {
+    "48685122a3540636b06699af66cd816456b25f29b69563e2fda9bed4018eeba0": "ofa-mbv3-w1.2",
+}
+MAX_PICKLE_BYTES = 64 << 10  # the structure without the weights: about 1 KB
+MAX_HIDDEN = 4096
+_CHUNK = 4096
+_LEGACY_PICKLES = 5  # magic number, version, system, state dict, storage keys
+
+_TUTORIAL_RESOLUTIONS = tuple(range(112, 225, 16))
+# A library file says how many resolutions it encodes, not which. These lists are the encoders'
+# default, the list of the authors' training and of their accuracy datasets, and every one of the
+# space; the one of the published ResNet50D predictor leaves out 208. 7 and 8 are assumed to be
+# the tutorial's steps.
+_MBCONV_RESOLUTIONS = {
+    1: (224,),
+    4: (128, 160, 192, 224),
+    7: tuple(range(128, 225, 16)),
+    8: _TUTORIAL_RESOLUTIONS,
+    25: tuple(range(128, 225, 4)),
+}
+_RESNET_RESOLUTIONS = {
+    1: (224,),
+    4: (128, 160, 192, 224),
+    8: (128, 144, 160, 176, 192, 224, 240, 256),
+}
+
+
+_TUTORIAL_STEMS = ("0", "2", "4", "6")
+_TUTORIAL_KEYS = {f"{stem}.{part}" for stem in _TUTORIAL_STEMS for part in ("weight", "bias")}
+_LIBRARY_STEMS = ("layers.0.0", "layers.1.0", "layers.2.0", "layers.3")
+_LIBRARY_KEYS = {f"{stem}.{part}" for stem in _LIBRARY_STEMS for part in ("weight", "bias")}
+_LIBRARY_KEYS = (_LIBRARY_KEYS - {"layers.3.bias"}) | {"base_acc"}
+
+
+class Layer(NamedTuple):
+    """One linear layer: weight (out, in), bias (out,)."""
+
+    weight: Weights
+    bias: Weights
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Where the choices of a space's genes sit in the feature vector.
+
+    The feature of choice c of gene ``columns[i]`` is ``offsets[i]`` + c; that of the j-th of
+    ``resolutions`` is ``resolution_offset`` + j.
+    """
+
+    space: SearchSpace
+    columns: tuple[int, ...]
+    offsets: tuple[int, ...]
+    resolutions: tuple[int, ...]
+    resolution_offset: int
+
+    @classmethod
+    def of(cls, space: SearchSpace, parts: Sequence[str], resolutions: tuple[int, ...]) -> Encoding:
+        """Lay ``parts`` out one after another: ``r``, ``stem`` or one of OFA's lists."""
+        columns: list[int] = []
+        offsets: list[int] = []
+        offset = resolution_offset = 0
+        for part in parts:
+            if part == "r":
+                resolution_offset = offset
+                offset += len(resolutions)
+                continue
+            for column in space.columns("d")[:1] if part == "stem" else space.columns(part):
+                columns.append(column)
+                offsets.append(offset)
+                offset += len(space.genes[column].choices)
+        return cls(space, tuple(columns), tuple(offsets), resolutions, resolution_offset)
+
+    @property
+    def features(self) -> int:
+        """The length of the feature vector."""
+        choices = self.space.choice_counts[list(self.columns)]
+        return int(choices.sum()) + len(self.resolutions)
+
+    def encode(self, rows: Rows) -> Weights:
+        """(N, genes) canonical rows of known resolutions -> (N, features) of 0 and 1."""
+        columns = list(self.columns)
+        result = np.zeros((len(rows), self.features), dtype=np.float32)
+        places = np.array(self.offsets) + rows[:, columns]
+        np.put_along_axis(result, places, self._active(rows)[:, columns], axis=1)
+        slots = {resolution: slot for slot, resolution in enumerate(self.resolutions)}
+        slot_of_choice = np.array([slots.get(r, -1) for r in self.space.resolutions])
+        result[np.arange(len(rows)), self.resolution_offset + slot_of_choice[rows[:, -1]]] = 1
+        return result
+
+    def _active(self, rows: Rows) -> Weights:
+        """(N, genes): 1 for genes in use, 0 for those of blocks beyond the depth.
+
+        A block's gene is in use exactly when making it canonical does not reset it.
+        """
+        blocks = self.space.columns("ks") + self.space.columns("e")
+        probe = rows.copy()
+        probe[:, blocks] = 1
+        active = np.ones(rows.shape, dtype=np.float32)
+        active[:, blocks] = self.space.canonical(probe)[:, blocks]
+        return active
+
+
+class OfaMlpPredictor(AccuracyPredictor):
+    """A predictor in one of OFA's two layouts; speaks of the resolutions that it encodes."""
+
+    def __init__(
+        self, encoding: Encoding, layers: Sequence[Layer], offset: float, provenance: str
+    ) -> None:
+        """``offset`` is added to what the layers give: top-1 as a fraction."""
+        self.name = "OFA's accuracy predictor"
+        self.space = encoding.space.name
+        self.resolutions = tuple(r for r in encoding.resolutions if r in encoding.space.resolutions)
+        self.provenance = provenance
+        self.quality: dict[str, float] = {}
+        self.encoding = encoding
+        self._layers = [Layer(np.ascontiguousarray(w.T), bias) for w, bias in layers]
+        self._offset = offset
+
+    def predict(self, rows: Rows) -> Accuracies:
+        """(N, genes) architectures -> (N,) top-1 in percent; about 20 us each on one core.
+
+        Besides what the contract says, raises `AccuracyError` for results outside 0 to 100.
+        """
+        rows = self.canonical(rows)
+        result = np.empty(len(rows))
+        for start in range(0, len(rows), _CHUNK):
+            chunk = slice(start, start + _CHUNK)
+            result[chunk] = 100.0 * self._forward(self.encoding.encode(rows[chunk]))
+        if not np.all((result >= 0) & (result <= 100)):
+            raise AccuracyError(
+                f"{self.provenance}: predicts accuracies outside 0 to 100 %;"
+                " it was not trained on top-1 fractions of this space"
+            )
+        return result
+
+    def _forward(self, features: Weights) -> npt.NDArray[np.float64]:
+        with np.errstate(over="ignore", invalid="ignore"):
+            for transposed, bias in self._layers[:-1]:
+                features = np.maximum(features @ transposed + bias, 0)
+            transposed, bias = self._layers[-1]
+            output = (features @ transposed + bias)[:, 0]
+        return output.astype(np.float64) + self._offset
+
+    @classmethod
+    def from_bytes(
+        cls,
+        data: bytes,
+        source: str,
+        space: SearchSpace,
+        resolutions: Sequence[int] | None = None,
+    ) -> OfaMlpPredictor:
+        """Read a PyTorch file; ``source`` names it in messages. Raises `AccuracyError`."""
+        digest = hashlib.sha256(data).hexdigest()
+        known = PUBLISHED.get(digest)
+        if known not in (None, space.name):
+            raise AccuracyError(f"{source} is OFA's predictor for {known}, not for {space.name}")
+        state = _state_dict(data, source)
+        library = set(state) == _LIBRARY_KEYS
+        layers = _layers(state, source)
+        encoding = _encoding(space, layers[0].weight.shape[1], library, source, resolutions)
+        training = _training(encoding, known, assumed=library and resolutions is None)
+        provenance = f"{source} (OFA's {'library' if library else 'tutorial'} form), {training}"
+        return cls(encoding, layers, _base_accuracy(state, source), provenance)
+
+
+def _training(encoding: Encoding, known: str | None, *, assumed: bool) -> str:
+    """What can be said of a file's training; the files themselves say nothing.
+
+    The bias: it predicts 82.2, 83.0 and 83.4 % at resolution 224 for the authors' specialised
+    networks that they publish with 78.7, 79.8 and 80.1 % after fine-tuning.
+    """
+    if known:
+        return (
+            f"which OFA's authors publish for {known}: good for ranking, its values are about 3"
+            " points above top-1 on ImageNet's validation set"
+        )
+    told = f"which does not name its training and is taken to be for {encoding.space.name}"
+    if not assumed:
+        return told
+    return f"{told} at resolutions {', '.join(map(str, encoding.resolutions))}"
+
+
+def _encoding(
+    space: SearchSpace,
+    features: int,
+    library: bool,
+    source: str,
+    resolutions: Sequence[int] | None,
+) -> Encoding:
+    """The encoding of a file that takes so many features; raises where it cannot be the space's."""
+    if not library:
+        if resolutions is not None:
+            raise AccuracyError(f"{source} is of OFA's tutorial form: its resolutions are fixed")
+        encoding = Encoding.of(space, ("ks", "e", "r"), _TUTORIAL_RESOLUTIONS)
+    else:
+        parts = ("r", "stem", "w", "e") if space.columns("w") else ("r", "ks", "e")
+        if resolutions is None:
+            count = features - Encoding.of(space, parts, ()).features
+            resolutions = _usual_resolutions(space, count, features, source)
+        elif len(set(resolutions)) != len(resolutions):
+            raise AccuracyError("a predictor's resolutions must differ from one another")
+        encoding = Encoding.of(space, parts, tuple(resolutions))
+    if features != encoding.features:
+        raise AccuracyError(
+            f"{source} takes {features} features where {space.name} has {encoding.features};"
+            " it is a predictor of another search space"
+        )
+    if not set(encoding.resolutions) & set(space.resolutions):
+        raise AccuracyError(f"{source} encodes no resolution of {space.name}")
+    return encoding
+
+
+def _usual_resolutions(
+    space: SearchSpace, count: int, features: int, source: str
+) -> tuple[int, ...]:
+    """The resolutions that a library file with ``count`` of them most likely encodes."""
+    usual = _RESNET_RESOLUTIONS if space.columns("w") else _MBCONV_RESOLUTIONS
+    if count in usual:
+        return usual[count]
+    if count <= 0:
+        return ()
+    raise AccuracyError(
+        f"{source} takes {features} features: it is of another space than {space.name}, or it"
+        f" encodes {count} resolutions; then name them: load_predictor(..., resolutions=[...])"
+    )
+
+
+def _layers(state: Mapping[str, Any], source: str) -> list[Layer]:
+    """The four layers; raises unless the keys are of one of the forms and the shapes chain."""
+    if set(state) == _LIBRARY_KEYS:
+        stems = _LIBRARY_STEMS
+    elif set(state) == _TUTORIAL_KEYS:
+        stems = _TUTORIAL_STEMS
+    else:
+        raise AccuracyError(
+            f"{source} is not one of OFA's accuracy predictors: it holds other parameters"
+            " (expected 0.weight to 6.bias, or layers.0.0.weight to layers.3.weight and base_acc)"
+        )
+    layers = [_layer(state, stem, source) for stem in stems]
+    for before, layer in pairwise(layers):
+        if layer.weight.shape[1] != len(before.weight):
+            raise AccuracyError(f"{source}: the shapes of its layers do not fit together")
+    if len(layers[-1].weight) != 1:
+        raise AccuracyError(f"{source}: it gives {len(layers[-1].weight)} outputs instead of 1")
+    return layers
+
+
+def _layer(state: Mapping[str, Any], stem: str, source: str) -> Layer:
+    weight = _array(state, f"{stem}.weight", 2, source)
+    if f"{stem}.bias" not in state:
+        return Layer(weight, np.zeros(len(weight), dtype=np.float32))
+    bias = _array(state, f"{stem}.bias", 1, source)
+    if len(bias) != len(weight):
+        raise AccuracyError(f"{source}: {stem}.bias does not fit {stem}.weight")
+    return Layer(weight, bias)
+
+
+def _base_accuracy(state: Mapping[str, Any], source: str) -> float:
+    if "base_acc" not in state:
+        return 0.0
+    base = _array(state, "base_acc", 1, source)
+    if len(base) != 1:
+        raise AccuracyError(f"{source}: base_acc must be one number")
+    return float(base[0])
+
+
+def _array(state: Mapping[str, Any], name: str, dimensions: int, source: str) -> Weights:
+    """One parameter as a finite float32 array; a single number has one dimension."""
+    import torch
+
+    tensor = state[name]
+    if (
+        type(tensor) not in (torch.Tensor, torch.nn.Parameter)
+        or tensor.layout != torch.strided
+        or tensor.device.type != "cpu"
+        or not tensor.is_floating_point()
+    ):
+        raise AccuracyError(f"{source}: {name} is not an array of numbers")
+    if tensor.ndim == 0:
+        tensor = tensor[None]
+    # Sizes before values: a stored shape can be far larger than what backs it.
+    if tensor.ndim != dimensions or not all(0 < size <= MAX_HIDDEN for size in tensor.shape):
+        raise AccuracyError(f"{source}: {name} has the shape {tuple(tensor.shape)}")
+    array: Weights = tensor.detach().to(torch.float32).contiguous().numpy()
+    if not np.all(np.isfinite(array)):
+        raise AccuracyError(f"{source}: {name} holds values that are not finite; download it again")
+    return array
+
+
+def _state_dict(data: bytes, source: str) -> Mapping[str, Any]:
+    """The parameters by name, without executing anything."""
+    import torch
+
+    _check_structure(data, source)
+    try:
+        state = torch.load(BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # hostile bytes make torch raise anything
+        raise AccuracyError(
+            f"{source} is no PyTorch file of plain weights: it is damaged, or it holds code,"
+            " which lutra does not run; download it again from its publisher"
+        ) from error
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
+        raise AccuracyError(f"{source} holds no named parameters; it is no accuracy predictor")
+    return state
+
+
+def _check_structure(data: bytes, source: str) -> None:
+    """Refuse what would exhaust memory or the stack while torch reads it.
+
+    Those are archives that inflate (torch.save compresses nothing) and pickles much larger than
+    a predictor's (deep nesting ends the process instead of raising).
+    """
+    try:
+        if data[:4] == b"PK\x03\x04":
+            _check_archive(data)
+        else:
+            _check_pickles(data, _LEGACY_PICKLES)
+    except Exception as error:  # hostile bytes make the readers raise anything
+        raise AccuracyError(
+            f"{source} is no PyTorch file of an accuracy predictor: it is damaged, incomplete or"
+            " of another kind; download it again from its publisher"
+        ) from error
+
+
+def _check_archive(data: bytes) -> None:
+    """Raise `ValueError` for members that are compressed, too large, or large pickles."""
+    with ZipFile(BytesIO(data)) as archive:
+        members = archive.infolist()
+        if any(member.compress_type != ZIP_STORED for member in members):
+            raise ValueError("compressed members")
+        if sum(member.file_size for member in members) > len(data):
+            raise ValueError("overlapping members")
+        for member in members:
+            if member.filename.endswith(".pkl"):
+                _check_pickles(archive.read(member), 1)
+
+
+def _check_pickles(data: bytes, count: int) -> None:
+    """Raise `ValueError` unless ``count`` pickles end within the size limit."""
+    stream = BytesIO(data[:MAX_PICKLE_BYTES])
+    for _ in range(count):
+        for _ in pickletools.genops(stream):
+            pass

@@ -1,0 +1,101 @@
+"""Simulated annealing, as the controller of PaddleSlim's Light-NAS does it, in many chains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from lutra.search.algorithms.base import (
+    Algorithm,
+    Archive,
+    Candidates,
+    Progress,
+    Settings,
+    register_algorithm,
+)
+from lutra.search.problem import Problem
+from lutra.search.spaces.base import Rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnnealingSettings(Settings):
+    """Step k has the temperature ``initial_temperature * cooling ** k``, in percent of accuracy.
+
+    ``chains`` run side by side; each proposal is drawn up to ``draws`` times until it is feasible.
+    """
+
+    chains: int = 64
+    steps: int = 1500
+    initial_temperature: float = 1.0
+    cooling: float = 0.996
+    draws: int = 4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for count in ("chains", "steps", "draws"):
+            self.check_count(count)
+        self.check("initial_temperature", 0)
+        self.check("cooling", 0, 1)
+
+
+class Annealing(Algorithm[AnnealingSettings]):
+    """Changes one gene at a time; a worse network is accepted less and less often."""
+
+    name = "annealing"
+    settings = AnnealingSettings
+
+    def run(
+        self,
+        problem: Problem,
+        settings: AnnealingSettings,
+        rng: np.random.Generator,
+        progress: Progress | None = None,
+    ) -> Candidates:
+        archive = Archive(problem, settings.keep)
+        archive.score(problem.check_feasible()[None, :])
+        rows = problem.repair(problem.draw(settings.chains, rng), rng)
+        rewards = archive.score(rows)
+        for step in range(settings.steps):
+            temperature = settings.initial_temperature * settings.cooling**step
+            proposals, moved = _propose(problem, rows, settings.draws, rng)
+            gains = archive.score(proposals) - rewards
+            accepted = moved & _accept(gains, temperature, rng)
+            rows = np.where(accepted[:, None], proposals, rows)
+            rewards = np.where(accepted, rewards + gains, rewards)
+            if progress is not None:
+                progress(step + 1, settings.steps)
+        return archive.best(settings.keep)
+
+
+def _propose(
+    problem: Problem, rows: Rows, draws: int, rng: np.random.Generator
+) -> tuple[Rows, npt.NDArray[np.bool_]]:
+    """A feasible neighbour of each row, and whether one was found; the row itself otherwise.
+
+    A changed gene that is inert makes no neighbour.
+    """
+    proposals, moved = rows.copy(), np.zeros(len(rows), dtype=bool)
+    for _ in range(draws):
+        pending = np.flatnonzero(~moved)
+        if not len(pending):
+            break
+        columns = rng.integers(rows.shape[1], size=len(pending))
+        drawn = problem.space.canonical(problem.draw_changes(rows[pending], columns, rng))
+        good = (drawn != rows[pending]).any(axis=1) & problem.feasible(drawn)
+        proposals[pending[good]] = drawn[good]
+        moved[pending[good]] = True
+    return proposals, moved
+
+
+def _accept(
+    gains: npt.NDArray[np.float64], temperature: float, rng: np.random.Generator
+) -> npt.NDArray[np.bool_]:
+    """Metropolis' rule: always when not worse, else with probability exp(gain / temperature)."""
+    scaled = np.maximum(np.minimum(gains, 0.0) / max(temperature, 1e-12), -700.0)
+    chance: npt.NDArray[np.float64] = np.exp(scaled)
+    return rng.random(len(gains)) < chance
+
+
+register_algorithm(Annealing())

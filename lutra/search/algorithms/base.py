@@ -1,0 +1,193 @@
+"""What every search algorithm shares: its contract, the archive of what it saw, the registry."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from lutra.errors import UsageError
+from lutra.search.problem import Problem
+from lutra.search.spaces.base import Rows
+
+Progress = Callable[[int, int], None]
+"""Called with how many steps are done and how many there are."""
+
+_DRAWS = 2
+_OVERSAMPLING = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What an algorithm can be told; each has its own subclass, with defaults that suit OFA.
+
+    ``keep`` is how many of the best architectures the result holds. Raises `UsageError` for a
+    value out of range.
+    """
+
+    keep: int = 100
+
+    def __post_init__(self) -> None:
+        self.check_count("keep")
+
+    def check_count(self, name: str, low: int = 1) -> None:
+        """Raise `UsageError` unless the setting is a whole number of at least ``low``."""
+        value = getattr(self, name)
+        if not isinstance(value, int):
+            raise UsageError(f"search setting {name} = {value:g} must be a whole number")
+        self.check(name, low)
+
+    def check(self, name: str, low: float, high: float = np.inf) -> None:
+        """Raise `UsageError` unless the setting is a number from ``low`` to ``high``."""
+        value = getattr(self, name)
+        if not low <= value <= high:
+            bounds = f"at least {low:g}" if np.isinf(high) else f"from {low:g} to {high:g}"
+            raise UsageError(f"search setting {name} = {value:g} must be {bounds}")
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Distinct feasible architectures, best first: canonical rows and accuracy in percent (N,).
+
+    ``evaluations`` counts the distinct architectures that were scored to find them.
+    """
+
+    rows: Rows
+    accuracy: npt.NDArray[np.float64]
+    evaluations: int
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+class Archive:
+    """Scores architectures, each only once, and keeps the best ``keep`` of them.
+
+    The order is by accuracy; equal accuracies are ordered by the first limit's cost.
+    """
+
+    def __init__(self, problem: Problem, keep: int) -> None:
+        self._problem = problem
+        self._keep = keep
+        self._known: dict[bytes, float] = {}
+        self._rows: Rows = np.zeros((0, len(problem.space.genes)), dtype=np.int16)
+        self._accuracy = np.zeros(0)
+        self._cost = np.zeros(0)
+
+    @property
+    def evaluations(self) -> int:
+        """How many architectures were scored."""
+        return len(self._known)
+
+    def unseen(self, rows: Rows) -> Rows:
+        """Those canonical rows that were never scored, each once, in the order given."""
+        first = {key: place for place, key in reversed(list(enumerate(_keys(rows))))}
+        places = sorted(place for key, place in first.items() if key not in self._known)
+        return rows[places]
+
+    def score(self, rows: Rows) -> npt.NDArray[np.float64]:
+        """(N, genes) -> (N,): the accuracy of feasible canonical rows, in percent."""
+        new = self.unseen(rows)
+        if len(new):
+            accuracy = self._problem.accuracy_of(new)
+            self._known.update(zip(_keys(new), accuracy.tolist(), strict=True))
+            self._insert(new, accuracy)
+        return np.array([self._known[key] for key in _keys(rows)])
+
+    def _insert(self, rows: Rows, accuracy: npt.NDArray[np.float64]) -> None:
+        if len(self._rows) == self._keep:
+            good = accuracy >= self._accuracy[-1]
+            rows, accuracy = rows[good], accuracy[good]
+        if not len(rows):
+            return
+        rows = np.concatenate([self._rows, rows])
+        accuracy = np.concatenate([self._accuracy, accuracy])
+        costs = self._problem.costs_of(rows[len(self._rows) :])
+        cost = np.concatenate([self._cost, costs[:, 0] if costs.shape[1] else np.zeros(len(costs))])
+        order = np.lexsort((cost, -accuracy))[: self._keep]
+        self._rows, self._accuracy, self._cost = rows[order], accuracy[order], cost[order]
+
+    def best(self, count: int | None = None) -> Candidates:
+        """The best ``count`` architectures kept, or all that are."""
+        return Candidates(self._rows[:count], self._accuracy[:count], self.evaluations)
+
+
+def _keys(rows: Rows) -> list[bytes]:
+    """Each row as something that can be looked up."""
+    size = rows.shape[1] * rows.itemsize
+    keys: list[bytes] = np.ascontiguousarray(rows).view(f"V{size}").ravel().tolist()
+    return keys
+
+
+def fresh_rows(
+    problem: Problem,
+    archive: Archive,
+    draw: Callable[[int], Rows],
+    count: int,
+    rng: np.random.Generator,
+    draws: int = _DRAWS,
+    repair: bool = True,
+) -> Rows:
+    """Up to ``count`` distinct feasible rows that were never scored, from ``draw(number)``.
+
+    Infeasible and known ones are drawn again, ``draws`` times in all; what is still lacking then
+    is made up for by repairing infeasible ones, so that this always ends.
+    """
+    fresh: Rows = np.zeros((0, len(problem.space.genes)), dtype=np.int16)
+    for _ in range(draws):
+        drawn = problem.space.canonical(draw(_OVERSAMPLING * count))
+        feasible = problem.feasible(drawn)
+        fresh = archive.unseen(np.concatenate([fresh, drawn[feasible]]))[:count]
+        if len(fresh) == count:
+            return fresh
+    if not repair:
+        return fresh
+    repaired = problem.repair(drawn[~feasible][:count], rng)
+    return archive.unseen(np.concatenate([fresh, repaired]))[:count]
+
+
+SettingsT = TypeVar("SettingsT", bound=Settings)
+
+
+class Algorithm(ABC, Generic[SettingsT]):
+    """One way to search; a new one is a file of its own that calls `register_algorithm`."""
+
+    name: str
+    settings: type[SettingsT]
+
+    @abstractmethod
+    def run(
+        self,
+        problem: Problem,
+        settings: SettingsT,
+        rng: np.random.Generator,
+        progress: Progress | None = None,
+    ) -> Candidates:
+        """The best architectures found; the same seed gives the same ones.
+
+        Raises `InfeasibleError` at once when the limits cannot be met.
+        """
+
+
+_ALGORITHMS: dict[str, Algorithm[Any]] = {}
+
+
+def register_algorithm(algorithm: Algorithm[Any]) -> None:
+    """Make an algorithm known by its name."""
+    _ALGORITHMS[algorithm.name] = algorithm
+
+
+def algorithm_names() -> tuple[str, ...]:
+    """The known algorithms' names."""
+    return tuple(_ALGORITHMS)
+
+
+def get_algorithm(name: str) -> Algorithm[Any]:
+    """The algorithm of that name; raises `UsageError` naming the known ones."""
+    if name not in _ALGORITHMS:
+        raise UsageError(f"unknown algorithm '{name}'; known: {', '.join(_ALGORITHMS)}")
+    return _ALGORITHMS[name]

@@ -1,0 +1,132 @@
+"""Costs that add up over a network's units: a table's latency, MACs, parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+
+from lutra.errors import MissingOpError, UsageError
+from lutra.ops import OpConfig
+from lutra.search.spaces import SearchSpace
+from lutra.search.spaces.base import Rows
+
+_CHUNK_ROWS = 8192  # indices and prices of one chunk stay in the processor's cache
+
+
+@dataclass(frozen=True, eq=False)
+class UnitCost:
+    """``constant`` plus the sum of one price per unit of the network.
+
+    ``prices`` are float64 (units of the space,), in ``unit`` ('ms', 'MACs'); NaN where unknown.
+    ``name`` is what messages call it: 'latency', 'macs'. Raises `ValueError` when the prices are
+    not of the space or infinite.
+    """
+
+    name: str
+    unit: str
+    space: SearchSpace
+    prices: npt.NDArray[np.float64]
+    constant: float = 0.0
+
+    def __post_init__(self) -> None:
+        prices = np.array(self.prices, dtype=np.float64)
+        if prices.shape != (len(self.space.units),):
+            raise ValueError(
+                f"{self.name}: {prices.shape} prices for {len(self.space.units)} units"
+            )
+        if np.isinf(prices).any() or not np.isfinite(self.constant):
+            raise ValueError(f"{self.name}: prices must be finite, or NaN where unknown")
+        prices.setflags(write=False)
+        object.__setattr__(self, "prices", prices)
+
+    def of(self, rows: Rows) -> npt.NDArray[np.float64]:
+        """(N, genes) -> (N,): each architecture's cost; NaN when one of its units has no price."""
+        return total_costs([self], rows)[:, 0]
+
+    def cheapest(self, resolutions: Sequence[int]) -> tuple[float, npt.NDArray[np.int16]]:
+        """The exact lowest cost of any architecture at these resolutions, and its row.
+
+        Architectures with an unpriced unit do not take part. Raises `MissingOpError` when that
+        leaves none.
+        """
+        return self._extreme(resolutions, self.prices)
+
+    def dearest(self, resolutions: Sequence[int]) -> tuple[float, npt.NDArray[np.int16]]:
+        """The exact highest cost and its row; otherwise like `cheapest`."""
+        return self._extreme(resolutions, -self.prices)
+
+    def _extreme(
+        self, resolutions: Sequence[int], prices: npt.NDArray[np.float64]
+    ) -> tuple[float, npt.NDArray[np.int16]]:
+        if not resolutions:
+            raise UsageError(f"{self.name}: name at least one resolution")
+        results = [self.space.lattice(resolution).cheapest(prices) for resolution in resolutions]
+        total, row = min(results, key=lambda result: result[0])
+        if not np.isfinite(total):
+            raise self._missing(resolutions)
+        # Summed in the order of `of`, so that a limit of exactly this value can be met.
+        return float(self.of(row[None, :])[0]), row
+
+    def _missing(self, resolutions: Sequence[int]) -> MissingOpError:
+        needed = {unit.key for unit in self.space.units_at(resolutions)}
+        missing = [
+            unit.key
+            for unit, price in zip(self.space.units, self.prices, strict=True)
+            if unit.key in needed and np.isnan(price)
+        ]
+        return MissingOpError(
+            f"no subnet of {self.space.name} at {resolutions_text(resolutions)} has a known"
+            f" {self.name}: {len(missing)} of {len(needed)} op configurations are missing,"
+            f" {missing[0]} for example; measure them with lutra profile"
+        )
+
+    def text(self, value: float) -> str:
+        """A value with its unit: '9.89 ms', '56.2M MACs'."""
+        if abs(value) >= 1e6:
+            return f"{value / 1e6:.6g}M {self.unit}"
+        return f"{value:.6g} {self.unit}"
+
+
+def total_costs(costs: Sequence[UnitCost], rows: Rows) -> npt.NDArray[np.float64]:
+    """(N, genes) -> (N, costs): several costs of one space at the price of looking up once."""
+    result = np.empty((len(rows), len(costs)))
+    if not costs:
+        return result
+    # An empty slot's index is -1, which is the 0 at the end.
+    tables = [np.append(cost.prices, 0.0) for cost in costs]
+    for start in range(0, len(rows), _CHUNK_ROWS):
+        chunk = slice(start, start + _CHUNK_ROWS)
+        indices = np.ascontiguousarray(costs[0].space.unit_indices(rows[chunk]))
+        for column, table in enumerate(tables):
+            result[chunk, column] = table[indices].sum(axis=1)
+    return result + [cost.constant for cost in costs]
+
+
+def resolutions_text(resolutions: Sequence[int]) -> str:
+    """'resolution 224' or '5 resolutions from 160 to 224'."""
+    if len(resolutions) == 1:
+        return f"resolution {resolutions[0]}"
+    return f"{len(resolutions)} resolutions from {min(resolutions)} to {max(resolutions)}"
+
+
+@cache
+def macs_cost(space: SearchSpace) -> UnitCost:
+    """Multiply-accumulate operations of one input; exact integers."""
+    return _counted(space, "macs", "MACs", lambda unit: unit.macs)
+
+
+@cache
+def params_cost(space: SearchSpace) -> UnitCost:
+    """Trainable parameters; exact integers."""
+    return _counted(space, "params", "parameters", lambda unit: unit.params)
+
+
+def _counted(
+    space: SearchSpace, name: str, unit: str, count: Callable[[OpConfig], int]
+) -> UnitCost:
+    prices = np.array([count(op) for op in space.units], dtype=np.float64)
+    return UnitCost(name, unit, space, prices)

@@ -1,0 +1,407 @@
+"""The command line from the outside: data on stdout, one line of error, the right exit code."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+
+from lutra.cli.main import COMMANDS, run
+from lutra.tables import LatencyTable
+from tests.conftest import SPACE
+
+Capture = pytest.CaptureFixture[str]
+
+
+def call(*arguments: object) -> int:
+    return run([str(argument) for argument in arguments])
+
+
+def call_json(capsys: Capture, *arguments: object) -> Any:
+    capsys.readouterr()
+    assert call(*arguments, "--json") == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def assert_one_line(capsys: Capture, *says: str) -> None:
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = captured.err.strip().splitlines()
+    for text in says:
+        assert text in line
+
+
+@pytest.fixture
+def result_path(table_path: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "result.json"
+    assert (
+        call("search", table_path, "--max-latency", "20ms", "-o", path, "--algorithm", "random")
+        == 0
+    )
+    return path
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(name: str, capsys: Capture) -> None:
+    assert call(name, "--help") == 0
+    assert "Usage: lutra" in capsys.readouterr().out
+
+
+def test_devices(capsys: Capture) -> None:
+    (device,) = call_json(capsys, "devices")["devices"]
+    assert device["spec"] == "cpu"
+    assert device["model"]
+
+
+def test_spaces(capsys: Capture) -> None:
+    spaces = {item["space"]: item for item in call_json(capsys, "spaces")["spaces"]}
+    assert spaces[SPACE]["ops"] == 1257
+    assert spaces[SPACE]["accuracy"]
+    assert spaces["ofa-resnet50d"]["accuracy"] is None
+
+
+def test_doctor_measures_the_noise_floor(capsys: Capture) -> None:
+    document = call_json(capsys, "doctor", "cpu")
+    assert document["noise_percent"] > 0
+
+
+def test_dry_run_writes_nothing(tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / "dry.lut"
+    document = call_json(capsys, "profile", "fake", "-o", path, "--dry-run")
+    assert document["ops"] == document["missing"] == 96
+    assert not path.exists()
+
+
+def test_the_whole_job_on_the_scripted_device(
+    tmp_path: Path, table_path: Path, capsys: Capture
+) -> None:
+    assert call_json(capsys, "profile", "fake", "-o", table_path)["visits"] == 0
+    fitted = call_json(capsys, "calibrate", table_path, "--networks", "6")
+    assert fitted["networks"] == 6
+    validation = call_json(capsys, "validate", table_path, "--networks", "4")
+    assert validation["mape_percent"] < 1.0
+    result = tmp_path / "result.json"
+    found = call_json(
+        capsys, "search", table_path, "--max-latency", "20ms", "-o", result, "--algorithm", "random"
+    )
+    assert found["predicted_ms"] <= 20.0
+    assert found["predicted_low_ms"] < found["predicted_ms"] < found["predicted_high_ms"]
+    assert json.loads(result.read_text()) == found
+    predicted = call_json(capsys, "predict", table_path, "--arch", result)
+    assert predicted["predicted_ms"] == pytest.approx(found["predicted_ms"])
+    verified = call_json(capsys, "verify", result, "--device", "fake")
+    assert verified["measured_ms"] == pytest.approx(found["predicted_ms"], rel=0.02)
+    assert verified["within_budget"] in (True, False)
+    assert json.loads(result.read_text()) == verified
+    exported = call_json(capsys, "export", result, "-o", tmp_path / "model.onnx")
+    assert "not trained" in exported["weights"]
+    model = onnx.load(tmp_path / "model.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    metadata = {item.key: item.value for item in model.metadata_props}
+    assert "random" in metadata["weights"]
+    assert json.loads(metadata["architecture"]) == found["architecture"]
+
+
+def test_people_get_tables(table_path: Path, result_path: Path, capsys: Capture) -> None:
+    for arguments in (
+        ["devices"],
+        ["spaces"],
+        ["table", "show", table_path],
+        ["predict", table_path, "--arch", result_path],
+        ["profile", "fake", "-o", table_path],
+        ["profile", "fake", "-o", table_path, "--dry-run"],
+    ):
+        capsys.readouterr()
+        assert call(*arguments) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) >= 2
+        assert "Traceback" not in "".join(lines)
+
+
+def test_table_show_has_every_row(table_path: Path, capsys: Capture) -> None:
+    document = call_json(capsys, "table", "show", table_path)
+    assert len(document["rows"]) == 96
+    assert document["target"]["device"] == "fake"
+    shown = call_json(capsys, "table", "show", table_path, "--category", "all")
+    assert len(shown["rows"]) == 96 + 2
+
+
+def test_the_same_seed_finds_the_same(table_path: Path, capsys: Capture) -> None:
+    arguments = ["search", table_path, "--max-latency", "20ms", "--algorithm", "random"]
+    first, again = (call_json(capsys, *arguments, "--seed", "5") for _ in range(2))
+    for document in (first, again):
+        document.pop("cpu_seconds")
+    assert first == again
+
+
+def test_two_limits(table_path: Path, capsys: Capture) -> None:
+    found = call_json(
+        capsys, "search", table_path, "--max-latency", "25ms", "--max-flops", "250M",
+        "--algorithm", "random",
+    )  # fmt: skip
+    assert found["macs"] <= 250e6
+    assert found["predicted_ms"] <= 25
+
+
+def test_failed_ops_end_with_3(tmp_path: Path, capsys: Capture) -> None:
+    code = call("profile", "fake", "-o", tmp_path / "x.lut", "--budget", "0.0001s")
+    assert code == 3
+
+
+USAGE: list[tuple[list[str], str]] = [
+    (["profile", "toaster", "-o", "x.lut"], "unknown device 'toaster'"),
+    (["profile", "cpu:1", "-o", "x.lut"], "plain 'cpu'"),
+    (["profile", "fake", "--space", "ofa", "-o", "x.lut"], "unknown space 'ofa'"),
+    (["profile", "fake", "--runtime", "tvm", "-o", "x.lut"], "unknown runtime 'tvm'"),
+    (["profile", "fake", "--precision", "int3", "-o", "x.lut"], "unknown precision 'int3'"),
+    (["profile", "fake", "--resolutions", "225", "-o", "x.lut"], "resolution 225 is not in"),
+    (["profile", "fake", "--resolutions", "a", "-o", "x.lut"], "no list of resolutions"),
+    (["profile", "fake", "--budget", "10", "-o", "x.lut"], "as 10m"),
+    (["profile", "fake", "-o", "no/such/x.lut"], "there is no folder"),
+    (["profile", "cpu", "--threads", "9999", "-o", "x.lut"], "--threads 9999"),
+    (["profile", "fake"], "Missing option"),
+    (["nonsense"], "No such command"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "says"), USAGE, ids=[says for _, says in USAGE])
+def test_usage_errors_are_one_line_and_write_nothing(
+    arguments: list[str],
+    says: str,
+    tmp_path: Path,
+    capsys: Capture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call(*arguments) == 2
+    assert_one_line(capsys, says)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("budget", ["0ms", "-3ms", "nanms", "20", "ms", "infms", ""])
+def test_bad_budgets(table_path: Path, budget: str, capsys: Capture) -> None:
+    assert call("search", table_path, f"--max-latency={budget}") == 2
+    assert_one_line(capsys, "latency" if budget != "0ms" else "more than zero")
+
+
+def test_no_budget(table_path: Path, capsys: Capture) -> None:
+    assert call("search", table_path) == 2
+    assert_one_line(capsys, "needs a limit")
+
+
+def test_a_budget_below_the_fastest_subnet_is_answered_at_once(
+    table_path: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    started = time.monotonic()
+    output = tmp_path / "none.json"
+    assert call("search", table_path, "--max-latency", "1us", "-o", output) == 1
+    assert time.monotonic() - started < 5.0
+    assert_one_line(capsys, "fastest subnet", "0.001 ms")
+    assert not output.exists()
+
+
+def test_unknown_algorithm(table_path: Path, capsys: Capture) -> None:
+    assert call("search", table_path, "--max-latency", "9ms", "--algorithm", "magic") == 2
+    assert_one_line(capsys, "unknown algorithm 'magic'", "evolution")
+
+
+def test_a_space_without_accuracy_says_what_to_pass(tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / "w12.lut"
+    call("profile", "fake", "--space", "ofa-mbv3-w1.2", "-o", path, "--budget", "0.0001s")
+    capsys.readouterr()
+    assert call("search", path, "--max-latency", "20ms") == 1
+    assert_one_line(capsys, "--accuracy FILE")
+
+
+def test_missing_ops_are_named(tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / "few.lut"
+    call("profile", "fake", "-o", path, "--budget", "0.0001s")
+    capsys.readouterr()
+    assert call("search", path, "--max-latency", "20ms") == 1
+    assert_one_line(capsys, "lutra profile")
+
+
+def test_a_table_of_another_target(table_path: Path, capsys: Capture) -> None:
+    assert call("profile", "cpu", "-o", table_path) == 1
+    assert_one_line(capsys, "device is 'fake' in the table but 'cpu' here")
+
+
+@pytest.mark.parametrize("command", ["table show", "calibrate", "validate", "search", "predict"])
+@pytest.mark.parametrize("content", [None, b"", b"junk" * 500, b"SQLite format 3\x00junk"])
+def test_files_that_are_no_tables(
+    command: str, content: bytes | None, tmp_path: Path, capsys: Capture
+) -> None:
+    path = tmp_path / "file.lut"
+    if content is not None:
+        path.write_bytes(content)
+    extra = {"search": ["--max-latency", "9ms"], "predict": ["--arch", "x.json"]}
+    assert call(*command.split(), path, *extra.get(command, [])) == 1
+    assert_one_line(capsys, str(path))
+
+
+def test_a_folder_is_no_table(tmp_path: Path, capsys: Capture) -> None:
+    assert call("table", "show", tmp_path) == 2
+    assert_one_line(capsys, "is a directory")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"\x80\x04\x95bomb", "accuracy"),
+        (b"", "accuracy"),
+        (b"{}", "accuracy"),
+    ],
+)
+def test_bad_accuracy_files(
+    content: bytes, says: str, table_path: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    path = tmp_path / "accuracy.pth"
+    path.write_bytes(content)
+    assert call("search", table_path, "--max-latency", "9ms", "--accuracy", path) == 1
+    assert_one_line(capsys, str(path))
+
+
+@pytest.mark.parametrize("command", ["verify", "export"])
+@pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"format": "lutra-search-result"}'])
+def test_bad_result_files(
+    command: str, content: str | None, tmp_path: Path, capsys: Capture
+) -> None:
+    path, output = tmp_path / "result.json", tmp_path / "model.onnx"
+    if content is not None:
+        path.write_text(content)
+    extra = ["--device", "fake"] if command == "verify" else ["-o", str(output)]
+    assert call(command, path, *extra) == 1
+    assert_one_line(capsys, "result.json" if command == "verify" else "")
+    assert not output.exists()
+
+
+def damage(path: Path, **changes: object) -> None:
+    document = json.loads(path.read_text())
+    document.update(changes)
+    path.write_text(json.dumps(document))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"space": "ofa-resnet50d"}, "of space"),
+        ({"space": "imaginary"}, "unknown space"),
+        ({"version": 99}, "version 99"),
+        ({"candidates": []}, "no candidates"),
+        ({"candidates": "x"}, "damaged"),
+        ({"target": {}}, "target is damaged"),
+        ({"limits": None}, "damaged"),
+    ],
+)
+def test_damaged_results(
+    changes: dict[str, object], says: str, result_path: Path, capsys: Capture
+) -> None:
+    damage(result_path, **changes)
+    before = result_path.read_text()
+    capsys.readouterr()
+    assert call("verify", result_path, "--device", "fake") == 1
+    assert_one_line(capsys, says)
+    assert result_path.read_text() == before
+
+
+def test_verifying_on_another_device_is_refused(result_path: Path, capsys: Capture) -> None:
+    capsys.readouterr()
+    assert call("verify", result_path, "--device", "cpu") == 1
+    assert_one_line(capsys, "another target", "device")
+
+
+def test_export_to_an_unknown_format(result_path: Path, tmp_path: Path, capsys: Capture) -> None:
+    capsys.readouterr()
+    assert call("export", result_path, "--format", "caffe", "-o", tmp_path / "x") == 2
+    assert_one_line(capsys, "unknown format 'caffe'")
+    assert not (tmp_path / "x").exists()
+
+
+def test_export_into_a_missing_folder(result_path: Path, tmp_path: Path, capsys: Capture) -> None:
+    capsys.readouterr()
+    assert call("export", result_path, "-o", tmp_path / "no" / "x.onnx") == 1
+    assert_one_line(capsys, "cannot write")
+
+
+def test_verbose_shows_the_traceback(tmp_path: Path, capsys: Capture) -> None:
+    assert call("-v", "table", "show", tmp_path / "none.lut") == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_while_exporting(result_path: Path, tmp_path: Path, capsys: Capture) -> None:
+    """A real full disk: a tiny tmpfs, where root may mount one."""
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)],
+        capture_output=True,
+        check=False,
+    )
+    if mount.returncode:
+        pytest.skip("mounting a small file system needs root")
+    try:
+        capsys.readouterr()
+        assert call("export", result_path, "-o", folder / "model.onnx") == 1
+        assert_one_line(capsys, "No space left on device")
+        assert list(folder.iterdir()) == []
+        assert call("profile", "fake", "-o", folder / "x.lut") == 1
+        assert_one_line(capsys, "disk full")
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def lutra(*arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "lutra", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+def test_a_killed_profile_resumes_and_completes(tmp_path: Path) -> None:
+    """On the real CPU: killed twice, the third run ends with a complete table."""
+    path = tmp_path / "killed.lut"
+    command = ["profile", "cpu", "-o", path, "--budget", "25s"]
+    kept = 0
+    for _ in range(2):
+        with lutra(*command) as process:
+            deadline = time.monotonic() + 60
+            while _visits(path) < kept + 20:
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                os.sched_yield()
+            seen = _visits(path)
+            os.killpg(process.pid, signal.SIGKILL)
+        kept = _visits(path)
+        assert kept >= seen
+    with lutra(*command) as process:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode in (0, 3), errors
+    assert _visits(path) > kept
+    with LatencyTable.open(path) as table:
+        for row in table.rows("op"):
+            assert row.measurement is not None
+            assert row.measurement.latency_ms > 0
+            visits = table.visits("op", row.key)
+            assert len({visit.process for visit in visits}) >= 1
+    assert [item.name for item in tmp_path.iterdir()] == [path.name]
+
+
+def _visits(path: Path) -> int:
+    if not path.exists():
+        return 0
+    try:
+        with LatencyTable.open(path) as table:
+            return sum(len(table.visits("op", row.key)) for row in table.rows("op"))
+    except Exception:
+        return 0

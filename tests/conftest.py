@@ -1,0 +1,32 @@
+"""Fixtures that many tests share."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from lutra.devices.base import Setting
+from lutra.devices.fake import FakeDevice, FakeScript
+from lutra.search.profile import profile
+from lutra.search.spaces import get_space
+
+SPACE = "ofa-mbv3-w1.0"
+
+
+@pytest.fixture(scope="session")
+def profiled_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table of the scripted device over one whole resolution; copy it, do not write to it."""
+    path = tmp_path_factory.mktemp("profiled") / "fake.lut"
+    summary = profile(
+        FakeDevice(FakeScript()), path, get_space(SPACE), [224], setting=Setting("onnxruntime")
+    )
+    assert summary.complete
+    return path
+
+
+@pytest.fixture
+def table_path(profiled_once: Path, tmp_path: Path) -> Path:
+    """A complete table of the scripted device at 224, the test's own."""
+    return Path(shutil.copy(profiled_once, tmp_path / "fake.lut"))

@@ -1,0 +1,264 @@
+"""The profiling run on the scripted device, into a real table."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lutra.devices.base import Outcome, Setting, TimingRequest
+from lutra.devices.fake import FakeDevice, FakeScript, FakeSession
+from lutra.errors import LutraError, TransientDeviceError
+from lutra.ops import Conv, Shape
+from lutra.profiler.job import open_bench
+from lutra.profiler.run import ProfilingRun, Progress, Protocol, RunSummary
+from lutra.profiler.stopping import StoppingRule
+from lutra.profiler.subject import ModelStore, Subject, op_subject, reference_subjects
+from lutra.tables import LatencyTable, Target
+
+PROTOCOL = Protocol(rule=StoppingRule(min_rounds=6, max_rounds=12))
+
+
+def subjects(count: int = 5) -> list[Subject]:
+    return [op_subject(Conv(Shape(8, 8, 8), 8 * number)) for number in range(1, count + 1)]
+
+
+@pytest.fixture
+def measure(tmp_path: Path) -> Callable[..., tuple[RunSummary, LatencyTable]]:
+    """Profile subjects with a script into the test's one table."""
+
+    def run(
+        script: FakeScript,
+        chosen: list[Subject],
+        protocol: Protocol = PROTOCOL,
+        **arguments: object,
+    ) -> tuple[RunSummary, LatencyTable]:
+        path = tmp_path / "fake.lut"
+        with open_bench(FakeDevice(script), Setting("onnxruntime")) as bench:
+            table = (
+                LatencyTable.open(path, write=True)
+                if path.exists()
+                else LatencyTable.create(path, bench.target)
+            )
+            with table:
+                summary = bench.measure(table, chosen, protocol, **arguments)  # type: ignore[arg-type]
+        return summary, LatencyTable.open(path)
+
+    return run
+
+
+Measure = Callable[..., tuple[RunSummary, LatencyTable]]
+
+
+def test_a_steady_device_is_stable_after_the_least_rounds(measure: Measure) -> None:
+    summary, table = measure(FakeScript(), subjects())
+    assert summary.complete
+    assert summary.visits == 5 * 6
+    for row in table.rows("op"):
+        assert row.measurement is not None
+        assert row.status == "stable"
+        assert row.measurement.rounds == 6
+        assert row.measurement.processes >= 2
+        assert row.measurement.ci_low_ms <= row.measurement.latency_ms
+        assert row.measurement.latency_ms <= row.measurement.ci_high_ms
+
+
+def test_values_are_the_scripted_ones(measure: Measure) -> None:
+    _, table = measure(FakeScript(latency_ms=lambda path: 2.5, noise=0.0), subjects(2))
+    for row in table.rows("op"):
+        assert row.measurement is not None
+        assert row.measurement.latency_ms == pytest.approx(2.5)
+
+
+def test_a_spell_of_drift_is_flagged_measured_again_and_does_not_move_values(
+    measure: Measure,
+) -> None:
+    script = FakeScript(
+        latency_ms=lambda path: 1.0, noise=0.0, drift=lambda n: 1.3 if 12 <= n < 24 else 1.0
+    )
+    summary, table = measure(script, subjects())
+    assert summary.flagged_visits > 0
+    assert summary.visits > 5 * 6
+    for row in table.rows("op"):
+        assert row.measurement is not None
+        assert row.measurement.latency_ms == pytest.approx(1.0)
+        assert row.status == "stable"
+    flagged = [
+        visit
+        for subject in subjects()
+        for visit in table.visits("op", subject.key)
+        if visit.low_ms > 1.1
+    ]
+    assert flagged
+    assert all(visit.flags == ("drift",) for visit in flagged)
+
+
+def test_a_device_that_never_settles_is_given_up_as_unstable(measure: Measure) -> None:
+    random = np.random.default_rng(0)
+    script = FakeScript(latency_ms=lambda path: float(random.uniform(1.0, 2.0)))
+    summary, table = measure(script, subjects(3), replace(PROTOCOL, drift_limit=9.0))
+    assert summary.unstable == 3
+    assert not summary.complete
+    assert {row.status for row in table.rows("op")} == {"unstable"}
+    assert all(len(table.visits("op", subject.key)) == 12 for subject in subjects(3))
+
+
+def test_a_transient_failure_is_retried(measure: Measure) -> None:
+    summary, table = measure(FakeScript(failures={3: "crash"}), subjects())
+    assert summary.complete
+    assert all(row.failure is None for row in table.rows("op"))
+
+
+def test_a_permanent_failure_is_a_row_without_a_number(measure: Measure) -> None:
+    summary, table = measure(FakeScript(failures={2: "load"}), subjects())
+    assert summary.failed == 1
+    (failed,) = [row for row in table.rows("op") if row.failure]
+    assert failed.measurement is None
+    assert failed.failure is not None
+    assert failed.failure.kind == "load"
+    assert len(table.op_latencies()) == 4
+
+
+def test_a_subject_that_keeps_crashing_is_given_up(measure: Measure) -> None:
+    bad = subjects()[0]
+
+    class Session(FakeSession):
+        def measure(self, requests: Iterable[TimingRequest]) -> Iterator[Outcome]:
+            for request in requests:
+                ordinal = self._script.answered
+                if request.model.read_bytes() == bad.build():
+                    self._script.failures = {ordinal: "crash"}
+                yield from super().measure([request])
+
+    class Device(FakeDevice):
+        def open(self, setting: Setting) -> FakeSession:
+            return Session(self.script, setting)
+
+    device = Device(FakeScript())
+    target = Target(
+        **device.info().fingerprint,
+        runtime="onnxruntime",
+        runtime_version="0",
+        delegate="scripted",
+        precision="fp32",
+        threads=1,
+        core_mask="1",
+        batch=1,
+    )
+    assert target.device == "fake"
+    with open_bench(device, Setting("onnxruntime")) as bench:
+        path = bench.store.path(bad).parent / "crash.lut"
+        with LatencyTable.create(path, bench.target) as table:
+            summary = bench.measure(table, subjects(), PROTOCOL)
+            row = table.row("op", bad.key)
+    assert summary.failed == 1
+    assert summary.stable == 4
+    assert row is not None
+    assert row.failure is not None
+    assert row.failure.attempts == 3
+    assert row.failure.transient
+
+
+def test_a_dead_device_stops_the_run_with_one_line(measure: Measure) -> None:
+    script = FakeScript(failures={number: "link" for number in range(4, 60)})
+    with pytest.raises(TransientDeviceError, match="resumes"):
+        measure(script, subjects(12))
+
+
+def test_a_second_run_measures_only_what_is_missing(measure: Measure) -> None:
+    first, _ = measure(FakeScript(), subjects(3))
+    second, table = measure(FakeScript(), subjects(5))
+    assert first.visits == 18
+    assert second.visits == 12
+    assert len(table.rows("op")) == 5
+    third, _ = measure(FakeScript(), subjects(5))
+    assert third.visits == 0
+    assert third.complete
+
+
+def test_a_permanent_failure_is_not_tried_again(measure: Measure) -> None:
+    measure(FakeScript(failures={2: "load"}), subjects(1))
+    again, _ = measure(FakeScript(), subjects(1))
+    assert again.visits == 0
+    assert again.failed == 1
+
+
+def test_an_interrupted_round_goes_on_where_it_stopped(measure: Measure) -> None:
+    def stop(progress: Progress) -> None:
+        if progress.done == 13:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measure(FakeScript(), subjects(), on_progress=stop)
+    summary, table = measure(FakeScript(), subjects())
+    assert summary.complete
+    assert summary.visits == 5 * 6 - 13
+    assert all(len(table.visits("op", subject.key)) == 6 for subject in subjects())
+
+
+def test_a_budget_ends_the_run_in_order(measure: Measure) -> None:
+    summary, table = measure(FakeScript(), subjects(), budget_seconds=0.0)
+    assert summary.partial == 5
+    assert not table.rows("op")
+
+
+def test_the_order_is_the_seed_s(tmp_path: Path) -> None:
+    def order(seed: int) -> list[str]:
+        visited: list[str] = []
+        device = FakeDevice(
+            FakeScript(latency_ms=lambda path: visited.append(path.name) or 1.0)  # type: ignore[func-returns-value]
+        )
+        with (
+            open_bench(device, Setting("onnxruntime")) as bench,
+            LatencyTable.create(tmp_path / f"{seed}-{len(visited)}.lut", bench.target) as table,
+        ):
+            bench.measure(table, subjects(), replace(PROTOCOL, seed=seed))
+        (tmp_path / f"{seed}-0.lut").unlink()
+        return visited
+
+    assert order(1) == order(1)
+
+
+def test_progress_counts_to_the_end(measure: Measure) -> None:
+    seen: list[Progress] = []
+    measure(FakeScript(), subjects(), on_progress=seen.append)
+    assert seen[-1].done == seen[-1].expected == 30
+    assert [item.done for item in seen] == sorted(item.done for item in seen)
+
+
+def test_a_run_leaves_its_provenance(measure: Measure) -> None:
+    _, table = measure(FakeScript(), subjects(2), replace(PROTOCOL, seed=7))
+    (run,) = table.runs()
+    assert run["seed"] == 7
+    assert run["visits"] == 12
+
+
+def test_a_full_model_folder_is_one_line(tmp_path: Path) -> None:
+    store = ModelStore(tmp_path / "missing")
+    with pytest.raises(LutraError, match="TMPDIR"):
+        store.path(subjects(1)[0])
+
+
+def test_references_are_kept_in_the_table(measure: Measure) -> None:
+    _, table = measure(FakeScript(), subjects())
+    keys = {row.key for row in table.rows("reference")}
+    assert keys == {reference.key for reference in reference_subjects()}
+
+
+def test_run_is_usable_with_any_clock(tmp_path: Path) -> None:
+    """A fake clock proves the budget's arithmetic without waiting."""
+    now = iter(range(10_000))
+    with open_bench(FakeDevice(FakeScript()), Setting("onnxruntime")) as bench:
+        with LatencyTable.create(tmp_path / "clock.lut", bench.target) as table:
+            run = ProfilingRun(
+                bench.session,
+                table,
+                bench.store,
+                PROTOCOL,
+                references=reference_subjects(),
+                clock=lambda: float(next(now)),
+            )
+            summary = run.measure(subjects(), budget_seconds=40.0)
+    assert 0 < summary.visits < 30
+    assert summary.partial == 5

@@ -1,0 +1,118 @@
+"""Visits, intervals and when enough is enough."""
+
+from math import comb
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lutra.devices.base import Sample
+from lutra.profiler.statistics import interval_rank, median_interval, summarise, visit_from_sample
+from lutra.profiler.stopping import StoppingRule
+from lutra.tables import Visit
+
+values = st.lists(st.floats(0.001, 1e4), min_size=1, max_size=40)
+
+
+def visit(low_ms: float, number: int = 1, process: int = 1, flags: tuple[str, ...] = ()) -> Visit:
+    return Visit(number, process, low_ms, low_ms, low_ms, 10, 5, 0.04, 0.0, flags)
+
+
+@given(values)
+def test_interval_holds_the_median_and_lies_in_the_range(numbers: list[float]) -> None:
+    low, high = median_interval(numbers)
+    assert min(numbers) <= low <= np.median(numbers) <= high <= max(numbers)
+
+
+@given(values, st.randoms())
+def test_interval_does_not_depend_on_order(numbers: list[float], random: object) -> None:
+    shuffled = list(numbers)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    assert median_interval(shuffled) == median_interval(numbers)
+
+
+@pytest.mark.parametrize(
+    ("size", "rank"), [(6, 0), (8, 0), (9, 1), (12, 2), (15, 3), (20, 5), (30, 9)]
+)
+def test_interval_ranks_are_the_textbook_ones(size: int, rank: int) -> None:
+    assert median_interval(list(range(size))) == (rank, size - 1 - rank)
+
+
+@given(st.integers(6, 200), st.sampled_from([0.8, 0.95, 0.99]))
+def test_rank_is_the_largest_that_covers(size: int, confidence: float) -> None:
+    def coverage(rank: int) -> float:
+        return 1.0 - 2.0 * sum(comb(size, below) for below in range(rank + 1)) / 2.0**size
+
+    rank = interval_rank(size, confidence)
+    assert rank == 0 or coverage(rank) >= confidence
+    assert 2 * (rank + 1) >= size or coverage(rank + 1) < confidence
+
+
+def test_interval_covers_as_often_as_it_says() -> None:
+    random = np.random.default_rng(0)
+    for size in (6, 9, 12, 20):
+        draws = random.exponential(size=(4000, size))
+        intervals = [median_interval(list(draw)) for draw in draws]
+        covered = np.mean([low <= np.log(2) <= high for low, high in intervals])
+        assert covered >= 0.94
+
+
+def test_visit_keeps_the_low_quantile() -> None:
+    sample = Sample(0, (1.0, 1.1, 1.2, 1.3, 9.0, 1.05), 3, 1, 0.1, 0.2, 0.15)
+    made = visit_from_sample(sample, round_number=2, process=4)
+    assert made.low_ms == pytest.approx(1.05)
+    assert made.minimum_ms == 1.0
+    assert made.median_ms == pytest.approx(1.15)
+    assert (made.round, made.process, made.blocks, made.runs_per_block) == (2, 4, 6, 3)
+
+
+@given(st.lists(st.floats(0.01, 100), min_size=2, max_size=20), st.floats(0.01, 100))
+def test_one_burst_does_not_move_a_measurement_out_of_the_others(
+    lows: list[float], burst: float
+) -> None:
+    steady = [visit(low, number) for number, low in enumerate(lows)]
+    flagged = visit(max(lows) + burst, 99, flags=("drift",))
+    assert summarise([*steady, flagged], "partial") == summarise(steady, "partial")
+
+
+def test_flagged_visits_are_used_when_there_is_nothing_else_and_it_says_so() -> None:
+    measurement = summarise([visit(1.0, 1, flags=("drift",)), visit(1.2, 2)], "partial")
+    assert measurement.flags == ("drift",)
+    assert measurement.latency_ms == pytest.approx(1.1)
+
+
+def test_no_visits_is_no_measurement() -> None:
+    with pytest.raises(ValueError, match="no visits"):
+        summarise([], "partial")
+
+
+class TestStoppingRule:
+    rule = StoppingRule(min_rounds=6, min_processes=2, max_rounds=10, half_width=0.01)
+
+    @staticmethod
+    def visits(count: int, spread: float, processes: int = 2) -> list[Visit]:
+        return [
+            visit(1.0 + spread * (number % 2), number, 1 + number % processes)
+            for number in range(count)
+        ]
+
+    def test_nothing_is_partial(self) -> None:
+        assert self.rule.status([]) == "partial"
+
+    def test_narrow_and_enough_is_stable(self) -> None:
+        assert self.rule.status(self.visits(6, 0.001)) == "stable"
+
+    def test_too_few_rounds_is_partial(self) -> None:
+        assert self.rule.status(self.visits(5, 0.0)) == "partial"
+
+    def test_one_process_is_partial(self) -> None:
+        assert self.rule.status(self.visits(6, 0.0, processes=1)) == "partial"
+
+    def test_wide_is_partial_then_given_up(self) -> None:
+        assert self.rule.status(self.visits(9, 0.5)) == "partial"
+        assert self.rule.status(self.visits(10, 0.5)) == "unstable"
+
+    def test_flagged_visits_do_not_count(self) -> None:
+        flagged = [visit(1.0, number, number, ("drift",)) for number in range(6)]
+        assert self.rule.status(flagged) == "partial"

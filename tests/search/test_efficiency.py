@@ -1,0 +1,197 @@
+"""From table to predictions, calibrated and validated on the scripted device."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lutra.devices.base import Setting
+from lutra.devices.fake import FakeDevice, FakeScript
+from lutra.errors import MissingOpError, TableError, UsageError
+from lutra.profiler.job import open_bench
+from lutra.search.calibration import CALIBRATE, VALIDATE, Validation, calibrate, validate
+from lutra.search.efficiency import CALIBRATION, VALIDATION, EfficiencyPredictor
+from lutra.search.networks import (
+    NETWORK_PROTOCOL,
+    repeatability_percent,
+    sample_networks,
+    with_rounds,
+)
+from lutra.search.profile import missing_keys, profile
+from lutra.search.spaces import Architecture, get_space
+from lutra.tables import LatencyTable, Visit
+from tests.conftest import SPACE
+
+space = get_space(SPACE)
+
+
+def predictor_of(path: Path) -> EfficiencyPredictor:
+    with LatencyTable.open(path) as table:
+        return EfficiencyPredictor(table)
+
+
+def rows(count: int, seed: int = 0) -> np.ndarray:
+    return space.sample(count, np.random.default_rng(seed), [224])
+
+
+def test_uncalibrated_is_the_plain_sum(table_path: Path) -> None:
+    predictor = predictor_of(table_path)
+    with LatencyTable.open(table_path) as table:
+        latencies = table.op_latencies()
+    for row in rows(10):
+        architecture = space.decode(row)
+        expected = sum(latencies[op.key] for op in space.units_of(architecture))
+        assert predictor.predict(row[None, :])[0] == pytest.approx(expected)
+        assert predictor.predict_one(architecture).latency_ms == pytest.approx(expected)
+    assert not predictor.calibrated
+    assert predictor.interval(3.0) == (None, None)
+
+
+def test_breakdown_adds_up(table_path: Path) -> None:
+    predictor = predictor_of(table_path)
+    architecture = space.decode(rows(1)[0])
+    parts = predictor.breakdown(architecture)
+    assert [part.key for part in parts] == [op.key for op in space.units_of(architecture)]
+    total = sum(part.predicted_ms for part in parts) + predictor.composition.constant_ms
+    assert total == pytest.approx(predictor.predict_one(architecture).latency_ms)
+
+
+def test_macs_and_params_are_the_graph_s(table_path: Path) -> None:
+    predictor = predictor_of(table_path)
+    architecture = space.decode(rows(1, seed=9)[0])
+    prediction = predictor.predict_one(architecture)
+    graph = space.graph(architecture)
+    assert (prediction.macs, prediction.params) == (graph.macs, graph.params)
+
+
+def test_other_resolutions_are_missing_ops_not_numbers(table_path: Path) -> None:
+    predictor = predictor_of(table_path)
+    row = space.sample(1, np.random.default_rng(0), [160])
+    assert np.isnan(predictor.predict(row)[0])
+    with pytest.raises(MissingOpError, match=r"lacks \d+ needed op configurations, such as"):
+        predictor.predict_one(space.decode(row[0]))
+
+
+def test_a_failed_op_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "holes.lut"
+    script = FakeScript(failures={2: "load"})
+    summary = profile(
+        FakeDevice(script), path, space, [128], setting=Setting("onnxruntime"),
+        protocol=with_rounds(NETWORK_PROTOCOL, 2),
+    )  # fmt: skip
+    assert summary.failed == 1
+    predictor = predictor_of(path)
+    predicted = predictor.predict(space.sample(300, np.random.default_rng(0), [128]))
+    assert np.isnan(predicted).any()
+    assert missing_keys(path, space, [128])
+
+
+@pytest.fixture
+def calibrated(table_path: Path) -> Path:
+    with open_bench(FakeDevice(FakeScript()), Setting("onnxruntime")) as bench:
+        with LatencyTable.open(table_path, write=True) as table:
+            fitted = calibrate(bench, table, networks=12)
+            assert fitted.networks == 12
+            assert fitted.cv_mape_percent < 0.5 < fitted.sum_mape_percent
+    return table_path
+
+
+def test_calibration_is_stored_and_used(calibrated: Path) -> None:
+    predictor = predictor_of(calibrated)
+    assert predictor.calibrated
+    low, high = predictor.interval(10.0)
+    assert low is not None
+    assert high is not None
+    assert low < 10.0 < high
+
+
+def test_validation_uses_fresh_networks_and_is_stored(calibrated: Path) -> None:
+    with open_bench(FakeDevice(FakeScript()), Setting("onnxruntime")) as bench:
+        with LatencyTable.open(calibrated, write=True) as table:
+            validation = validate(bench, table, networks=15)
+            fitted = {row.key for row in table.rows("network", CALIBRATE)}
+            fresh = {row.key for row in table.rows("network", VALIDATE)}
+            assert table.meta(VALIDATION)[SPACE]["networks"] == 15
+    assert len(fresh) == 15
+    assert not fitted & fresh
+    assert validation.mape_percent < 0.5
+    assert validation.within_5_percent == 100.0
+    assert validation.kendall_tau > 0.99
+    assert predictor_of(calibrated).error_percent == pytest.approx(validation.p95_percent)
+
+
+def test_calibrating_again_withdraws_the_validation(calibrated: Path) -> None:
+    with open_bench(FakeDevice(FakeScript()), Setting("onnxruntime")) as bench:
+        with LatencyTable.open(calibrated, write=True) as table:
+            validate(bench, table, networks=4)
+            calibrate(bench, table, networks=12)
+            assert table.meta(VALIDATION)[SPACE] is None
+            assert table.meta(CALIBRATION)[SPACE]["networks"] == 12
+
+
+def test_calibration_needs_the_ops_first(tmp_path: Path) -> None:
+    path = tmp_path / "empty.lut"
+    device = FakeDevice(FakeScript())
+    profile(device, path, space, [224], setting=Setting("onnxruntime"), budget_seconds=0.0)
+    with open_bench(device, Setting("onnxruntime")) as bench:
+        with LatencyTable.open(path, write=True) as table:
+            with pytest.raises(MissingOpError, match="lutra profile"):
+                calibrate(bench, table)
+
+
+def test_networks_that_all_fail_are_an_error(table_path: Path) -> None:
+    script = FakeScript(failures=dict.fromkeys(range(300), "load"))
+    with open_bench(FakeDevice(script), Setting("onnxruntime")) as bench:
+        with LatencyTable.open(table_path, write=True) as table:
+            with pytest.raises(TableError, match="only 0 networks could be measured"):
+                calibrate(bench, table, networks=4)
+
+
+def test_validation_arithmetic() -> None:
+    measured = np.array([10.0, 20.0, 30.0, 40.0])
+    predicted = np.array([10.4, 19.4, 30.0, 46.0])
+    result = Validation.of(predicted, measured, 0.7)
+    assert result.mape_percent == pytest.approx((4 + 3 + 0 + 15) / 4)
+    assert result.bias_percent == pytest.approx((4 - 3 + 0 + 15) / 4)
+    assert result.max_percent == pytest.approx(15.0)
+    assert result.within_5_percent == 75.0
+    assert result.within_10_percent == 75.0
+    assert result.kendall_tau == pytest.approx(1.0)
+    assert result.repeatability_percent == 0.7
+
+
+def test_repeatability_compares_odd_and_even_rounds() -> None:
+    template = Visit(1, 1, 1.0, 1.0, 1.0, 5, 1, 0.1, 0.0)
+    visits = [replace(template, round=n, low_ms=1.0 + 0.02 * (n % 2)) for n in range(1, 7)]
+    assert repeatability_percent(visits) == pytest.approx(100 * 0.02 / 1.01)
+    assert repeatability_percent(visits[:1]) is None
+
+
+def test_sampled_networks_are_distinct_and_spread_over_resolutions() -> None:
+    networks = sample_networks(space, [128, 160, 224], 30, seed=1)
+    assert len(set(networks)) == 30
+    assert {item.r for item in networks} == {128, 160, 224}
+    assert networks == sample_networks(space, [128, 160, 224], 30, seed=1)
+    assert networks != sample_networks(space, [128, 160, 224], 30, seed=2)
+
+
+def test_a_table_of_two_spaces_must_be_told_which(table_path: Path) -> None:
+    other = get_space("ofa-proxyless-w1.0")
+    profile(
+        FakeDevice(FakeScript()), table_path, other, [128], setting=Setting("onnxruntime"),
+        budget_seconds=0.0,
+    )  # fmt: skip
+    with LatencyTable.open(table_path) as table:
+        with pytest.raises(UsageError, match="name one with --space"):
+            EfficiencyPredictor(table)
+        assert EfficiencyPredictor(table, SPACE).space is space
+        with pytest.raises(TableError, match="was not profiled for ofa-resnet50d"):
+            EfficiencyPredictor(table, "ofa-resnet50d")
+
+
+def test_an_architecture_of_another_space_is_refused(table_path: Path) -> None:
+    predictor = predictor_of(table_path)
+    foreign = Architecture("ofa-mbv3-w1.2", (3,) * 20, (3,) * 20, (2,) * 5, 224)
+    with pytest.raises(Exception, match="of space 'ofa-mbv3-w1.2'"):
+        predictor.predict_one(foreign)

@@ -1,0 +1,82 @@
+"""Budgets, times and resolutions as people write them."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lutra.errors import UsageError
+from lutra.search.limits import (
+    parse_count,
+    parse_latency_ms,
+    parse_resolutions,
+    parse_seconds,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "milliseconds"),
+    [
+        ("20ms", 20.0),
+        ("850us", 0.85),
+        ("0.02s", 20.0),
+        ("5 ms", 5.0),
+        ("1e3us", 1.0),
+        ("7ns", 7e-6),
+    ],
+)
+def test_latency(text: str, milliseconds: float) -> None:
+    assert parse_latency_ms(text) == pytest.approx(milliseconds)
+
+
+@pytest.mark.parametrize(
+    "text", ["20", "ms", "0ms", "-5ms", "nan", "nanms", "infms", "1e999ms", "20 m s", "20MS", ""]
+)
+def test_bad_latency(text: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        parse_latency_ms(text)
+    assert "\n" not in str(raised.value)
+
+
+@given(st.floats(1e-3, 1e6))
+def test_latency_round_trips(value: float) -> None:
+    assert parse_latency_ms(f"{value!r}ms") == value
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("300M", 3e8), ("1.2G", 1.2e9), ("250000000", 2.5e8), ("5k", 5e3)]
+)
+def test_count(text: str, number: float) -> None:
+    assert parse_count(text) == number
+
+
+@pytest.mark.parametrize("text", ["", "M", "-1", "0", "nan", "3T"])
+def test_bad_count(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_count(text)
+
+
+def test_seconds() -> None:
+    assert parse_seconds("10m") == 600.0
+    with pytest.raises(UsageError):
+        parse_seconds("10")
+
+
+@pytest.mark.parametrize(
+    ("text", "resolutions"),
+    [
+        ("224", (224,)),
+        ("128,160", (128, 160)),
+        ("128:224:32", (128, 160, 192, 224)),
+        ("128:136", (128, 132, 136)),
+        ("160,128:136:4,160", (128, 132, 136, 160)),
+        ("all", (1, 2, 3)),
+    ],
+)
+def test_resolutions(text: str, resolutions: tuple[int, ...]) -> None:
+    assert parse_resolutions(text, (1, 2, 3)) == resolutions
+
+
+@pytest.mark.parametrize("text", ["", "x", "224:128", "128:224:0", "1.5", "128:224:32:1"])
+def test_bad_resolutions(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_resolutions(text, ())

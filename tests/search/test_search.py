@@ -1,0 +1,110 @@
+"""The search command's library side: resolutions, limits, results."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lutra.errors import AccuracyError, InfeasibleError, ResultError, UsageError
+from lutra.search.accuracy import AccuracyPredictor, bundled_predictor
+from lutra.search.efficiency import EfficiencyPredictor
+from lutra.search.result import SearchResult
+from lutra.search.run import half_way_budget_ms, search
+from lutra.search.spaces.base import Rows
+from lutra.tables import LatencyTable
+from tests.conftest import SPACE
+
+
+class Flat(AccuracyPredictor):
+    """Knows nothing, at resolutions of its choice."""
+
+    name = "flat"
+    space = SPACE
+    provenance = "made up"
+
+    def __init__(self, resolutions: tuple[int, ...]) -> None:
+        self.resolutions = resolutions
+        self.quality = {}
+
+    def predict(self, rows: Rows) -> np.ndarray:
+        return np.full(len(rows), 70.0)
+
+
+@pytest.fixture
+def predictor(table_path: Path) -> EfficiencyPredictor:
+    with LatencyTable.open(table_path) as table:
+        return EfficiencyPredictor(table)
+
+
+@pytest.fixture
+def result(predictor: EfficiencyPredictor) -> SearchResult:
+    return search(predictor, bundled_predictor(SPACE), max_latency_ms=20.0, algorithm="random")
+
+
+def test_candidates_are_feasible_distinct_and_best_first(result: SearchResult) -> None:
+    assert all(candidate.predicted_ms <= 20.0 for candidate in result.candidates)
+    assert len({candidate.architecture for candidate in result.candidates}) == 10
+    accuracies = [candidate.accuracy for candidate in result.candidates]
+    assert accuracies == sorted(accuracies, reverse=True)
+
+
+def test_predictions_in_the_result_are_the_predictor_s(
+    result: SearchResult, predictor: EfficiencyPredictor
+) -> None:
+    for candidate in result.candidates:
+        assert predictor.predict_one(candidate.architecture).latency_ms == candidate.predicted_ms
+
+
+def test_half_way_is_between_the_extremes(predictor: EfficiencyPredictor) -> None:
+    fastest = predictor.latency.cheapest([224])[0]
+    slowest = predictor.latency.dearest([224])[0]
+    assert half_way_budget_ms(predictor, bundled_predictor(SPACE)) == (fastest + slowest) / 2
+
+
+def test_a_limit_at_the_fastest_subnet_finds_it(predictor: EfficiencyPredictor) -> None:
+    fastest, row = predictor.latency.cheapest([224])
+    result = search(predictor, Flat((224,)), max_latency_ms=fastest * (1 + 1e-9))
+    assert result.best.architecture == predictor.space.decode(row)
+
+
+def test_a_limit_below_it_names_it(predictor: EfficiencyPredictor) -> None:
+    fastest, _ = predictor.latency.cheapest([224])
+    with pytest.raises(InfeasibleError, match=re.escape(f"{fastest:.6g} ms")):
+        search(predictor, Flat((224,)), max_latency_ms=0.99 * fastest)
+
+
+def test_no_common_resolution(predictor: EfficiencyPredictor) -> None:
+    with pytest.raises(AccuracyError, match="resolutions 128, 160, the table holds 224"):
+        search(predictor, Flat((128, 160)), max_latency_ms=20.0)
+
+
+def test_unknown_settings(predictor: EfficiencyPredictor) -> None:
+    with pytest.raises(UsageError, match="does not take"):
+        search(predictor, Flat((224,)), max_latency_ms=20.0, settings={"luck": 7})
+
+
+def test_results_round_trip(result: SearchResult, tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    result.write(path)
+    assert SearchResult.read(path) == result
+    assert [item.name for item in tmp_path.iterdir()] == ["result.json"] or len(
+        list(tmp_path.glob("*.json"))
+    ) == 1
+
+
+def test_a_result_that_cannot_be_written_leaves_nothing(
+    result: SearchResult, tmp_path: Path
+) -> None:
+    with pytest.raises(ResultError, match="cannot write"):
+        result.write(tmp_path / "no" / "result.json")
+
+
+def test_notes_say_when_resolutions_were_narrowed(
+    predictor: EfficiencyPredictor, table_path: Path
+) -> None:
+    predictor.profiled = replace(predictor.profiled, resolutions=(160, 224))
+    result = search(predictor, bundled_predictor(SPACE), max_latency_ms=30.0, algorithm="random")
+    assert "searched at 224 only" in result.notes[0]
+    assert result.best.architecture.r == 224

@@ -1,0 +1,275 @@
+"""Spaces: published sizes, unit indices, lattices, and the forms architectures are written in."""
+
+import ast
+import csv
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lutra.errors import ResultError, UsageError
+from lutra.ops import MBConv, OpConfig, parse_key
+from lutra.search.spaces import (
+    Architecture,
+    SearchSpace,
+    get_space,
+    read_architecture,
+    space_names,
+)
+from tests.shared_data import shared_data
+
+spaces = pytest.mark.parametrize(
+    "space", [get_space(name) for name in space_names()], ids=space_names()
+)
+
+
+def full(space: SearchSpace) -> np.ndarray:
+    return space.canonical((space.choice_counts - 1)[None, :])
+
+
+def total(space: SearchSpace, rows: np.ndarray, count: Any) -> np.ndarray:
+    counts = np.array([count(op) for op in space.units] + [0])
+    summed: np.ndarray = counts[space.unit_indices(rows)].sum(axis=1)
+    return summed
+
+
+# The supernets' published parameter counts include a kernel transform of 25x25 + 9x9 numbers per
+# elastic block of the MBConv families.
+@pytest.mark.parametrize(
+    ("name", "published", "blocks"),
+    [
+        ("ofa-mbv3-w1.0", 7_678_880, 20),
+        ("ofa-mbv3-w1.2", 10_715_752, 20),
+        ("ofa-proxyless-w1.3", 7_956_882, 21),
+        ("ofa-resnet50d", 48_105_992, 0),
+    ],
+)
+def test_published_parameter_counts(name: str, published: int, blocks: int) -> None:
+    space = get_space(name)
+    (params,) = total(space, full(space), lambda op: op.params)
+    assert params == published - blocks * (25 * 25 + 9 * 9)
+
+
+def test_mobilenet_v3_has_ofa_s_number_of_op_configurations() -> None:
+    for name in ("ofa-mbv3-w1.0", "ofa-mbv3-w1.2"):
+        space = get_space(name)
+        assert len(space.units) == 1257
+        assert all(len(space.units_at([r])) == 96 for r in space.resolutions)
+
+
+def test_our_split_of_the_others() -> None:
+    """OFA's 103 ProxylessNAS keys per resolution put pooling and classifier into one."""
+    for name in ("ofa-proxyless-w1.3", "ofa-proxyless-w1.0"):
+        assert len(get_space(name).units_at([224])) == 103 + 1
+    assert len(get_space("ofa-resnet50d").units_at([224])) == 163
+
+
+def test_sizes() -> None:
+    assert get_space("ofa-mbv3-w1.0").lattice(224).count() == (9**2 + 9**3 + 9**4) ** 5
+    assert get_space("ofa-mbv3-w1.0").size == 25 * (9**2 + 9**3 + 9**4) ** 5
+    proxyless = get_space("ofa-proxyless-w1.3").lattice(224)
+    assert proxyless.count() == 9 * (9**2 + 9**3 + 9**4) ** 5
+
+
+@spaces
+def test_every_resolution_that_is_a_multiple_of_4(space: SearchSpace) -> None:
+    high = 256 if space.name == "ofa-resnet50d" else 224
+    assert space.resolutions == tuple(range(128, high + 1, 4))
+
+
+@spaces
+def test_units_are_unique_and_their_keys_round_trip(space: SearchSpace) -> None:
+    keys = {op.key for op in space.units}
+    assert len(keys) == len(space.units)
+    assert all(parse_key(op.key) == op for op in space.units)
+
+
+@spaces
+def test_random_architectures_chain_from_image_to_classes(space: SearchSpace) -> None:
+    for row in space.sample(20, np.random.default_rng(0)):
+        architecture = space.decode(row)
+        graph = space.graph(architecture)
+        assert graph.input_shape == (architecture.r, architecture.r, 3)
+        assert graph.output_shape == (1, 1, 1000)
+        assert graph.macs == total(space, row[None, :], lambda op: op.macs)[0]
+
+
+@spaces
+def test_rows_and_architectures_round_trip(space: SearchSpace) -> None:
+    for row in space.sample(50, np.random.default_rng(1)):
+        architecture = space.decode(row)
+        assert (space.encode(architecture) == row).all()
+        document = json.loads(json.dumps(architecture.to_json()))
+        assert Architecture.from_json(document) == architecture
+
+
+@spaces
+def test_rows_that_differ_only_in_inert_genes_are_one_architecture(space: SearchSpace) -> None:
+    rng = np.random.default_rng(2)
+    raw = rng.integers(0, space.choice_counts, (400, len(space.genes)), dtype=np.int16)
+    canonical = space.canonical(raw)
+    assert (space.canonical(canonical) == canonical).all()
+    assert (space.unit_indices(raw) == space.unit_indices(canonical)).all()
+    assert (canonical != raw).any()
+
+
+@spaces
+def test_distinct_canonical_rows_are_distinct_networks(space: SearchSpace) -> None:
+    rows = np.unique(space.sample(3000, np.random.default_rng(3), [space.resolutions[0]]), axis=0)
+    units = space.unit_indices(rows)
+    # A ResNet's neighbouring widths show in the units too, so units identify the architecture.
+    assert len(np.unique(units, axis=0)) == len(rows)
+
+
+@spaces
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 2**31))
+def test_lattice_extremes_bound_every_sample(space: SearchSpace, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    prices = rng.exponential(size=len(space.units))
+    resolution = int(rng.choice(space.resolutions))
+    lowest, row = space.lattice(resolution).cheapest(prices)
+    padded = np.append(prices, 0.0)
+    assert padded[space.unit_indices(row[None, :])].sum() == pytest.approx(lowest)
+    assert (space.canonical(row[None, :]) == row).all()
+    assert space.decode(row).r == resolution
+    rows = space.sample(500, rng, [resolution])
+    assert padded[space.unit_indices(rows)].sum(axis=1).min() >= lowest - 1e-9
+
+
+@spaces
+def test_cheapest_by_brute_force_over_single_changes(space: SearchSpace) -> None:
+    """No single gene's change improves on the optimum."""
+    prices = np.random.default_rng(4).exponential(size=len(space.units))
+    padded = np.append(prices, 0.0)
+    lowest, row = space.lattice(space.resolutions[0]).cheapest(prices)
+    for column in range(len(space.genes) - 1):
+        for choice in range(space.choice_counts[column]):
+            changed = row.copy()
+            changed[column] = choice
+            assert padded[space.unit_indices(changed[None, :])].sum() >= lowest - 1e-9
+
+
+@spaces
+def test_unpriced_units_are_avoided(space: SearchSpace) -> None:
+    lattice = space.lattice(space.resolutions[0])
+    assert np.isinf(lattice.cheapest(np.full(len(space.units), np.nan))[0])
+    prices = np.random.default_rng(5).exponential(size=len(space.units))
+    before, row = lattice.cheapest(prices)
+    used = space.unit_indices(row[None, :])[0]
+    block = int(used[used >= 0][2])
+    prices[block] = np.nan
+    after, other = lattice.cheapest(prices)
+    assert before < after < np.inf
+    assert block not in space.unit_indices(other[None, :])[0]
+
+
+def test_measured_subnets_have_the_published_macs_and_parameters() -> None:
+    space = get_space("ofa-mbv3-w1.0")
+    rows, macs, params = [], [], []
+    for file in shared_data("dynast_ofa_mbv3_w10_top1").glob("*.csv"):
+        with file.open() as lines:
+            for record in csv.DictReader(lines):
+                document = ast.literal_eval(record["Sub-network"])
+                rows.append(space.encode(Architecture.from_json(document, space.name)))
+                macs.append(int(record["MACs"]))
+                params.append(int(record["Model Parameters"]))
+    assert len(rows) > 2000
+    assert (total(space, np.stack(rows), lambda op: op.macs) == macs).all()
+    assert (total(space, np.stack(rows), lambda op: op.params) == params).all()
+
+
+def test_a_measured_subnet() -> None:
+    """One of DyNAS-T's 2,223 published subnets, with its counts."""
+    architecture = Architecture(
+        "ofa-mbv3-w1.0",
+        ks=(5, 7, 5, 5, 3, 3, 3, 7, 5, 5, 3, 7, 7, 3, 3, 3, 5, 5, 5, 5),
+        e=(4, 3, 4, 4, 4, 6, 3, 4, 4, 3, 4, 3, 3, 6, 6, 6, 4, 3, 4, 4),
+        d=(2, 3, 2, 4, 3),
+        r=224,
+    )
+    graph = get_space("ofa-mbv3-w1.0").graph(architecture)
+    assert graph.macs == 255_502_624
+    assert graph.params == 5_029_656
+
+
+def ofa_key(op: OpConfig) -> str:
+    """OFA's own name of a block, to compare our split with the published tables."""
+    assert isinstance(op, MBConv)
+    return (
+        f"expanded_conv-input:{op.input_shape}-output:{op.output_shape}-expand:{op.mid_channels}"
+        f"-kernel:{op.kernel}-stride:{op.stride}-idskip:{int(op.residual)}-se:{int(op.se)}"
+        f"-hs:{int(op.activation == 'h_swish')}"
+    )
+
+
+def test_our_blocks_are_those_of_the_published_tables() -> None:
+    folder = shared_data("ofa_note10_tables")
+    space = get_space("ofa-mbv3-w1.2")
+    for resolution in (160, 224):
+        text = (folder / f"{resolution}_lookup_table.yaml").read_text()
+        published = set(re.findall(r"^(expanded_conv-\S+):$", text, re.MULTILINE))
+        blocks = [op for op in space.units_at([resolution]) if isinstance(op, MBConv)]
+        assert {ofa_key(op) for op in blocks} == published
+        assert len(re.findall(r"^\S+:$", text, re.MULTILINE)) == len(space.units_at([resolution]))
+
+
+def test_unknown_space_names_the_known() -> None:
+    with pytest.raises(UsageError, match="ofa-resnet50d"):
+        get_space("imaginary")
+
+
+def test_foreign_resolution() -> None:
+    with pytest.raises(UsageError, match="resolution 225 is not in ofa-mbv3-w1.0"):
+        get_space("ofa-mbv3-w1.0").units_at([225])
+
+
+@pytest.mark.parametrize(
+    "form", [{"r": 160}, {"r": [160]}, {"image_size": 160}, {"r": [160], "wid": None}]
+)
+def test_the_forms_in_the_wild(form: dict[str, Any]) -> None:
+    document = {"ks": [3] * 20, "e": [4] * 20, "d": [2] * 5, **form}
+    architecture = Architecture.from_json(document, "ofa-mbv3-w1.0")
+    assert architecture.r == 160
+    get_space("ofa-mbv3-w1.0").encode(architecture)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"ks": [3] * 19}, "'ks' has 19 entries"),
+        ({"ks": [4] * 20}, "ks = 4 is not in"),
+        ({"ks": ["3"] * 20}, "list of numbers"),
+        ({"e": 5}, "list of numbers"),
+        ({"d": [9] * 5}, "d = 9 is not in"),
+        ({"r": None}, "no resolution"),
+        ({"r": [128, 160]}, "no resolution"),
+        ({"r": 131}, "resolution 131 is not in"),
+        ({"w": [1]}, "'w' has 1 entries"),
+        ({"space": "ofa-resnet50d"}, "of space 'ofa-resnet50d', not of 'ofa-mbv3-w1.0'"),
+    ],
+)
+def test_bad_architectures_say_why(change: dict[str, Any], says: str) -> None:
+    document = {"ks": [3] * 20, "e": [4] * 20, "d": [2] * 5, "r": 160, **change}
+    space = get_space("ofa-mbv3-w1.0")
+    with pytest.raises((ResultError, UsageError), match=re.escape(says)):
+        space.encode(Architecture.from_json(document, space.name))
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", '"x"', "[" * 100_000, '{"ks": []}'])
+def test_bad_architecture_files(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "arch.json"
+    path.write_text(content)
+    with pytest.raises(ResultError) as raised:
+        read_architecture(path, "ofa-mbv3-w1.0")
+    assert "\n" not in str(raised.value)
+
+
+def test_missing_architecture_file(tmp_path: Path) -> None:
+    with pytest.raises(ResultError, match="cannot read"):
+        read_architecture(tmp_path / "none.json")

@@ -1,0 +1,272 @@
+"""The table is a real SQLite file: durable, checked, and honest about failures."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lutra.errors import (
+    NotATableError,
+    TableError,
+    TableVersionError,
+    TableWriteError,
+    TargetMismatchError,
+)
+from lutra.profiler.statistics import summarise
+from lutra.tables import Failure, LatencyTable, Target, Visit
+from lutra.tables.schema import VERSION
+
+TARGET = Target("cpu", "Test CPU", "x86_64", "2", "onnxruntime", "1.0", "CPU", "fp32", 1, "2", 1)
+VISIT = Visit(1, 1, 1.5, 1.6, 1.4, 20, 10, 0.04, 0.0)
+KEY = "linear/1x1x8-1x1x10"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "my table (1)?#%.lut"
+
+
+def record(table: LatencyTable, key: str = KEY, visit: Visit = VISIT) -> int:
+    visits = [*table.visits("op", key), visit]
+    return table.record_visit("op", key, visit, summarise(visits, "partial"))
+
+
+def test_what_is_recorded_is_read_back(path: Path) -> None:
+    with LatencyTable.create(path, TARGET) as table:
+        record(table)
+        record(table, visit=replace(VISIT, round=2, low_ms=1.7, flags=("drift",)))
+    with LatencyTable.open(path) as table:
+        assert table.target == TARGET
+        assert table.visits("op", KEY)[0] == VISIT
+        assert table.visits("op", KEY)[1].flags == ("drift",)
+        (row,) = table.rows("op")
+        assert row.measurement == summarise(table.visits("op", KEY), "partial")
+        assert table.op_latencies() == {KEY: row.measurement.latency_ms}
+        assert table.last_process() == 1
+
+
+@given(
+    st.lists(
+        st.builds(
+            Visit,
+            st.integers(1, 99),
+            st.integers(1, 99),
+            *[st.floats(1e-6, 1e6)] * 3,
+            *[st.integers(1, 10**6)] * 2,
+            st.floats(0, 1e3),
+            st.floats(-1, 10),
+            st.lists(st.sampled_from(["drift", "hot"]), unique=True).map(tuple),
+        ),
+        min_size=1,
+        max_size=5,
+    ),
+    st.text(min_size=1, max_size=30).filter(lambda text: "\x00" not in text and text.isprintable()),
+)
+def test_any_visit_round_trips(visits: list[Visit], key: str) -> None:
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    from lutra.tables.schema import migrate
+
+    migrate(connection, 0)
+    table = LatencyTable(Path(":memory:"), connection, writable=False)
+    for visit in visits:
+        record(table, key, visit)
+    assert table.visits("op", key) == visits
+    table.close()
+
+
+def test_one_file_is_left(path: Path) -> None:
+    with LatencyTable.create(path, TARGET) as table:
+        record(table)
+    assert [item.name for item in path.parent.iterdir()] == [path.name]
+
+
+def test_failures_have_no_number_and_a_success_withdraws_them(path: Path) -> None:
+    failure = Failure("crash", "signal 11", transient=True, attempts=1)
+    with LatencyTable.create(path, TARGET) as table:
+        table.record_failure("op", KEY, failure)
+        (row,) = table.rows()
+        assert row.failure == failure
+        assert row.measurement is None
+        assert row.status == "failed"
+        assert table.op_latencies() == {}
+        record(table)
+        (row,) = table.rows()
+        assert row.failure is None
+        assert row.measurement is not None
+        table.record_failure("op", KEY, failure)
+        (row,) = table.rows()
+        assert row.measurement is not None
+        assert row.failure is None
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0])
+def test_no_latency_is_zero_or_less(path: Path, value: float) -> None:
+    with LatencyTable.create(path, TARGET) as table:
+        bad = replace(VISIT, low_ms=value)
+        with pytest.raises(TableError):
+            table.record_visit("op", KEY, bad, summarise([VISIT], "partial"))
+        assert table.rows() == []
+
+
+def test_frame_has_a_row_per_subject(path: Path) -> None:
+    with LatencyTable.create(path, TARGET) as table:
+        record(table)
+        table.record_failure("op", "linear/1x1x8-1x1x11", Failure("load", "bad", False, 3))
+        frame = table.to_frame()
+    assert list(frame["key"]) == [KEY, "linear/1x1x8-1x1x11"]
+    assert frame["latency_ms"].notna().tolist() == [True, False]
+    assert frame["failure"].tolist()[1] == "load: bad"
+
+
+def test_meta_round_trips(path: Path) -> None:
+    with LatencyTable.create(path, TARGET) as table:
+        table.put_meta("calibration", {"a": [1, 2.5]})
+        assert table.meta("calibration") == {"a": [1, 2.5]}
+        assert table.meta("nothing") is None
+
+
+def test_another_target_is_refused_by_field(path: Path) -> None:
+    other = replace(TARGET, runtime_version="2.0", threads=4)
+    with pytest.raises(TargetMismatchError) as raised:
+        TARGET.require(other, str(path))
+    message = str(raised.value)
+    assert "runtime_version is '1.0' in the table but '2.0' here" in message
+    assert "threads" in message
+    assert "device_model" not in message
+
+
+def test_create_does_not_overwrite(path: Path) -> None:
+    LatencyTable.create(path, TARGET).close()
+    with pytest.raises(TableWriteError, match="already exists"):
+        LatencyTable.create(path, TARGET)
+
+
+def test_missing_file(path: Path) -> None:
+    with pytest.raises(NotATableError, match="there is no table"):
+        LatencyTable.open(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"SQLite format 3\x00" + b"x" * 2000])
+@pytest.mark.parametrize("write", [False, True])
+def test_other_files_are_no_tables(path: Path, content: bytes, write: bool) -> None:
+    path.write_bytes(content)
+    with pytest.raises(NotATableError):
+        LatencyTable.open(path, write=write)
+    assert path.read_bytes() == content
+
+
+def test_another_sqlite_file_is_no_table(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE t (x)")
+    connection.close()
+    with pytest.raises(NotATableError, match="no latency table of lutra"):
+        LatencyTable.open(path)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_a_truncated_table_is_refused(path: Path, share: float) -> None:
+    with LatencyTable.create(path, TARGET) as table:
+        for number in range(300):
+            record(table, f"linear/1x1x{number + 1}-1x1x10")
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(NotATableError, match=r"damaged|no latency table"):
+        LatencyTable.open(path)
+
+
+def test_a_newer_schema_is_refused(path: Path) -> None:
+    LatencyTable.create(path, TARGET).close()
+    connection = sqlite3.connect(path)
+    connection.execute(f"PRAGMA user_version = {VERSION + 1}")
+    connection.close()
+    with pytest.raises(TableVersionError, match="upgrade lutra"):
+        LatencyTable.open(path, write=True)
+
+
+def test_a_damaged_target_is_refused(path: Path) -> None:
+    with LatencyTable.create(path, TARGET) as table:
+        table.put_meta("target", {"device": "cpu"})
+    with pytest.raises(NotATableError, match="target is damaged"):
+        LatencyTable.open(path)
+
+
+def test_an_impossible_folder(tmp_path: Path) -> None:
+    with pytest.raises(TableWriteError, match="there is no folder"):
+        LatencyTable.create(tmp_path / "no" / "such.lut", TARGET)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX permissions")
+def test_a_read_only_table_can_be_read_but_not_written(path: Path) -> None:
+    with LatencyTable.create(path, TARGET) as table:
+        record(table)
+    path.chmod(0o444)
+    with LatencyTable.open(path) as table:
+        assert len(table.rows()) == 1
+    if os.geteuid() == 0:
+        pytest.skip("root ignores file permissions; the rest of this test needs another user")
+    with pytest.raises(TableWriteError):
+        LatencyTable.open(path, write=True)
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(path: Path) -> None:
+    with LatencyTable.create(path, TARGET) as table:
+        record(table)
+        # SQLite raises the very error of a full disk when its page limit is reached.
+        table._connection.execute("PRAGMA max_page_count = 1")
+        with pytest.raises(TableWriteError, match="disk full"):
+            for number in range(1000):
+                record(table, f"linear/1x1x{number + 1}-1x1x10")
+    with LatencyTable.open(path) as table:
+        assert table.op_latencies()[KEY] == 1.5
+
+
+def test_a_second_writer_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lutra.tables.table._BUSY_SECONDS", 0.05)
+    with LatencyTable.create(path, TARGET) as table:
+        record(table)
+        with LatencyTable.open(path, write=True) as other, table._transaction():
+            with pytest.raises(TableWriteError, match="in use"):
+                other.put_meta("x", 1)
+
+
+_WRITER = """
+import sys
+from pathlib import Path
+from tests.tables.test_table import TARGET, VISIT, record
+from lutra.tables import LatencyTable
+with LatencyTable.create(Path(sys.argv[1]), TARGET) as table:
+    for number in range(100000):
+        record(table, f"linear/1x1x{number + 1}-1x1x10")
+        print(number + 1, flush=True)
+"""
+
+
+@pytest.mark.parametrize("reported", [1, 7, 40])
+def test_sigkill_loses_nothing_that_was_reported(path: Path, reported: int) -> None:
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(_WRITER), str(path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=root,
+    ) as writer:
+        assert writer.stdout is not None
+        for line in writer.stdout:
+            if int(line) == reported:
+                writer.send_signal(signal.SIGKILL)
+                break
+        last = max([reported, *map(int, writer.stdout)])
+    with LatencyTable.open(path) as table:
+        assert len(table.rows("op")) >= last
+    with LatencyTable.open(path, write=True) as table:
+        record(table, "linear/1x1x8-1x1x99")
+        assert len(table.rows("op")) >= last + 1
+    assert [item.name for item in path.parent.iterdir()] == [path.name]

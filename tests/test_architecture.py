@@ -1,0 +1,88 @@
+"""The house rules that a reader relies on: arrows point down, and help is fast."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "lutra"
+FLOORS = {
+    "errors": set(),
+    "ops": {"errors"},
+    "devices": {"errors"},
+    "tables": {"errors", "ops"},
+    "profiler": {"errors", "ops", "devices", "tables"},
+    "search": {"errors", "ops", "devices", "tables", "profiler"},
+    "cli": {"errors", "ops", "devices", "tables", "profiler", "search"},
+}
+HEAVY = ("torch", "onnx", "onnxruntime", "pandas", "adbutils", "asyncssh", "scipy", "sklearn")
+
+
+def imports(path: Path, *, top_level_only: bool = False) -> set[str]:
+    """Names of the modules that a file imports."""
+    tree = ast.parse(path.read_text())
+    nodes = tree.body if top_level_only else list(ast.walk(tree))
+    found: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+@pytest.mark.parametrize("floor", FLOORS)
+def test_floors_import_only_those_below(floor: str) -> None:
+    files = [PACKAGE / "errors.py"] if floor == "errors" else list((PACKAGE / floor).rglob("*.py"))
+    assert files
+    for file in files:
+        for module in imports(file):
+            package, _, rest = module.partition(".")
+            if package == "lutra" and rest:
+                below = rest.partition(".")[0]
+                assert below == floor or below in FLOORS[floor], f"{file} imports {module}"
+
+
+def test_the_worker_needs_no_package_of_ours_but_its_runtimes() -> None:
+    files = [PACKAGE / "devices" / "worker.py", *(PACKAGE / "devices" / "runtimes").glob("*.py")]
+    for file in files:
+        for module in imports(file):
+            if module.startswith("lutra"):
+                assert module.startswith("lutra.devices.runtimes"), f"{file} imports {module}"
+
+
+@pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.name)
+def test_heavy_packages_are_imported_where_they_are_used(file: Path) -> None:
+    users = {"onnx.py": "onnx", "torch.py": "torch", "onnxruntime.py": "onnxruntime"}
+    for module in imports(file, top_level_only=True):
+        package = module.partition(".")[0]
+        if package in HEAVY:
+            assert users.get(file.name) == package, f"{file} imports {package} at its top"
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, json; from lutra.cli.main import run; run(['--help']);"
+        "print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(json.loads(done.stdout.splitlines()[-1]))
+    assert not loaded & {*HEAVY, "numpy", "psutil", "rich", "jinja2"}
+
+
+def test_every_command_is_documented() -> None:
+    from lutra.cli.main import COMMANDS
+
+    text = (ROOT / "README.md").read_text() + (ROOT / "docs" / "guide.md").read_text()
+    for name in COMMANDS:
+        assert f"lutra {name}" in text, f"`lutra {name}` is in neither README.md nor docs/guide.md"
+
+
+def test_version_is_in_the_changelog() -> None:
+    import lutra
+
+    assert f"## {lutra.__version__}" in (ROOT / "CHANGELOG.md").read_text()
