@@ -9,6 +9,7 @@ import click
 from lutra.cli.benches import table_and_bench
 from lutra.cli.options import (
     as_json,
+    budget_option,
     device_option,
     networks_option,
     rounds_option,
@@ -22,6 +23,7 @@ from lutra.cli.output import note, print_json, print_table, progress
 @table_argument
 @networks_option(20)
 @rounds_option
+@budget_option
 @space_option
 @device_option
 @as_json
@@ -29,12 +31,14 @@ def command(
     table: Path,
     networks: int,
     rounds: int | None,
+    budget: str | None,
     space_name: str | None,
     device_spec: str | None,
     as_json: bool,
 ) -> None:
     """Measure whole subnets and fit how the table's parts add up to them."""
     from lutra.search.calibration import calibrate
+    from lutra.search.limits import parse_budget
     from lutra.search.networks import NETWORK_PROTOCOL, with_rounds
 
     with table_and_bench(table, device_spec) as (opened, bench), progress("calibrate") as report:
@@ -44,6 +48,7 @@ def command(
             networks=networks,
             space_name=space_name,
             protocol=with_rounds(NETWORK_PROTOCOL, rounds),
+            budget_seconds=parse_budget(budget),
             on_progress=lambda p: report(p.done, p.expected, p.eta_seconds),
         )
     if as_json:

@@ -20,6 +20,9 @@ space_option = click.option(
 device_option = click.option(
     "--device", "device_spec", help="Device spec; by default the one the table was made with."
 )
+budget_option = click.option(
+    "--budget", help="Stop after this long, such as 10m; the same command goes on."
+)
 rounds_option = click.option(
     "--rounds", type=click.IntRange(2, 100), help="Least number of rounds per network (6)."
 )

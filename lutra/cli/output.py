@@ -19,6 +19,15 @@ def note(text: str) -> None:
     click.echo(text, err=True)
 
 
+def note_drift(drifted: int, networks: int) -> None:
+    """Say so when networks were measured on a slower machine than the table's."""
+    if drifted:
+        note(
+            f"{drifted} of {networks} networks were measured while the machine was slower than when"
+            " the table was made: errors include that; run it again when the machine is idle"
+        )
+
+
 def print_json(document: Any) -> None:
     """A JSON document on stdout."""
     click.echo(json.dumps(document, indent=2, allow_nan=False))

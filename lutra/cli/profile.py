@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lutra.cli.options import FILE, as_json
+from lutra.cli.options import FILE, as_json, budget_option
 from lutra.cli.output import note, print_json, print_table, progress
 from lutra.errors import UsageError
 
@@ -28,7 +28,7 @@ _VISIT_OVERHEAD_SECONDS = 0.01
 @click.option("--runtime", default="onnxruntime", show_default=True)
 @click.option("--precision", default="fp32", show_default=True)
 @click.option("--threads", type=int, default=1, show_default=True, help="Threads = pinned cores.")
-@click.option("--budget", help="Stop after this long, such as 10m; the same command resumes.")
+@budget_option
 @click.option("--seed", type=int, default=0, show_default=True, help="Order of the visits.")
 @click.option("--dry-run", is_flag=True, help="Say what would be measured, and for how long.")
 @as_json
@@ -49,7 +49,7 @@ def command(
     from lutra.devices.base import Setting
     from lutra.devices.registry import open_device
     from lutra.profiler.run import Protocol
-    from lutra.search.limits import parse_resolutions, parse_seconds
+    from lutra.search.limits import parse_budget, parse_resolutions
     from lutra.search.profile import profile
     from lutra.search.spaces import get_space
 
@@ -57,7 +57,7 @@ def command(
     space = get_space(space_name)
     chosen = parse_resolutions(resolutions, space.resolutions)
     space.check_resolutions(chosen)
-    seconds = parse_seconds(budget) if budget else float("inf")
+    seconds = parse_budget(budget)
     if not output.parent.is_dir():
         raise UsageError(f"there is no folder {output.parent} for {output.name}")
     protocol = Protocol(seed=seed)

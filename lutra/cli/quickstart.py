@@ -12,7 +12,7 @@ import click
 
 from lutra.cli.benches import table_and_bench
 from lutra.cli.options import as_json
-from lutra.cli.output import Report, note, print_json, progress
+from lutra.cli.output import Report, note, note_drift, print_json, progress
 from lutra.cli.verify import print_verified
 from lutra.errors import UsageError
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 SPACE = "ofa-mbv3-w1.0"
 RESOLUTION = 224
 PROFILE_SECONDS = 100.0
+NETWORKS_SECONDS = 60.0
+VERIFY_SECONDS = 20.0
 CALIBRATE_NETWORKS = 20
 VALIDATE_NETWORKS = 20
 VERIFIED = 3
@@ -111,6 +113,7 @@ def _measure(table: Path, device_spec: str) -> Validation:
                 bench,
                 opened,
                 networks=CALIBRATE_NETWORKS,
+                budget_seconds=NETWORKS_SECONDS,
                 on_progress=lambda p, r=report: r(p.done, p.expected, p.eta_seconds),  # type: ignore[misc]
             )
         with _step(3, f"validate on {VALIDATE_NETWORKS} others") as report:
@@ -118,6 +121,7 @@ def _measure(table: Path, device_spec: str) -> Validation:
                 bench,
                 opened,
                 networks=VALIDATE_NETWORKS,
+                budget_seconds=NETWORKS_SECONDS,
                 on_progress=lambda p, r=report: r(p.done, p.expected, p.eta_seconds),  # type: ignore[misc]
             )
 
@@ -154,6 +158,7 @@ def _verify(result: SearchResult, device_spec: str, report: Report) -> SearchRes
             bench,
             result,
             count=VERIFIED,
+            budget_seconds=VERIFY_SECONDS,
             on_progress=lambda p: report(p.done, p.expected, p.eta_seconds),
         )
 
@@ -175,6 +180,7 @@ def _print_summary(
         f" worst {validation.max_percent:.1f} %"
         f" (the networks repeat within {validation.repeatability_percent:.1f} %)"
     )
+    note_drift(validation.drifted_networks, validation.networks)
     for name, path in paths.items():
         note(f"{name:10} {path}")
     note(f"weights    {weights}")

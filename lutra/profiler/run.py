@@ -32,9 +32,9 @@ class Protocol:
     reference_seconds: float = 0.008
     reference_every: int = 8
     rounds_per_process: int = 3
-    drift_limit: float = 0.05
+    drift_limit: float = 0.08
     cool_seconds: float = 0.25
-    cool_share: float = 0.1
+    cool_share: float = 0.2
     rule: StoppingRule = field(default_factory=StoppingRule)
     seed: int = 0
 

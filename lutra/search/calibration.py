@@ -45,9 +45,12 @@ class Validation:
     within_10_percent: float
     kendall_tau: float
     repeatability_percent: float
+    drifted_networks: int = 0
 
     @classmethod
-    def of(cls, predicted: Floats, measured: Floats, repeatability: float) -> Validation:
+    def of(
+        cls, predicted: Floats, measured: Floats, repeatability: float, drifted: int = 0
+    ) -> Validation:
         """Compare (N,) predictions with (N,) measurements, both in ms."""
         from scipy.stats import kendalltau
 
@@ -63,16 +66,21 @@ class Validation:
             within_10_percent=100.0 * float((absolute <= 10.0).mean()),
             kendall_tau=float(kendalltau(predicted, measured).statistic),
             repeatability_percent=repeatability,
+            drifted_networks=drifted,
         )
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Networks with their measured latency (N,) in ms and the mean half-to-half difference."""
+    """Networks with their latency (N,) in ms, and the mean half-to-half difference in percent.
+
+    ``drifted`` of them were measured only while the machine was slower than the table's.
+    """
 
     architectures: list[Architecture]
     measured_ms: Floats
     repeatability_percent: float
+    drifted: int
 
 
 def calibrate(
@@ -82,6 +90,7 @@ def calibrate(
     networks: int = 20,
     space_name: str | None = None,
     protocol: Protocol = NETWORK_PROTOCOL,
+    budget_seconds: float = float("inf"),
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Fit:
     """Measure random networks, fit how the table's parts add up to them, and store the fit.
@@ -90,13 +99,16 @@ def calibrate(
     `TableError` when fewer than two networks could be measured.
     """
     predictor = EfficiencyPredictor(table, space_name)
-    measured = _measure(bench, table, predictor, CALIBRATE, networks, protocol, on_progress)
+    measured = _measure(
+        bench, table, predictor, CALIBRATE, networks, protocol, budget_seconds, on_progress
+    )
     space = predictor.space
     rows = np.stack([space.encode(architecture) for architecture in measured.architectures])
     fitted = fit(predictor.network_features(rows), measured.measured_ms)
     document: dict[str, object] = {
         **fitted.to_json(),
         "repeatability_percent": measured.repeatability_percent,
+        "drifted_networks": measured.drifted,
     }
     store_document(table, CALIBRATION, space, document)
     store_document(table, VALIDATION, space, None)
@@ -110,15 +122,21 @@ def validate(
     networks: int = 50,
     space_name: str | None = None,
     protocol: Protocol = NETWORK_PROTOCOL,
+    budget_seconds: float = float("inf"),
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Validation:
     """Measure networks that nothing was fitted on; compare, and store the errors in the table."""
     predictor = EfficiencyPredictor(table, space_name)
-    measured = _measure(bench, table, predictor, VALIDATE, networks, protocol, on_progress)
+    measured = _measure(
+        bench, table, predictor, VALIDATE, networks, protocol, budget_seconds, on_progress
+    )
     space = predictor.space
     rows = np.stack([space.encode(architecture) for architecture in measured.architectures])
     validation = Validation.of(
-        predictor.predict(rows), measured.measured_ms, measured.repeatability_percent
+        predictor.predict(rows),
+        measured.measured_ms,
+        measured.repeatability_percent,
+        measured.drifted,
     )
     store_document(table, VALIDATION, space, asdict(validation))
     return validation
@@ -131,6 +149,7 @@ def _measure(
     role: str,
     count: int,
     protocol: Protocol,
+    budget_seconds: float,
     on_progress: Callable[[Progress], None],
 ) -> Measured:
     space = predictor.space
@@ -140,7 +159,7 @@ def _measure(
         network_subject(space, architecture, role, bench.target.batch)
         for architecture in architectures
     ]
-    bench.measure(table, subjects, protocol, on_progress=on_progress)
+    bench.measure(table, subjects, protocol, budget_seconds=budget_seconds, on_progress=on_progress)
     return _collected(table, architectures)
 
 
@@ -161,21 +180,24 @@ def _networks_for(
 
 
 def _collected(table: LatencyTable, architectures: Sequence[Architecture]) -> Measured:
-    """The networks measured at the table's operating point: those not flagged for drift."""
+    """The networks that were measured, where most of them were steady only those.
+
+    A network is flagged when the references say that the machine was slower all the while than
+    when the table was made. If that is so for most, they are used and counted: the numbers then
+    speak of the slower machine.
+    """
     rows = {row.key: row.measurement for row in table.rows("network") if row.measurement}
-    keys = [network_key(architecture) for architecture in architectures]
-    steady = [index for index, key in enumerate(keys) if key in rows and not rows[key].flags]
-    if len(steady) < 2:
-        drifted = sum(1 for key in keys if key in rows)
-        raise TableError(
-            f"only {len(steady)} networks could be measured while the machine was as fast as when"
-            f" the table was made ({drifted} while it was slower); wait and run it again, or"
-            " profile into a new table"
-        )
-    halves = [repeatability_percent(table.visits("network", keys[index])) for index in steady]
+    measured = [item for item in architectures if network_key(item) in rows]
+    steady = [item for item in measured if not rows[network_key(item)].flags]
+    used = steady if 2 * len(steady) >= max(len(measured), 4) else measured
+    if len(used) < 2:
+        raise TableError(f"only {len(used)} networks could be measured; at least 2 are needed")
+    keys = [network_key(item) for item in used]
+    halves = [repeatability_percent(table.visits("network", key)) for key in keys]
     known = [half for half in halves if half is not None]
     return Measured(
-        [architectures[index] for index in steady],
-        np.array([rows[keys[index]].latency_ms for index in steady]),
+        used,
+        np.array([rows[key].latency_ms for key in keys]),
         float(np.mean(known)) if known else float("nan"),
+        drifted=sum(1 for key in keys if rows[key].flags),
     )

@@ -36,6 +36,11 @@ def parse_seconds(text: str) -> float:
     return _positive(float(match.group(1)) * {"s": 1, "m": 60, "h": 3600}[match.group(2)], text)
 
 
+def parse_budget(text: str | None) -> float:
+    """Like `parse_seconds`; no text is no budget."""
+    return math.inf if text is None else parse_seconds(text)
+
+
 def _positive(value: float, text: str) -> float:
     if not math.isfinite(value) or value <= 0:
         raise UsageError(f"'{text}' must be more than zero and finite")

@@ -24,6 +24,7 @@ def verify(
     *,
     count: int = 1,
     protocol: Protocol = NETWORK_PROTOCOL,
+    budget_seconds: float = float("inf"),
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> SearchResult:
     """The result with its first ``count`` candidates measured.
@@ -43,7 +44,12 @@ def verify(
         LatencyTable.create(Path(folder) / "verify.lut", bench.target) as table,
     ):
         bench.measure(
-            table, subjects, protocol, reference_ms=result.reference_ms, on_progress=on_progress
+            table,
+            subjects,
+            protocol,
+            budget_seconds=budget_seconds,
+            reference_ms=result.reference_ms,
+            on_progress=on_progress,
         )
         rows = {row.key: row for row in table.rows("network")}
     verified = []
