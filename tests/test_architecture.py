@@ -82,6 +82,13 @@ def test_every_command_is_documented() -> None:
         assert f"lutra {name}" in text, f"`lutra {name}` is in neither README.md nor docs/guide.md"
 
 
+def test_ci_runs_the_readme_s_test_command() -> None:
+    (command,) = [
+        line for line in (ROOT / ".ci" / "run").read_text().splitlines() if "-m pytest" in line
+    ]
+    assert command in (ROOT / "README.md").read_text().splitlines()
+
+
 def test_version_is_in_the_changelog() -> None:
     import lutra
 

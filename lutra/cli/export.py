@@ -24,7 +24,7 @@ def command(result: Path, output: Path, format_name: str, seed: int, as_json: bo
     The weights are seeded random numbers: structure and latency are right, accuracy is not.
     """
     from lutra.search.export import export
-    from lutra.search.spaces import read_architecture
+    from lutra.search.result import read_architecture
 
     architecture = read_architecture(result)
     metadata = export(architecture, output, format_name=format_name, seed=seed)

@@ -24,7 +24,7 @@ from lutra.cli.output import note, print_json, print_table
 def command(table: Path, architecture_file: Path, space_name: str | None, as_json: bool) -> None:
     """Latency of an architecture with its interval and what each op contributes."""
     from lutra.search.efficiency import EfficiencyPredictor
-    from lutra.search.spaces import read_architecture
+    from lutra.search.result import read_architecture
     from lutra.tables import LatencyTable
 
     with LatencyTable.open(table) as opened:

@@ -60,7 +60,7 @@ class CpuDevice(Device):
 
 
 def _start_worker() -> WorkerClient:
-    command = [sys.executable, "-m", "lutra.devices.worker"]
+    command = [sys.executable, "-P", "-m", "lutra.devices.worker"]  # -P: nothing from the cwd
     return WorkerClient(command, {**os.environ, "OMP_NUM_THREADS": "1"})
 
 

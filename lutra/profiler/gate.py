@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-BASELINE_QUANTILE = 0.25
+BASELINE_QUANTILE = 0.1
 
 
 class DriftGate:

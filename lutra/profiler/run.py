@@ -11,10 +11,11 @@ from lutra.devices.base import Outcome, RequestFailure, Sample, Session, TimingR
 from lutra.errors import TransientDeviceError
 from lutra.profiler.gate import DriftGate
 from lutra.profiler.plan import plan_round
-from lutra.profiler.statistics import summarise, visit_from_sample
+from lutra.profiler.statistics import visit_from_sample
 from lutra.profiler.stopping import StoppingRule
 from lutra.profiler.subject import ModelStore, Subject
 from lutra.tables import Failure, LatencyTable, Visit
+from lutra.tables.measurement import Status
 
 MAX_ATTEMPTS = 3
 _DEAD_DEVICE_FAILURES = 8
@@ -152,8 +153,14 @@ class ProfilingRun:
             subject
             for subject in subjects
             if self._attempts[subject] < MAX_ATTEMPTS
-            and self._protocol.rule.status(self._visits_of(subject)) == "partial"
+            and self._status(subject) in ("partial", "failed")
         ]
+
+    def _status(self, subject: Subject) -> Status:
+        visits = self._visits_of(subject)
+        if visits:
+            return self._protocol.rule.judge(visits).status
+        return "failed" if self._attempts[subject] else "partial"
 
     def _visits_of(self, subject: Subject) -> list[Visit]:
         return [visit for _, visit in self._visits[subject]]
@@ -253,7 +260,7 @@ class ProfilingRun:
     def _commit(self, subject: Subject, visit: Visit) -> None:
         kept = self._visits[subject]
         visits = [*self._visits_of(subject), visit]
-        measurement = summarise(visits, self._protocol.rule.status(visits))
+        measurement = self._protocol.rule.judge(visits)
         number = self._table.record_visit(
             subject.category, subject.key, visit, measurement, subject.role
         )
@@ -268,7 +275,7 @@ class ProfilingRun:
             return
         kept[-1] = (number, judged)
         visits = self._visits_of(subject)
-        measurement = summarise(visits, self._protocol.rule.status(visits))
+        measurement = self._protocol.rule.judge(visits)
         self._table.flag_visit(number, judged, subject.category, subject.key, measurement)
 
     def _take_failure(self, subject: Subject, failure: RequestFailure) -> None:
@@ -294,16 +301,12 @@ class ProfilingRun:
         summary.subjects = len(subjects)
         summary.wall_seconds = wall_seconds
         for subject in subjects:
-            visits = self._visits_of(subject)
-            summary.flagged_visits += sum(1 for visit in visits if visit.flags)
-            if not visits:
-                summary.failed += self._attempts[subject] > 0
-                summary.partial += self._attempts[subject] == 0
-                continue
-            status = self._protocol.rule.status(visits)
+            summary.flagged_visits += sum(bool(v.flags) for v in self._visits_of(subject))
+            status = self._status(subject)
             summary.stable += status == "stable"
             summary.unstable += status == "unstable"
             summary.partial += status == "partial"
+            summary.failed += status == "failed"
         self._table.record_run({**asdict(summary), "seed": self._protocol.seed})
         return summary
 

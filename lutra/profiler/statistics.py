@@ -15,7 +15,6 @@ import numpy as np
 
 from lutra.devices.base import Sample
 from lutra.tables import Measurement, Visit
-from lutra.tables.measurement import Status
 
 VISIT_QUANTILE = 0.2
 CONFIDENCE = 0.95
@@ -24,11 +23,12 @@ CONFIDENCE = 0.95
 def visit_from_sample(sample: Sample, round_number: int, process: int, drift: float = 0.0) -> Visit:
     """Sum up a sample's blocks (milliseconds per run)."""
     blocks = np.asarray(sample.block_ms)
+    low, middle = np.quantile(blocks, (VISIT_QUANTILE, 0.5))
     return Visit(
         round=round_number,
         process=process,
-        low_ms=float(np.quantile(blocks, VISIT_QUANTILE)),
-        median_ms=float(np.median(blocks)),
+        low_ms=float(low),
+        median_ms=float(middle),
         minimum_ms=float(blocks.min()),
         blocks=len(blocks),
         runs_per_block=sample.runs_per_block,
@@ -65,8 +65,8 @@ def interval_rank(size: int, confidence: float) -> int:
     return max(0, rank - 1)
 
 
-def summarise(visits: Sequence[Visit], status: Status) -> Measurement:
-    """The measurement that visits add up to.
+def summarise(visits: Sequence[Visit]) -> Measurement:
+    """The measurement that visits add up to, with the status ``partial``.
 
     Visits taken while the machine drifted are used only where fewer than two others exist;
     the measurement then carries the flag ``drift``. Raises `ValueError` without visits.
@@ -87,5 +87,5 @@ def summarise(visits: Sequence[Visit], status: Status) -> Measurement:
         processes=len({visit.process for visit in used}),
         drift=max(visit.drift for visit in used),
         flags=("drift",) if used is not steady else (),
-        status=status,
+        status="partial",
     )

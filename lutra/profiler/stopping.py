@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lutra.profiler.statistics import summarise
-from lutra.tables import Visit
-from lutra.tables.measurement import Status
+from lutra.tables import Measurement, Visit
 
 
 @dataclass(frozen=True)
@@ -20,19 +19,21 @@ class StoppingRule:
 
     min_rounds: int = 6
     min_processes: int = 2
-    max_rounds: int = 10
+    max_rounds: int = 8
     half_width: float = 0.02
 
-    def status(self, visits: Sequence[Visit]) -> Status:
-        """``stable``, ``unstable`` (given up) or ``partial`` (more visits wanted)."""
-        if not visits:
-            return "partial"
-        measurement = summarise(visits, "partial")
+    def judge(self, visits: Sequence[Visit]) -> Measurement:
+        """What the visits add up to, with its status: ``stable``, ``unstable`` (given up) or
+        ``partial`` (more visits wanted). Raises `ValueError` without visits.
+        """
+        measurement = summarise(visits)
         enough = (
             not measurement.flags
             and measurement.rounds >= self.min_rounds
             and measurement.processes >= self.min_processes
         )
         if enough and measurement.half_width <= self.half_width:
-            return "stable"
-        return "unstable" if len(visits) >= self.max_rounds else "partial"
+            return replace(measurement, status="stable")
+        if len(visits) >= self.max_rounds:
+            return replace(measurement, status="unstable")
+        return measurement

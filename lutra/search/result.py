@@ -170,6 +170,20 @@ class SearchResult:
         write_atomically(path, (json.dumps(self.to_json(), indent=2) + "\n").encode())
 
 
+def read_architecture(path: Path, space: str | None = None) -> Architecture:
+    """The architecture in a JSON file: the best of a search result, or one of OFA's dictionaries.
+
+    ``space`` is the space that it must be of, where that is known. Raises `ResultError`, and
+    `UsageError` for a resolution that the space does not have.
+    """
+    document = read_json(path)
+    if isinstance(document, Mapping) and document.get("format") == FORMAT:
+        document = SearchResult.from_json(document, str(path)).best.architecture.to_json()
+    architecture = Architecture.from_json(document, space)
+    get_space(architecture.space).encode(architecture)
+    return architecture
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file by renaming a finished one over it; raises `ResultError`."""
     try:

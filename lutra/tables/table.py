@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -11,17 +10,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import quote
 
-from lutra.errors import NotATableError, TableVersionError, TableWriteError
+from lutra.errors import NotATableError, TableWriteError
+from lutra.tables.connection import check_schema, connect, mapped
 from lutra.tables.measurement import Category, Failure, Measurement, Row, Visit
-from lutra.tables.schema import APPLICATION_ID, VERSION, migrate
+from lutra.tables.schema import migrate
 from lutra.tables.target import Target
 
 if TYPE_CHECKING:
     import pandas
 
-_BUSY_SECONDS = 5.0
 _FRAME_COLUMNS = (
     "category",
     "key",
@@ -57,9 +55,9 @@ class LatencyTable:
         """A new, empty table for a target; raises `TableWriteError` if the file exists."""
         if path.exists():
             raise TableWriteError(f"{path} already exists")
-        connection = _connect(path, "rwc")
+        connection = connect(path, "rwc")
         try:
-            with _mapped(path):
+            with mapped(path):
                 migrate(connection, 0)
                 table = cls._writer(path, connection)
             table.put_meta("target", target.to_json())
@@ -81,10 +79,10 @@ class LatencyTable:
             raise NotATableError(
                 f"there is no table {path}; `lutra profile ... -o {path}` makes one"
             )
-        connection = _connect(path, "rw" if write else "ro")
+        connection = connect(path, "rw" if write else "ro")
         try:
-            with _mapped(path):
-                _check_schema(path, connection, write=write)
+            with mapped(path):
+                check_schema(path, connection, write=write)
                 table = (
                     cls._writer(path, connection)
                     if write
@@ -275,12 +273,12 @@ class LatencyTable:
         )
 
     def _rows(self, query: str, *parameters: Any) -> list[Any]:
-        with _mapped(self.path):
+        with mapped(self.path):
             return self._connection.execute(query, parameters).fetchall()
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with _mapped(self.path):
+        with mapped(self.path):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
@@ -302,74 +300,6 @@ def row_record(row: Row) -> dict[str, Any]:
     elif row.failure is not None:
         record["failure"] = f"{row.failure.kind}: {row.failure.message}"
     return record
-
-
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    with _mapped(path):
-        return sqlite3.connect(
-            f"file:{quote(str(path.absolute()))}?mode={mode}",
-            uri=True,
-            timeout=_BUSY_SECONDS,
-            isolation_level=None,
-        )
-
-
-@contextlib.contextmanager
-def _mapped(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors into ours, with the file's name."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        code = (error.sqlite_errorcode & 0xFF) if hasattr(error, "sqlite_errorcode") else 0
-        match code:
-            case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
-                raise NotATableError(f"{path} is no latency table, or it is damaged") from error
-            case sqlite3.SQLITE_FULL | sqlite3.SQLITE_IOERR:
-                raise TableWriteError(
-                    f"cannot write {path}: disk full or failing ({error});"
-                    " what was recorded before is safe"
-                ) from error
-            case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM:
-                reason = _why_not_writable(path)
-                raise TableWriteError(f"cannot open {path} for writing: {reason}") from error
-            case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-                raise TableWriteError(f"{path} is in use by another run of lutra") from error
-        raise NotATableError(f"{path} cannot be used as a latency table: {error}") from error
-
-
-def _why_not_writable(path: Path) -> str:
-    if path.is_dir():
-        return "it is a folder"
-    if not path.parent.is_dir():
-        return f"there is no folder {path.parent}"
-    return errno_text(errno.EROFS) if path.exists() else errno_text(errno.EACCES)
-
-
-def errno_text(number: int) -> str:
-    """What the system calls an error number, in lower case."""
-    import os
-
-    return os.strerror(number).lower()
-
-
-def _check_schema(path: Path, connection: sqlite3.Connection, *, write: bool) -> None:
-    application = connection.execute("PRAGMA application_id").fetchone()[0]
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if application != APPLICATION_ID:
-        raise NotATableError(f"{path} is an SQLite file, but no latency table of lutra")
-    if version > VERSION:
-        raise TableVersionError(
-            f"{path} has schema {version}, this lutra reads up to {VERSION}; upgrade lutra"
-        )
-    problem = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if problem != "ok":
-        raise NotATableError(f"{path} is damaged: {problem}")
-    if version < VERSION:
-        if not write:
-            raise TableVersionError(
-                f"{path} has the older schema {version}; open it for writing once"
-            )
-        migrate(connection, version)
 
 
 def _subject_id(connection: sqlite3.Connection, category: Category, key: str, role: str) -> int:

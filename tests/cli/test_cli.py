@@ -300,14 +300,28 @@ def damage(path: Path, **changes: object) -> None:
     ],
 )
 def test_damaged_results(
-    changes: dict[str, object], says: str, result_path: Path, capsys: Capture
+    changes: dict[str, object], says: str, result_path: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     damage(result_path, **changes)
     before = result_path.read_text()
     capsys.readouterr()
+    output = tmp_path / "model.onnx"
     assert call("verify", result_path, "--device", "fake") == 1
     assert_one_line(capsys, says)
+    assert call("export", result_path, "-o", output) == 1
+    assert_one_line(capsys, says)
     assert result_path.read_text() == before
+    assert not output.exists()
+
+
+def test_a_result_of_another_space_does_not_fit_the_table(
+    result_path: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    path = tmp_path / "w12.lut"
+    call("profile", "fake", "--space", "ofa-mbv3-w1.2", "-o", path, "--budget", "0.0001s")
+    capsys.readouterr()
+    assert call("predict", path, "--arch", result_path) == 1
+    assert_one_line(capsys, "of space 'ofa-mbv3-w1.0', not of 'ofa-mbv3-w1.2'")
 
 
 def test_verifying_on_another_device_is_refused(result_path: Path, capsys: Capture) -> None:
@@ -334,9 +348,9 @@ def test_verbose_shows_the_traceback(tmp_path: Path, capsys: Capture) -> None:
     assert "Traceback" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_while_exporting(result_path: Path, tmp_path: Path, capsys: Capture) -> None:
-    """A real full disk: a tiny tmpfs, where root may mount one."""
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts a Linux tmpfs")
+def test_a_full_disk(result_path: Path, tmp_path: Path, capsys: Capture) -> None:
+    """A real full disk, then a read-only one: a tiny tmpfs, where root may mount one."""
     folder = tmp_path / "tiny"
     folder.mkdir()
     mount = subprocess.run(
@@ -353,6 +367,12 @@ def test_a_full_disk_while_exporting(result_path: Path, tmp_path: Path, capsys: 
         assert list(folder.iterdir()) == []
         assert call("profile", "fake", "-o", folder / "x.lut") == 1
         assert_one_line(capsys, "disk full")
+        remount = ["mount", "-o", "remount,ro", str(folder)]
+        subprocess.run(remount, check=True)
+        assert call("profile", "fake", "-o", folder / "x.lut") == 1
+        assert_one_line(capsys, "x.lut")
+        assert call("export", result_path, "-o", folder / "model.onnx") == 1
+        assert_one_line(capsys, "Read-only file system")
     finally:
         subprocess.run(["umount", str(folder)], check=True)
 

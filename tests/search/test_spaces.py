@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from lutra.errors import ResultError, UsageError
 from lutra.ops import MBConv, OpConfig, parse_key
+from lutra.search.result import read_architecture
 from lutra.search.spaces import (
     Architecture,
     SearchSpace,
     get_space,
-    read_architecture,
     space_names,
 )
 from tests.shared_data import shared_data

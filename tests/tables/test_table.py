@@ -36,7 +36,7 @@ def path(tmp_path: Path) -> Path:
 
 def record(table: LatencyTable, key: str = KEY, visit: Visit = VISIT) -> int:
     visits = [*table.visits("op", key), visit]
-    return table.record_visit("op", key, visit, summarise(visits, "partial"))
+    return table.record_visit("op", key, visit, summarise(visits))
 
 
 def test_what_is_recorded_is_read_back(path: Path) -> None:
@@ -48,7 +48,7 @@ def test_what_is_recorded_is_read_back(path: Path) -> None:
         assert table.visits("op", KEY)[0] == VISIT
         assert table.visits("op", KEY)[1].flags == ("drift",)
         (row,) = table.rows("op")
-        assert row.measurement == summarise(table.visits("op", KEY), "partial")
+        assert row.measurement == summarise(table.visits("op", KEY))
         assert table.op_latencies() == {KEY: row.measurement.latency_ms}
         assert table.last_process() == 1
 
@@ -112,7 +112,7 @@ def test_no_latency_is_zero_or_less(path: Path, value: float) -> None:
     with LatencyTable.create(path, TARGET) as table:
         bad = replace(VISIT, low_ms=value)
         with pytest.raises(TableError):
-            table.record_visit("op", KEY, bad, summarise([VISIT], "partial"))
+            table.record_visit("op", KEY, bad, summarise([VISIT]))
         assert table.rows() == []
 
 
@@ -191,6 +191,15 @@ def test_a_newer_schema_is_refused(path: Path) -> None:
         LatencyTable.open(path, write=True)
 
 
+def test_a_foreign_trigger_is_refused(path: Path) -> None:
+    LatencyTable.create(path, TARGET).close()
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TRIGGER t AFTER INSERT ON visits BEGIN DELETE FROM visits; END")
+    connection.close()
+    with pytest.raises(NotATableError, match="schema is not the one"):
+        LatencyTable.open(path)
+
+
 def test_a_damaged_target_is_refused(path: Path) -> None:
     with LatencyTable.create(path, TARGET) as table:
         table.put_meta("target", {"device": "cpu"})
@@ -229,7 +238,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(path: Path) -> None:
 
 
 def test_a_second_writer_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lutra.tables.table._BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("lutra.tables.connection._BUSY_SECONDS", 0.05)
     with LatencyTable.create(path, TARGET) as table:
         record(table)
         with LatencyTable.open(path, write=True) as other, table._transaction():

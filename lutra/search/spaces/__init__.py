@@ -1,7 +1,7 @@
 """Search spaces: which architectures there are and which op configurations they consist of."""
 
 from lutra.search.spaces import mbconv_spaces, resnet50d
-from lutra.search.spaces.architecture import Architecture, read_architecture
+from lutra.search.spaces.architecture import Architecture
 from lutra.search.spaces.base import Gene, SearchSpace, get_space, register_space, space_names
 from lutra.search.spaces.lattice import Edge, Lattice
 
@@ -13,7 +13,6 @@ __all__ = [
     "SearchSpace",
     "get_space",
     "mbconv_spaces",
-    "read_architecture",
     "register_space",
     "resnet50d",
     "space_names",

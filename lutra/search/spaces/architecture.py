@@ -76,14 +76,6 @@ def _numbers(document: Mapping[str, Any], name: str) -> tuple[float, ...]:
     return tuple(values)
 
 
-def read_architecture(path: Path, space: str | None = None) -> Architecture:
-    """The architecture in a JSON file: one of OFA's dictionaries, or a search result of lutra."""
-    document = read_json(path)
-    if isinstance(document, Mapping) and isinstance(document.get("architecture"), Mapping):
-        document = document["architecture"]
-    return Architecture.from_json(document, space)
-
-
 def read_json(path: Path) -> Any:
     """The JSON document in a file of bounded size; raises `ResultError` with the file's name."""
     try:
