@@ -85,6 +85,11 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:  # `lutra table show | head`
         sys.stderr.close()
         return 0
+    except OSError as error:  # a temporary folder that is full or gone, say
+        if _verbose(arguments):
+            traceback.print_exc()
+        click.echo(f"lutra: {error}", err=True)
+        return 1
 
 
 def _verbose(arguments: list[str]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
@@ -16,12 +17,12 @@ class DriftGate:
         self.limit = limit
         self._seen: dict[str, list[float]] = defaultdict(list)
         for key, values in (seen or {}).items():
-            self._seen[key] += values
+            self._seen[key] = sorted(values)
         self._latest: dict[str, float] = {}
 
     def observe(self, key: str, low_ms: float) -> None:
         """Take note of a reference visit."""
-        self._seen[key].append(low_ms)
+        insort(self._seen[key], low_ms)
         self._latest[key] = low_ms
 
     @property
@@ -41,5 +42,5 @@ class DriftGate:
         return {key: self._baseline(key) for key in self._seen}
 
     def _baseline(self, key: str) -> float:
-        ordered = sorted(self._seen[key])
+        ordered = self._seen[key]
         return ordered[int(BASELINE_QUANTILE * len(ordered))]

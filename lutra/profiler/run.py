@@ -19,6 +19,7 @@ from lutra.tables.measurement import Status
 
 MAX_ATTEMPTS = 3
 _DEAD_DEVICE_FAILURES = 8
+_REFERENCE_WINDOW = 200  # a reference's row sums up its latest visits: there are thousands
 _KNOWN_WEIGHT = 100  # a baseline handed in counts as this many visits
 
 
@@ -35,7 +36,7 @@ class Protocol:
     rounds_per_process: int = 3
     drift_limit: float = 0.08
     cool_seconds: float = 0.25
-    cool_share: float = 0.2
+    cool_share: float = 0.1
     rule: StoppingRule = field(default_factory=StoppingRule)
     seed: int = 0
 
@@ -123,7 +124,7 @@ class ProfilingRun:
         started = self._clock()
         self._load_visits(subjects)
         round_number = 1 + max(
-            (visit.round for kept in self._visits.values() for _, visit in kept), default=0
+            (visit.round for subject in subjects for visit in self._visits_of(subject)), default=0
         )
         first_round = round_number
         while wanted := self._wanted(subjects):
@@ -139,7 +140,7 @@ class ProfilingRun:
 
     def _load_visits(self, subjects: Sequence[Subject]) -> None:
         measured = {(row.category, row.key): row for row in self._table.rows()}
-        for subject in subjects:
+        for subject in [*subjects, *self._references]:
             row = measured.get((subject.category, subject.key))
             if row is None:
                 continue
@@ -260,6 +261,8 @@ class ProfilingRun:
     def _commit(self, subject: Subject, visit: Visit) -> None:
         kept = self._visits[subject]
         visits = [*self._visits_of(subject), visit]
+        if subject.category == "reference":
+            visits = visits[-_REFERENCE_WINDOW:]
         measurement = self._protocol.rule.judge(visits)
         number = self._table.record_visit(
             subject.category, subject.key, visit, measurement, subject.role

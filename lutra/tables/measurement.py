@@ -32,7 +32,10 @@ class Visit:
 
 @dataclass(frozen=True)
 class Measurement:
-    """The value of a subject with its 95 % interval, and what it rests on."""
+    """The value of a subject with its 95 % interval, and what it rests on.
+
+    All of an op's or network's visits; a reference's latest 200.
+    """
 
     latency_ms: float
     ci_low_ms: float
