@@ -374,7 +374,7 @@ def test_a_full_disk(result_path: Path, tmp_path: Path, capsys: Capture) -> None
         assert call("export", result_path, "-o", folder / "model.onnx") == 1
         assert_one_line(capsys, "Read-only file system")
     finally:
-        subprocess.run(["umount", str(folder)], check=True)
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def lutra(*arguments: object) -> subprocess.Popen[str]:
