@@ -68,13 +68,14 @@ def interval_rank(size: int, confidence: float) -> int:
 def summarise(visits: Sequence[Visit]) -> Measurement:
     """The measurement that visits add up to, with the status ``partial``.
 
-    Visits taken while the machine drifted are used only where fewer than two others exist;
-    the measurement then carries the flag ``drift``. Raises `ValueError` without visits.
+    Visits taken while the machine drifted are used only where fewer than two others exist: then
+    the three with the least drift, and the measurement carries the flag ``drift``. Raises
+    `ValueError` without visits.
     """
     if not visits:
         raise ValueError("no visits to sum up")
     steady = [visit for visit in visits if not visit.flags]
-    used = steady if len(steady) >= 2 else list(visits)
+    used = steady if len(steady) >= 2 else sorted(visits, key=lambda visit: visit.drift)[:3]
     lows = [visit.low_ms for visit in used]
     low, high = median_interval(lows)
     return Measurement(
