@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
-from lutra.devices.base import Outcome, RequestFailure, Sample, Session, TimingRequest
+from lutra.devices.base import Outcome, RequestFailure, Session, TimingRequest
 from lutra.errors import TransientDeviceError
 from lutra.profiler.gate import DriftGate
 from lutra.profiler.plan import plan_round
@@ -236,13 +236,13 @@ class ProfilingRun:
         process = self._process_base + outcome.process
         visit = visit_from_sample(outcome, round_number, process)
         if subject.category == "reference":
-            self._take_reference(subject, outcome, visit)
+            self._take_reference(subject, visit)
             return
         self._summary.visits += 1
         self._since_reference.append(subject)
         self._commit(subject, self._judged(visit))
 
-    def _take_reference(self, subject: Subject, sample: Sample, visit: Visit) -> None:
+    def _take_reference(self, subject: Subject, visit: Visit) -> None:
         """Judge the visits since the last references by this one too."""
         self._gate.observe(subject.key, visit.low_ms)
         self._commit(subject, visit)
