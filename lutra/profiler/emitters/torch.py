@@ -1,93 +1,54 @@
-"""Graph to a torch module, with the same weights: the reference the other emitters are held to."""
+"""Graph to torch: a module, which the other emitters are held to, and a model file of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import io
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
 
-from lutra.ops import Graph, Node, Weights
+from lutra.devices.runtimes.torch_graph import MAGIC, OPS, VERSION, GraphModule
+from lutra.ops import Graph, Weights
 
+__all__ = ["OPS", "emit_torch", "torch_module"]
 
-class GraphModule(nn.Module):
-    """Runs a graph node by node on (N, C, H, W) input; a final linear layer gives (N, features)."""
-
-    def __init__(self, graph: Graph, weights: Weights) -> None:
-        super().__init__()
-        self._graph = graph
-        self._arrays = nn.ParameterDict(
-            {
-                _parameter(name): nn.Parameter(torch.tensor(weights[name]), requires_grad=False)
-                for name, _ in graph.weight_shapes()
-            }
-        )
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(N, C, H, W) of the graph's input shape to its output."""
-        values = {self._graph.input: features}
-        for node in self._graph.nodes:
-            inputs = [values[name] for name in node.inputs]
-            values[node.name] = _RUN[node.op](self, node, inputs)
-        return values[self._graph.output]
-
-    def array(self, node: Node, part: str) -> Tensor:
-        """The node's ``weight`` or ``bias``."""
-        tensor = self._arrays[_parameter(f"{node.name}.{part}")]
-        assert isinstance(tensor, Tensor)
-        return tensor
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
 
-def emit_torch(graph: Graph, weights: Weights) -> GraphModule:
-    """The graph as a torch module in inference mode."""
-    module = GraphModule(graph, weights)
-    return module.eval()  # type: ignore[no-any-return, unused-ignore]
+def emit_torch(
+    graph: Graph,
+    weights: Weights,
+    *,
+    precision: str = "fp32",
+    batch: int = 1,
+    metadata: Mapping[str, str] | None = None,
+) -> bytes:
+    """The graph as a torch model file (`lutra.devices.runtimes.torch_graph` reads it).
+
+    ``precision`` is ``fp32`` or ``fp16``: the type of weights, inputs and arithmetic.
+    """
+    file = io.BytesIO()
+    document = _document(graph, weights, _DTYPES[precision], batch)
+    torch.save({**document, "metadata": dict(metadata or {})}, file)
+    return file.getvalue()
 
 
-def _parameter(name: str) -> str:
-    return name.replace(".", "/")
+def torch_module(graph: Graph, weights: Weights) -> GraphModule:
+    """The graph as a fp32 torch module in inference mode."""
+    return GraphModule(_document(graph, weights, torch.float32, 1)).eval()
 
 
-def _bias(module: GraphModule, node: Node) -> Tensor | None:
-    return module.array(node, "bias") if node.has_bias else None
-
-
-def _conv(module: GraphModule, node: Node, inputs: list[Tensor]) -> Tensor:
-    return functional.conv2d(
-        inputs[0],
-        module.array(node, "weight"),
-        _bias(module, node),
-        stride=node.stride,
-        padding=node.padding,
-        groups=node.groups,
-    )
-
-
-def _linear(module: GraphModule, node: Node, inputs: list[Tensor]) -> Tensor:
-    flat = inputs[0].flatten(1)
-    return functional.linear(flat, module.array(node, "weight"), _bias(module, node))
-
-
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": functional.relu,
-    "relu6": functional.relu6,
-    "h_swish": functional.hardswish,
-    "h_sigmoid": functional.hardsigmoid,
-}
-
-_RUN: dict[str, Callable[[GraphModule, Node, list[Tensor]], Tensor]] = {
-    "conv2d": _conv,
-    "depthwise": _conv,
-    "linear": _linear,
-    "activation": lambda _, node, inputs: _ACTIVATIONS[node.function](inputs[0]),
-    "add": lambda _, node, inputs: inputs[0] + inputs[1],
-    "mul": lambda _, node, inputs: inputs[0] * inputs[1],
-    "global_pool": lambda _, node, inputs: inputs[0].mean((2, 3), keepdim=True),
-    "max_pool": lambda _, node, inputs: functional.max_pool2d(
-        inputs[0], node.kernel, node.stride, node.padding
-    ),
-    "avg_pool": lambda _, node, inputs: functional.avg_pool2d(
-        inputs[0], node.kernel, node.stride, node.padding, ceil_mode=True
-    ),
-}
+def _document(graph: Graph, weights: Weights, dtype: torch.dtype, batch: int) -> dict[str, Any]:
+    shape = graph.input_shape
+    return {
+        MAGIC: VERSION,
+        "input": graph.input,
+        "input_shape": [batch, shape.channels, shape.height, shape.width],
+        "output": graph.output,
+        "nodes": [asdict(node) for node in graph.nodes],
+        "weights": {
+            name: torch.tensor(weights[name], dtype=dtype) for name, _ in graph.weight_shapes()
+        },
+    }
