@@ -61,7 +61,7 @@ class Health:
 
 @dataclass(frozen=True)
 class Setting:
-    """How models run: what a session is opened with."""
+    """How models run: what a session is opened with; ``options`` are the runtime's own."""
 
     runtime: str
     threads: int = 1
@@ -71,12 +71,16 @@ class Setting:
 
 @dataclass(frozen=True)
 class RuntimeInfo:
-    """What the session really runs on: it becomes part of the table's target."""
+    """What the session really runs on: it becomes part of the table's target.
+
+    ``options`` names those of the setting's that differ from the defaults: ``xnnpack=off,...``.
+    """
 
     name: str
     version: str
     delegate: str
     core_mask: str
+    options: str = ""
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,8 @@ class Sample:
     """Blocks of runs: ``block_ms`` holds each block's milliseconds per run.
 
     ``process`` tells worker processes of this session apart; ``busy_seconds`` is the time the
-    model ran, warm-up included, ``timed_seconds`` the part that was timed.
+    model ran, warm-up included, ``timed_seconds`` the part that was timed. ``nodes`` counts the
+    model's operators and those that the delegate took, where the runtime tells.
     """
 
     id: int
@@ -112,6 +117,7 @@ class Sample:
     load_seconds: float
     busy_seconds: float
     timed_seconds: float
+    nodes: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

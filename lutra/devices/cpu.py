@@ -11,9 +11,9 @@ from pathlib import Path
 import psutil
 
 from lutra.devices.base import Device, DeviceInfo, Health, Session, Setting
-from lutra.devices.runtimes import RUNTIMES
+from lutra.devices.runtimes import installed
 from lutra.devices.worker_client import WorkerClient
-from lutra.devices.worker_session import WorkerSession
+from lutra.devices.worker_session import WorkerSession, check_setting
 from lutra.errors import UsageError
 
 _CPU_SYSFS = Path("/sys/devices/system/cpu/cpu0/cpufreq")
@@ -50,12 +50,10 @@ class CpuDevice(Device):
         )
 
     def runtimes(self) -> tuple[str, ...]:
-        return tuple(RUNTIMES)
+        return installed()
 
     def open(self, setting: Setting) -> Session:
-        if setting.runtime not in RUNTIMES:
-            known = ", ".join(RUNTIMES)
-            raise UsageError(f"unknown runtime '{setting.runtime}' for cpu; known: {known}")
+        check_setting(setting, "cpu")
         return WorkerSession(_start_worker, setting, _pinned_cores(setting.threads))
 
 

@@ -24,6 +24,8 @@ from lutra.devices.base import (
     Setting,
     TimingRequest,
 )
+from lutra.devices.runtimes import RUNTIMES
+from lutra.devices.worker_session import check_setting
 from lutra.errors import UsageError
 
 _BLOCKS = 20
@@ -71,11 +73,10 @@ class FakeDevice(Device):
         return Health(load_1m=0.0, throttled=False)
 
     def runtimes(self) -> tuple[str, ...]:
-        return ("onnxruntime",)
+        return tuple(RUNTIMES)
 
     def open(self, setting: Setting) -> Session:
-        if setting.runtime not in self.runtimes():
-            raise UsageError(f"unknown runtime '{setting.runtime}' for fake; known: onnxruntime")
+        check_setting(setting, "fake")
         return FakeSession(self.script, setting)
 
 

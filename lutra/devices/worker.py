@@ -55,7 +55,7 @@ class Worker:
             self._settings = request
             return {"ok": True, **self._runtime.describe(request)}
         except Exception as error:
-            return _failure("load", f"runtime {request['runtime']}: {_one_line(error)}")
+            return _failure("load", f"runtime {request['runtime']}: {' '.join(str(error).split())}")
 
     def _health(self, request: dict[str, Any]) -> dict[str, Any]:
         return {"ok": True, "load_1m": os.getloadavg()[0]}
@@ -76,7 +76,7 @@ class Worker:
             self._kept[path] = model
         else:
             model.unload()
-        return {"ok": True, "load_seconds": loaded - started, **answer}
+        return {"ok": True, "load_seconds": loaded - started, "nodes": model.nodes, **answer}
 
 
 def _timed(run: Any, request: dict[str, Any]) -> dict[str, Any]:

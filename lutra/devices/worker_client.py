@@ -93,7 +93,8 @@ class WorkerClient:
         status = self._process.wait()
         reason = f"signal {-status}" if status < 0 else f"exit status {status}"
         self._errors.seek(0)
-        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        text = self._errors.read().decode(errors="replace").strip()
+        lines = [line for line in text.splitlines() if not line.startswith("INFO:")]
         last = f": {lines[-1][:300]}" if lines else ""
         return WorkerDied(f"the worker process ended ({reason}){last}")
 

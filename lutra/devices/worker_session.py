@@ -16,8 +16,9 @@ from lutra.devices.base import (
     Setting,
     TimingRequest,
 )
+from lutra.devices.runtimes import RUNTIMES
 from lutra.devices.worker_client import WorkerClient, WorkerDied, WorkerHung
-from lutra.errors import PermanentDeviceError, TransientDeviceError
+from lutra.errors import PermanentDeviceError, TransientDeviceError, UsageError
 
 
 class WorkerSession(Session):
@@ -40,6 +41,7 @@ class WorkerSession(Session):
             version=self._described["version"],
             delegate=self._described["delegate"],
             core_mask=f"{sum(1 << core for core in self._cores):x}" if self._cores else "any",
+            options=_options_text(self._setting),
         )
 
     @property
@@ -94,6 +96,7 @@ class WorkerSession(Session):
             answer["load_seconds"],
             answer["busy_seconds"],
             answer["timed_seconds"],
+            tuple(answer["nodes"]) if answer["nodes"] else None,
         )
 
     def _drop(self) -> None:
@@ -110,6 +113,27 @@ class WorkerSession(Session):
         if self._client is not None:
             self._client.close()
             self._client = None
+
+
+def check_setting(setting: Setting, spec: str) -> None:
+    """Raise `UsageError` unless the worker knows the setting's runtime and its options."""
+    if setting.runtime not in RUNTIMES:
+        known = ", ".join(RUNTIMES)
+        raise UsageError(f"unknown runtime '{setting.runtime}' for {spec}; known: {known}")
+    options = RUNTIMES[setting.runtime].options
+    for name, value in setting.options.items():
+        if value not in options.get(name, ()):
+            known = ", ".join(f"{key}={'|'.join(values)}" for key, values in options.items())
+            raise UsageError(
+                f"{setting.runtime} has no option '{name}={value}'; known: {known or 'none'}"
+            )
+
+
+def _options_text(setting: Setting) -> str:
+    """The options that differ from the runtime's defaults, as a target records them."""
+    defaults = {name: values[0] for name, values in RUNTIMES[setting.runtime].options.items()}
+    chosen = sorted(setting.options.items())
+    return ",".join(f"{name}={value}" for name, value in chosen if value != defaults[name])
 
 
 def _wire(request: TimingRequest) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def unit_features(ops: Sequence[OpConfig], latencies_ms: Floats) -> Floats:
     """(units, terms): what `Composition.prices` weighs; NaN where a unit was not measured."""
     borders = np.array([op.border_bytes for op in ops]) / 1e6
     weights = np.array([op.weight_bytes for op in ops]) / 1e6
-    features = np.stack([latencies_ms, np.ones(len(ops)), borders, weights], axis=1)
+    features: Floats = np.stack([latencies_ms, np.ones(len(ops)), borders, weights], axis=1)
     features[np.isnan(latencies_ms)] = np.nan
     return features
 

@@ -57,10 +57,11 @@ def _why_not_writable(path: Path) -> str:
     return "it is read-only" if path.exists() else "the folder is not writable"
 
 
-def check_schema(path: Path, connection: sqlite3.Connection, *, write: bool) -> None:
+def check_schema(path: Path, connection: sqlite3.Connection) -> None:
     """Make sure that this is a whole table of a schema we know; migrate an older one.
 
-    Raises `NotATableError` and `TableVersionError`.
+    Raises `NotATableError`, `TableVersionError` and, for an older schema in a read-only file,
+    `TableWriteError`.
     """
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -74,11 +75,8 @@ def check_schema(path: Path, connection: sqlite3.Connection, *, write: bool) -> 
     if problem != "ok":
         raise NotATableError(f"{path} is damaged: {problem}")
     if version < VERSION:
-        if not write:
-            raise TableVersionError(
-                f"{path} has the older schema {version}; open it for writing once"
-            )
-        migrate(connection, version)
+        with contextlib.closing(connect(path, "rw")) as writer, mapped(path):
+            migrate(writer, version)
     if schema_of(connection) != expected_schema():
         raise NotATableError(f"{path} is damaged: its schema is not the one that lutra writes")
 

@@ -66,12 +66,16 @@ class Failure:
 
 @dataclass(frozen=True)
 class Row:
-    """One subject of a table: its measurement or its failure, never both."""
+    """One subject of a table: its measurement or its failure, never both.
+
+    ``nodes`` counts the model's operators and those that the delegate took, where known.
+    """
 
     category: Category
     key: str
     measurement: Measurement | None
     failure: Failure | None
+    nodes: tuple[int, int] | None = None
 
     @property
     def status(self) -> Status:

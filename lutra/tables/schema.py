@@ -67,6 +67,10 @@ MIGRATIONS: tuple[str, ...] = (
         document TEXT NOT NULL             -- JSON: command, version, seed, seconds
     ) STRICT;
     """,
+    """
+    ALTER TABLE subjects ADD COLUMN nodes INTEGER;            -- operators of the model
+    ALTER TABLE subjects ADD COLUMN delegated_nodes INTEGER;  -- those that the delegate took
+    """,
 )
 VERSION = len(MIGRATIONS)
 

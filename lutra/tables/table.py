@@ -33,6 +33,8 @@ _FRAME_COLUMNS = (
     "processes",
     "drift",
     "flags",
+    "nodes",
+    "delegated_nodes",
     "failure",
 )
 
@@ -82,7 +84,7 @@ class LatencyTable:
         connection = connect(path, "rw" if write else "ro")
         try:
             with mapped(path):
-                check_schema(path, connection, write=write)
+                check_schema(path, connection)
                 table = (
                     cls._writer(path, connection)
                     if write
@@ -144,7 +146,13 @@ class LatencyTable:
     # writing
 
     def record_visit(
-        self, category: Category, key: str, visit: Visit, measurement: Measurement, role: str = ""
+        self,
+        category: Category,
+        key: str,
+        visit: Visit,
+        measurement: Measurement,
+        role: str = "",
+        nodes: tuple[int, int] | None = None,
     ) -> int:
         """Commit a visit and the measurement it now adds up to; a past failure is withdrawn.
 
@@ -152,6 +160,11 @@ class LatencyTable:
         """
         with self._transaction() as connection:
             subject = _subject_id(connection, category, key, role)
+            if nodes is not None:
+                connection.execute(
+                    "UPDATE subjects SET nodes = ?, delegated_nodes = ? WHERE id = ?",
+                    (*nodes, subject),
+                )
             cursor = connection.execute(
                 "INSERT INTO visits (subject, round, process, low_ms, median_ms, minimum_ms,"
                 " blocks, runs_per_block, timed_seconds, drift, flags, at)"
@@ -225,7 +238,8 @@ class LatencyTable:
         """Every subject with its measurement or failure, in the order they were first measured."""
         found = self._rows(
             "SELECT category, key, latency_ms, ci_low_ms, ci_high_ms, m.median_ms, m.minimum_ms,"
-            " rounds, processes, m.drift, m.flags, status, kind, message, transient, attempts"
+            " rounds, processes, m.drift, m.flags, status, kind, message, transient, attempts,"
+            " nodes, delegated_nodes"
             " FROM subjects s LEFT JOIN measurements m ON m.subject = s.id"
             " LEFT JOIN failures f ON f.subject = s.id"
             " WHERE (?1 IS NULL OR category = ?1) AND (?2 IS NULL OR role = ?2)"
@@ -293,6 +307,8 @@ def row_record(row: Row) -> dict[str, Any]:
     """A row as a flat record with the column names of `LatencyTable.to_frame`."""
     record: dict[str, Any] = dict.fromkeys(_FRAME_COLUMNS)
     record.update(category=row.category, key=row.key, status=row.status, flags="")
+    if row.nodes is not None:
+        record["nodes"], record["delegated_nodes"] = row.nodes
     if row.measurement is not None:
         for name in _FRAME_COLUMNS[3:11]:
             record[name] = getattr(row.measurement, name)
@@ -332,14 +348,14 @@ def _put_measurement(connection: sqlite3.Connection, subject: int, value: Measur
 
 def _row(values: tuple[Any, ...]) -> Row:
     category, key = values[:2]
-    measured, failed = values[2:12], values[12:]
+    measured, failed, nodes = values[2:12], values[12:16], values[16:]
     measurement = None
     if measured[0] is not None:
         measurement = Measurement(*(*measured[:8], _flags(measured[8]), measured[9]))
     failure = None
     if failed[0] is not None and measurement is None:
         failure = Failure(failed[0], failed[1], bool(failed[2]), failed[3])
-    return Row(category, key, measurement, failure)
+    return Row(category, key, measurement, failure, None if nodes[0] is None else nodes)
 
 
 def _flags(text: str) -> tuple[str, ...]:

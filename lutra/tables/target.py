@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 
 from lutra.errors import NotATableError, TargetMismatchError
 
 
 @dataclass(frozen=True)
 class Target:
-    """Device, runtime and settings; two are equal exactly when their numbers are comparable."""
+    """Device, runtime and settings; two are equal exactly when their numbers are comparable.
+
+    ``delegate`` is what runs the nodes it can take (how many, each row says); ``options`` are the
+    runtime's own that differ from its defaults, as ``name=value,...``.
+    """
 
     device: str
     device_model: str
@@ -23,6 +27,7 @@ class Target:
     core_mask: str
     batch: int
     cache_mode: str = "hot"
+    options: str = ""
 
     def to_json(self) -> dict[str, str | int]:
         """The dictionary that `from_json` reads."""
@@ -32,10 +37,11 @@ class Target:
     def from_json(cls, document: object) -> Target:
         """Read a stored target; raises `NotATableError` for missing or wrong fields."""
         expected = {item.name: item.type for item in fields(cls)}
-        if not isinstance(document, dict) or set(document) != set(expected):
+        required = {item.name for item in fields(cls) if item.default is MISSING}
+        if not isinstance(document, dict) or not required <= set(document) <= set(expected):
             raise NotATableError("the table's target is damaged")
-        for name, kind in expected.items():
-            if type(document[name]).__name__ != kind:
+        for name, value in document.items():
+            if type(value).__name__ != (kind := expected[name]):
                 raise NotATableError(f"the table's target is damaged: {name} is no {kind}")
         return cls(**document)
 
@@ -58,5 +64,6 @@ class Target:
         plural = "s" if self.threads > 1 else ""
         return (
             f"{self.device_model} ({self.device}), {self.runtime} {self.runtime_version},"
+            f" ({', '.join(filter(None, [self.delegate, self.options]))}),"
             f" {self.precision}, {self.threads} thread{plural}, batch {self.batch}"
         )

@@ -14,9 +14,11 @@ import pytest
 
 from lutra.devices.base import RequestFailure, Sample, Setting, TimingRequest
 from lutra.devices.cpu import CpuDevice
+from lutra.devices.runtimes import RUNTIMES, Runtime
 from lutra.devices.worker_session import WorkerSession
 from lutra.errors import PermanentDeviceError, UsageError
 from lutra.ops import Conv, Shape
+from lutra.profiler.emission import Emission
 from lutra.profiler.subject import ModelStore, op_subject
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's signals and affinity")
@@ -32,7 +34,8 @@ def session() -> Iterator[WorkerSession]:
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    return ModelStore(tmp_path).path(op_subject(Conv(Shape(16, 16, 32), 32, kernel=3)))
+    op = Conv(Shape(16, 16, 32), 32, kernel=3)
+    return ModelStore(tmp_path).path(op_subject(op, Emission()))
 
 
 @linux
@@ -111,9 +114,7 @@ def test_corrupt_model_is_a_permanent_failure(
 
 
 def test_runtime_that_does_not_load_is_permanent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(
-        sys.modules["lutra.devices.cpu"].__dict__["RUNTIMES"], "gone", "no.such.module"
-    )
+    monkeypatch.setitem(RUNTIMES, "gone", Runtime("no.such.module", "no", "gone"))
     with (
         CpuDevice().open(Setting("gone")) as session,
         pytest.raises(PermanentDeviceError, match="gone"),

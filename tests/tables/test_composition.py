@@ -1,6 +1,9 @@
 """How parts add up: known truths are found again."""
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,14 +16,14 @@ from tests.conftest import SPACE
 space = get_space(SPACE)
 
 
-def network_features(count: int, seed: int) -> np.ndarray:
+def network_features(count: int, seed: int) -> npt.NDArray[Any]:
     """(networks, terms) from made-up unit latencies that grow with MACs and bytes."""
     rng = np.random.default_rng(seed)
     macs = np.array([op.macs for op in space.units])
     latencies = 0.01 + macs / 2e7 * rng.uniform(0.7, 1.3, len(macs))
     padded = np.vstack([unit_features(space.units, latencies), np.zeros(len(TERMS))])
     rows = space.sample(count, rng)
-    summed: np.ndarray = padded[space.unit_indices(rows)].sum(axis=1)
+    summed: npt.NDArray[Any] = padded[space.unit_indices(rows)].sum(axis=1)
     return summed
 
 

@@ -1,5 +1,6 @@
 """The table is a real SQLite file: durable, checked, and honest about failures."""
 
+import json
 import os
 import signal
 import sqlite3
@@ -22,7 +23,7 @@ from lutra.errors import (
 )
 from lutra.profiler.statistics import summarise
 from lutra.tables import Failure, LatencyTable, Target, Visit
-from lutra.tables.schema import VERSION
+from lutra.tables.schema import APPLICATION_ID, MIGRATIONS, VERSION
 
 TARGET = Target("cpu", "Test CPU", "x86_64", "2", "onnxruntime", "1.0", "CPU", "fp32", 1, "2", 1)
 VISIT = Visit(1, 1, 1.5, 1.6, 1.4, 20, 10, 0.04, 0.0)
@@ -279,3 +280,41 @@ def test_sigkill_loses_nothing_that_was_reported(path: Path, reported: int) -> N
         record(table, "linear/1x1x8-1x1x99")
         assert len(table.rows("op")) >= last + 1
     assert [item.name for item in path.parent.iterdir()] == [path.name]
+
+
+def old_table(path: Path) -> None:
+    """A table as schema 1 had it, with one row."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.executescript(
+        f"{MIGRATIONS[0]}; PRAGMA user_version = 1; PRAGMA application_id = {APPLICATION_ID};"
+    )
+    target = {name: value for name, value in TARGET.to_json().items() if name != "options"}
+    connection.execute("INSERT INTO meta VALUES ('target', ?)", (json.dumps(target),))
+    connection.execute("INSERT INTO subjects VALUES (1, 'op', 'a', '')")
+    connection.execute(
+        "INSERT INTO measurements VALUES (1, 1.5, 1.4, 1.6, 1.5, 1.4, 6, 2, 0.0, '', 'stable')"
+    )
+    connection.close()
+
+
+@pytest.mark.parametrize("write", [False, True])
+def test_an_older_schema_is_brought_up_to_date(path: Path, write: bool) -> None:
+    old_table(path)
+    with LatencyTable.open(path, write=write) as table:
+        assert table.target == TARGET
+        row = table.row("op", "a")
+    assert row is not None
+    assert row.measurement is not None
+    assert row.measurement.latency_ms == 1.5
+    assert row.nodes is None
+
+
+def test_nodes_are_kept(path: Path) -> None:
+    with LatencyTable.create(path, TARGET) as table:
+        table.record_visit("op", "a", VISIT, summarise([VISIT]), nodes=(11, 9))
+        row = table.row("op", "a")
+        frame = table.to_frame()
+    assert row is not None
+    assert row.nodes == (11, 9)
+    assert list(frame.nodes) == [11]
+    assert list(frame.delegated_nodes) == [9]

@@ -8,12 +8,22 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import onnxruntime
+
+from lutra.devices.runtimes.inputs import random_input
 
 onnxruntime.set_default_logger_severity(3)
 
-_NOISE = np.random.default_rng(0).standard_normal(1 << 18, dtype=np.float32)
+_TYPES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(double)": "float64",
+    "tensor(int8)": "int8",
+    "tensor(uint8)": "uint8",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+    "tensor(bool)": "bool",
+}
 
 
 def describe(settings: dict[str, Any]) -> dict[str, str]:
@@ -34,15 +44,15 @@ def load(path: str, settings: dict[str, Any]) -> Model:
 class Model:
     """A loaded model with random inputs, ready to run."""
 
+    nodes: tuple[int, int] | None = None
+
     def __init__(self, session: onnxruntime.InferenceSession) -> None:
         self._session = session
         self._binding = session.io_binding()
         for value in session.get_inputs():
-            if value.type != "tensor(float)":
-                raise ValueError(f"input {value.name} is {value.type}; only tensor(float) is known")
-            if not all(isinstance(size, int) for size in value.shape):
-                raise ValueError(f"input {value.name} has a dynamic shape {value.shape}")
-            array = np.resize(_NOISE, value.shape)
+            if value.type not in _TYPES:
+                raise ValueError(f"input {value.name} is {value.type}, which is not known")
+            array = _input(value)
             self._binding.bind_ortvalue_input(
                 value.name, onnxruntime.OrtValue.ortvalue_from_numpy(array)
             )
@@ -59,3 +69,10 @@ class Model:
     def unload(self) -> None:
         """Free the session."""
         del self._binding, self._session
+
+
+def _input(value: Any) -> Any:
+    try:
+        return random_input(value.shape, _TYPES[value.type])
+    except ValueError as error:
+        raise ValueError(f"input {value.name}: {error}") from error

@@ -1,0 +1,33 @@
+"""Inputs for a model whose data nobody gave: random features, valid indices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+_NOISE = np.random.default_rng(0).standard_normal(1 << 18, dtype=np.float32)
+_STEPS_PER_UNIT = 32  # of an 8-bit grid that reaches four standard deviations
+
+
+def random_input(shape: Sequence[Any], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """An array of a shape and type: normal noise, also on 8-bit grids; zeros for other integers.
+
+    Zeros are valid for token ids, lengths and masks. Raises ValueError for a dynamic shape and
+    for a type that is no number.
+    """
+    if not all(isinstance(size, int | np.integer) and size > 0 for size in shape):
+        raise ValueError(f"dynamic shape {list(shape)}; fix its sizes in the file first")
+    kind = np.dtype(dtype)
+    if kind.kind == "f":
+        return np.resize(_NOISE, shape).astype(kind)
+    if kind in (np.int8, np.uint8):
+        middle = 0 if kind == np.int8 else 128
+        grid: npt.NDArray[Any] = np.rint(np.resize(_NOISE, shape) * _STEPS_PER_UNIT) + middle
+        grid = np.clip(grid, np.iinfo(kind).min, np.iinfo(kind).max)
+        return grid.astype(kind)
+    if kind.kind in "iub":
+        return np.zeros(shape, dtype=kind)
+    raise ValueError(f"inputs of type {kind} are not known")
