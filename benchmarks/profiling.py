@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from lutra.ops import OpConfig, parse_key
+from lutra.profiler.emission import Emission
 from lutra.profiler.subject import ModelStore, op_subject
 from lutra.tables import LatencyTable
 
@@ -45,7 +46,7 @@ def naive(ops: list[OpConfig], folder: Path) -> tuple[float, float]:
     store = ModelStore(folder)
     started, timed = time.perf_counter(), 0.0
     for op in ops:
-        path = store.path(op_subject(op))
+        path = store.path(op_subject(op, Emission()))
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         feed = session.get_inputs()[0]
         values = {feed.name: np.random.default_rng(0).standard_normal(feed.shape, dtype=np.float32)}

@@ -13,6 +13,7 @@
     │   ├── TargetMismatchError     it speaks of another device, runtime or setting
     │   ├── TableWriteError         read-only, full disk, locked by another run
     │   └── MissingOpError          a prediction needs an op that was never measured
+    ├── ModelError                  a model file is damaged, or a model cannot be written as asked
     ├── AccuracyError               an accuracy predictor cannot be loaded or does not apply
     ├── InfeasibleError             no architecture of the space meets the limits
     └── ResultError                 a search result or architecture file cannot be used
@@ -72,6 +73,10 @@ class TableWriteError(TableError):
 
 class MissingOpError(TableError):
     """A prediction needs op configurations that the table does not hold."""
+
+
+class ModelError(LutraError):
+    """A model file cannot be used, or a graph cannot be written in the format asked for."""
 
 
 class AccuracyError(LutraError):

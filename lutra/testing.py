@@ -27,6 +27,7 @@ from lutra.devices.base import (
 )
 from lutra.errors import UsageError
 from lutra.ops import Conv, Shape
+from lutra.profiler.emission import Emission, format_of
 from lutra.profiler.subject import ModelStore, op_subject
 
 
@@ -40,9 +41,12 @@ class DeviceContract:
             yield session
 
     @pytest.fixture
-    def model(self, tmp_path: Path) -> Path:
-        """A small model file."""
-        return ModelStore(tmp_path).path(op_subject(Conv(Shape(8, 8, 8), 8, kernel=3)))
+    def model(self, device: Device, tmp_path: Path) -> Path:
+        """A small model file for the device's first runtime."""
+        emission = Emission(format_of(device.runtimes()[0]))
+        return ModelStore(tmp_path, emission.format).path(
+            op_subject(Conv(Shape(8, 8, 8), 8, kernel=3), emission)
+        )
 
     def test_info_names_the_device(self, device: Device) -> None:
         info = device.info()

@@ -57,7 +57,12 @@ def test_the_worker_needs_no_package_of_ours_but_its_runtimes() -> None:
 
 @pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.name)
 def test_heavy_packages_are_imported_where_they_are_used(file: Path) -> None:
-    users = {"onnx.py": "onnx", "torch.py": "torch", "onnxruntime.py": "onnxruntime"}
+    users = {
+        "onnx.py": "onnx",
+        "torch.py": "torch",
+        "onnxruntime.py": "onnxruntime",
+        "torch_graph.py": "torch",
+    }
     for module in imports(file, top_level_only=True):
         package = module.partition(".")[0]
         if package in HEAVY:

@@ -112,7 +112,8 @@ def features_of(rows: Rows) -> Floats:
         for gene in range(rows.shape[1] - 1)
         for choice in range(1, int(SPACE.choice_counts[gene]))
     ]
-    return np.stack(columns, axis=1).astype(np.float64)
+    features: Floats = np.stack(columns, axis=1).astype(np.float64)
+    return features
 
 
 def fit(features: Floats, top1: Floats, ceiling: float) -> list[Model]:

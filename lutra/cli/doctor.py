@@ -6,21 +6,25 @@ from dataclasses import asdict
 
 import click
 
-from lutra.cli.options import as_json
+from lutra.cli.options import as_json, parse_runtime_options, runtime_option
 from lutra.cli.output import note, print_json, print_table
 
 
 @click.command("doctor")
 @click.argument("device_spec", metavar="DEVICE")
 @click.option("--runtime", default="onnxruntime", show_default=True)
+@runtime_option
 @as_json
-def command(device_spec: str, runtime: str, as_json: bool) -> None:
+def command(
+    device_spec: str, runtime: str, runtime_options: tuple[str, ...], as_json: bool
+) -> None:
     """Governor, load, temperature and the noise floor, with what to do about each finding."""
     from lutra.devices.base import Setting
     from lutra.devices.registry import open_device
     from lutra.profiler.fitness import examine
 
-    fitness = examine(open_device(device_spec), Setting(runtime))
+    setting = Setting(runtime, options=parse_runtime_options(runtime_options))
+    fitness = examine(open_device(device_spec), setting)
     if as_json:
         print_json(asdict(fitness))
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -13,23 +14,40 @@ from lutra.cli.output import note, print_json
 @click.command("export")
 @click.argument("result", type=FILE)
 @click.option("-o", "--output", type=FILE, required=True, help="The model file.")
-@click.option("--format", "format_name", default="onnx", show_default=True)
+@click.option(
+    "--format", "format_name", help="onnx, tflite or torch; by default what the runtime loads."
+)
+@click.option("--precision", help="fp32, fp16 or int8; by default the table's.")
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the weights."
 )
 @as_json
-def command(result: Path, output: Path, format_name: str, seed: int, as_json: bool) -> None:
+def command(
+    result: Path,
+    output: Path,
+    format_name: str | None,
+    precision: str | None,
+    seed: int,
+    as_json: bool,
+) -> None:
     """Write a search result's best subnet (or an architecture's JSON) as a model file.
 
-    The weights are seeded random numbers: structure and latency are right, accuracy is not.
+    It is the file that `lutra verify` times. The weights are seeded random numbers: structure and
+    latency are right, accuracy is not.
     """
     from lutra.search.export import export
-    from lutra.search.result import read_architecture
+    from lutra.search.result import emission_of, read_architecture
 
     architecture = read_architecture(result)
-    metadata = export(architecture, output, format_name=format_name, seed=seed)
+    emission = emission_of(result)
+    emission = replace(
+        emission,
+        format=format_name or emission.format,
+        precision=precision or emission.precision,
+    )
+    metadata = export(architecture, output, emission, seed=seed)
     if as_json:
-        print_json({"path": str(output), "format": format_name, **metadata})
+        print_json({"path": str(output), "format": emission.format, **metadata})
         return
     click.echo(str(output))
-    note(f"weights: {metadata['weights']}")
+    note(f"{emission.format}, {emission.precision}; weights: {metadata['weights']}")

@@ -8,10 +8,22 @@ from typing import Any, TypeVar
 
 import click
 
+from lutra.errors import UsageError
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 
+threads_option = click.option(
+    "--threads", type=int, default=1, show_default=True, help="Threads = pinned cores."
+)
+runtime_option = click.option(
+    "--option",
+    "runtime_options",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="An option of the runtime's, such as xnnpack=off or compile=on.",
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 table_argument = click.argument("table", type=FILE)
 space_option = click.option(
@@ -26,6 +38,14 @@ budget_option = click.option(
 rounds_option = click.option(
     "--rounds", type=click.IntRange(2, 100), help="Least number of rounds per network (6)."
 )
+
+
+def parse_runtime_options(pairs: tuple[str, ...]) -> dict[str, str]:
+    """``("xnnpack=off",)`` as a dictionary; raises `UsageError` for what has no ``=``."""
+    for pair in pairs:
+        if "=" not in pair:
+            raise UsageError(f"--option {pair}: write NAME=VALUE, such as xnnpack=off")
+    return dict(pair.split("=", 1) for pair in pairs)
 
 
 def networks_option(default: int) -> Callable[[F], F]:

@@ -45,6 +45,7 @@ _STEPS = 6
 @as_json
 def command(output: Path, device_spec: str, max_latency: str | None, as_json: bool) -> None:
     """Profile this CPU, calibrate, validate, search, verify and export: a few minutes."""
+    from lutra.profiler.emission import Emission
     from lutra.search.export import export
     from lutra.search.limits import parse_latency_ms
 
@@ -62,7 +63,7 @@ def command(output: Path, device_spec: str, max_latency: str | None, as_json: bo
         result = _verify(result, device_spec, report)
         result.write(result_file)
     with _step(6, "export"):
-        metadata = export(result.best.architecture, model)
+        metadata = export(result.best.architecture, model, Emission())
     seconds = time.monotonic() - started
     paths = {"table": str(table), "result": str(result_file), "model": str(model)}
     if as_json:

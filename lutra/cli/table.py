@@ -41,5 +41,7 @@ def show(table: Path, category: str, as_json: bool) -> None:
         return
     note(target.summary())
     columns = ["key", "latency_ms", "ci_low_ms", "ci_high_ms", "rounds", "status", "flags"]
+    if any(record["nodes"] is not None for record in records):
+        columns += ["nodes", "delegated_nodes"]
     rows = [[*(record[name] for name in columns), record["failure"] or ""] for record in records]
     print_table([*columns, "failure"], rows)

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lutra.devices.base import Device, DeviceInfo, Health, Sample, Setting, TimingRequest
+from lutra.devices.base import (
+    Device,
+    DeviceInfo,
+    Health,
+    RequestFailure,
+    Setting,
+    TimingRequest,
+)
+from lutra.errors import PermanentDeviceError
 from lutra.profiler.job import Bench, open_bench
 from lutra.profiler.statistics import visit_from_sample
 from lutra.profiler.subject import reference_subjects
@@ -36,16 +44,17 @@ def examine(device: Device, setting: Setting) -> Fitness:
 
 def _noise_percent(bench: Bench) -> float:
     """The worse reference's spread of visit values, in percent of their median."""
-    references = reference_subjects() * _VISITS
+    references = reference_subjects(bench.emission) * _VISITS
     requests = [
         TimingRequest(number, bench.store.path(reference), keep=True)
         for number, reference in enumerate(references)
     ]
     values: dict[str, list[float]] = defaultdict(list)
     for outcome in bench.session.measure(requests):
-        if isinstance(outcome, Sample):
-            visit = visit_from_sample(outcome, 1, outcome.process)
-            values[references[outcome.id].key].append(visit.low_ms)
+        if isinstance(outcome, RequestFailure):
+            raise PermanentDeviceError(f"a reference block could not be timed: {outcome.message}")
+        visit = visit_from_sample(outcome, 1, outcome.process)
+        values[references[outcome.id].key].append(visit.low_ms)
     spreads = [
         (np.quantile(seen, 0.9) - np.quantile(seen, 0.1)) / np.median(seen)
         for seen in values.values()

@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lutra.devices.base import Device, Session, Setting
-from lutra.errors import UsageError
+from lutra.profiler.emission import Emission, format_of
 from lutra.profiler.run import ProfilingRun, Progress, Protocol, RunSummary
 from lutra.profiler.subject import ModelStore, Subject, reference_subjects
 from lutra.tables import LatencyTable, Target
-
-PRECISIONS = ("fp32",)
 
 
 @dataclass(frozen=True)
@@ -25,6 +23,7 @@ class Bench:
     session: Session
     target: Target
     store: ModelStore
+    emission: Emission
 
     def measure(
         self,
@@ -46,7 +45,7 @@ class Bench:
             table,
             self.store,
             protocol,
-            references=reference_subjects(self.target.batch),
+            references=reference_subjects(self.emission),
             reference_ms=reference_ms,
             on_progress=on_progress,
         )
@@ -59,8 +58,7 @@ def open_bench(device: Device, setting: Setting, precision: str = "fp32") -> Ite
 
     Raises `UsageError` for an impossible setting and `DeviceError` when the runtime cannot start.
     """
-    if precision not in PRECISIONS:
-        raise UsageError(f"unknown precision '{precision}'; known: {', '.join(PRECISIONS)}")
+    emission = Emission(format_of(setting.runtime), precision, setting.batch)
     with (
         tempfile.TemporaryDirectory(prefix="lutra-") as folder,
         device.open(setting) as session,
@@ -75,13 +73,15 @@ def open_bench(device: Device, setting: Setting, precision: str = "fp32") -> Ite
             threads=setting.threads,
             core_mask=runtime.core_mask,
             batch=setting.batch,
+            options=runtime.options,
         )
-        yield Bench(device, session, target, ModelStore(Path(folder)))
+        yield Bench(device, session, target, ModelStore(Path(folder), emission.format), emission)
 
 
 def setting_of(target: Target) -> Setting:
     """The setting that a table's numbers were measured with."""
-    return Setting(target.runtime, threads=target.threads, batch=target.batch)
+    options = dict(item.split("=", 1) for item in target.options.split(",") if "=" in item)
+    return Setting(target.runtime, threads=target.threads, batch=target.batch, options=options)
 
 
 def open_or_create(path: Path, target: Target) -> LatencyTable:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 from lutra.devices.base import Outcome, RequestFailure, Session, TimingRequest
-from lutra.errors import TransientDeviceError
+from lutra.errors import ModelError, TransientDeviceError
 from lutra.profiler.gate import DriftGate
 from lutra.profiler.plan import plan_round
 from lutra.profiler.statistics import visit_from_sample
@@ -19,6 +19,7 @@ from lutra.tables.measurement import Status
 
 MAX_ATTEMPTS = 3
 _DEAD_DEVICE_FAILURES = 8
+_REFERENCE_LIMIT_SECONDS = 60.0
 _REFERENCE_WINDOW = 200  # a reference's row sums up its latest visits: there are thousands
 _KNOWN_WEIGHT = 100  # a baseline handed in counts as this many visits
 
@@ -200,7 +201,12 @@ class ProfilingRun:
                     yield self._request(reference, asked)
             if self._clock() - started > budget:
                 return
-            yield self._request(subject, asked)
+            try:
+                request = self._request(subject, asked)
+            except ModelError as error:
+                self._take_failure(subject, RequestFailure(-1, "load", str(error), transient=False))
+            else:
+                yield request
 
     def _may_cool(self, started: float) -> bool:
         allowed = self._protocol.cool_share * (self._clock() - started)
@@ -209,14 +215,15 @@ class ProfilingRun:
     def _request(self, subject: Subject, asked: list[Subject]) -> TimingRequest:
         protocol = self._protocol
         reference = subject.category == "reference"
+        path = self._store.path(subject)
         asked.append(subject)
         return TimingRequest(
             len(asked) - 1,
-            self._store.path(subject),
+            path,
             seconds=protocol.reference_seconds if reference else protocol.seconds,
             warmup_seconds=protocol.warmup_seconds,
             block_seconds=protocol.block_seconds,
-            limit_seconds=protocol.limit_seconds,
+            limit_seconds=_REFERENCE_LIMIT_SECONDS if reference else protocol.limit_seconds,
             keep=reference,
         )
 
@@ -236,16 +243,18 @@ class ProfilingRun:
         process = self._process_base + outcome.process
         visit = visit_from_sample(outcome, round_number, process)
         if subject.category == "reference":
-            self._take_reference(subject, visit)
+            self._take_reference(subject, visit, outcome.nodes)
             return
         self._summary.visits += 1
         self._since_reference.append(subject)
-        self._commit(subject, self._judged(visit))
+        self._commit(subject, self._judged(visit), outcome.nodes)
 
-    def _take_reference(self, subject: Subject, visit: Visit) -> None:
+    def _take_reference(
+        self, subject: Subject, visit: Visit, nodes: tuple[int, int] | None
+    ) -> None:
         """Judge the visits since the last references by this one too."""
         self._gate.observe(subject.key, visit.low_ms)
-        self._commit(subject, visit)
+        self._commit(subject, visit, nodes)
         if self._gate.closed:
             for visited in self._since_reference:
                 self._reconsider(visited)
@@ -258,14 +267,14 @@ class ProfilingRun:
         flags = ("drift",) if drift > self._protocol.drift_limit else ()
         return replace(visit, drift=drift, flags=flags)
 
-    def _commit(self, subject: Subject, visit: Visit) -> None:
+    def _commit(self, subject: Subject, visit: Visit, nodes: tuple[int, int] | None = None) -> None:
         kept = self._visits[subject]
         visits = [*self._visits_of(subject), visit]
         if subject.category == "reference":
             visits = visits[-_REFERENCE_WINDOW:]
         measurement = self._protocol.rule.judge(visits)
         number = self._table.record_visit(
-            subject.category, subject.key, visit, measurement, subject.role
+            subject.category, subject.key, visit, measurement, subject.role, nodes
         )
         kept.append((number, visit))
 

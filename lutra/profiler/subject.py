@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lutra.errors import LutraError
-from lutra.ops import Conv, Graph, MBConv, OpConfig, Shape, seeded_weights
+from lutra.ops import Conv, MBConv, OpConfig, Shape
+from lutra.profiler.emission import Emission
 from lutra.tables.measurement import Category
 
 # A compute-bound and a memory-bound block: machines drift differently for each.
@@ -19,52 +20,44 @@ REFERENCE_OPS: tuple[OpConfig, ...] = (
 
 @dataclass(frozen=True)
 class Subject:
-    """One thing to time; ``build`` makes the model file's bytes when they are first needed."""
+    """One thing to time; ``model`` is its file, or makes the file's bytes when first needed."""
 
     category: Category
     key: str
-    build: Callable[[], bytes] = field(compare=False, repr=False)
+    model: Path | Callable[[], bytes] = field(compare=False, repr=False)
     role: str = ""
 
 
-def onnx_builder(graph: Callable[[], Graph], batch: int) -> Callable[[], bytes]:
-    """A builder of the graph's ONNX file with seeded weights; the graph is made when called."""
-
-    def build() -> bytes:
-        from lutra.profiler.emitters.onnx import emit_onnx
-
-        expanded = graph()
-        return emit_onnx(expanded, seeded_weights(expanded), batch=batch)
-
-    return build
-
-
-def op_subject(op: OpConfig, batch: int = 1) -> Subject:
+def op_subject(op: OpConfig, emission: Emission) -> Subject:
     """A unit of a search space."""
-    return Subject("op", op.key, onnx_builder(lambda: op.graph, batch))
+    return Subject("op", op.key, emission.builder(lambda: op.graph))
 
 
-def reference_subjects(batch: int = 1) -> list[Subject]:
+def reference_subjects(emission: Emission) -> list[Subject]:
     """The blocks that are re-timed all through a run to see the machine drift."""
-    return [
-        Subject("reference", op.key, onnx_builder(lambda op=op: op.graph, batch))  # type: ignore[misc]
-        for op in REFERENCE_OPS
-    ]
+    return [replace(op_subject(op, emission), category="reference") for op in REFERENCE_OPS]
 
 
 class ModelStore:
     """Model files in a folder, each written when it is first asked for."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, suffix: str = "onnx") -> None:
         self._folder = folder
+        self._suffix = suffix
         self._paths: dict[Subject, Path] = {}
 
     def path(self, subject: Subject) -> Path:
-        """The subject's model file; raises `LutraError` when it cannot be written."""
+        """The subject's model file.
+
+        Raises `ModelError` when its format cannot express it, `LutraError` when it cannot be
+        written.
+        """
+        if isinstance(subject.model, Path):
+            return subject.model
         if subject not in self._paths:
-            path = self._folder / f"{len(self._paths):05d}.onnx"
+            path = self._folder / f"{len(self._paths):05d}.{self._suffix}"
             try:
-                path.write_bytes(subject.build())
+                path.write_bytes(subject.model())
             except OSError as error:
                 raise LutraError(
                     f"cannot write model files to {self._folder}: {error.strerror};"

@@ -156,8 +156,7 @@ def _measure(
     predictor.require_units(_needed_units(predictor))
     architectures = _networks_for(table, predictor, role, count)
     subjects = [
-        network_subject(space, architecture, role, bench.target.batch)
-        for architecture in architectures
+        network_subject(space, architecture, role, bench.emission) for architecture in architectures
     ]
     bench.measure(table, subjects, protocol, budget_seconds=budget_seconds, on_progress=on_progress)
     return _collected(table, architectures)

@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from lutra.profiler.emission import Emission
 from lutra.profiler.run import Protocol
 from lutra.profiler.stopping import StoppingRule
-from lutra.profiler.subject import Subject, onnx_builder
+from lutra.profiler.subject import Subject
 from lutra.search.spaces import Architecture, SearchSpace
 from lutra.search.spaces.base import Rows
 from lutra.tables import Visit
@@ -31,10 +32,10 @@ def network_key(architecture: Architecture) -> str:
 
 
 def network_subject(
-    space: SearchSpace, architecture: Architecture, role: str, batch: int
+    space: SearchSpace, architecture: Architecture, role: str, emission: Emission
 ) -> Subject:
     """A whole network with seeded weights, to be measured."""
-    build = onnx_builder(lambda: space.graph(architecture), batch)
+    build = emission.builder(lambda: space.graph(architecture))
     return Subject("network", network_key(architecture), build, role)
 
 

@@ -1,4 +1,4 @@
-"""Profile a space: every unique op configuration at some resolutions, into a table."""
+"""Profile into a table: every unique op configuration of a space, or whole model files."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lutra.devices.base import Device, Setting
+from lutra.errors import UsageError
+from lutra.profiler.emission import runtimes_of
 from lutra.profiler.job import open_bench, open_or_create
+from lutra.profiler.model_file import ModelFile
 from lutra.profiler.run import Progress, Protocol, RunSummary
 from lutra.profiler.subject import op_subject
+from lutra.search.networks import NETWORK_PROTOCOL
 from lutra.search.spaces import SearchSpace
 from lutra.search.table_spaces import note_profiled
 from lutra.tables import LatencyTable
@@ -37,11 +41,48 @@ def profile(
         open_or_create(path, bench.target) as table,
     ):
         note_profiled(table, device.info().spec, space, resolutions)
-        subjects = [op_subject(op, setting.batch) for op in space.units_at(resolutions)]
+        subjects = [op_subject(op, bench.emission) for op in space.units_at(resolutions)]
         return bench.measure(
             table,
             subjects,
             protocol or Protocol(),
+            budget_seconds=budget_seconds,
+            on_progress=on_progress,
+        )
+
+
+def profile_models(
+    device: Device,
+    path: Path,
+    models: Sequence[ModelFile],
+    *,
+    setting: Setting,
+    protocol: Protocol = NETWORK_PROTOCOL,
+    budget_seconds: float = float("inf"),
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> RunSummary:
+    """Measure whole model files into the table at ``path``, as network rows.
+
+    They must be of one format and precision, as a table speaks of one target. Raises `UsageError`
+    if they are not or the runtime loads another format, else as `profile` does.
+    """
+    for model in models:
+        if setting.runtime not in runtimes_of(model.format):
+            known = ", ".join(runtimes_of(model.format))
+            raise UsageError(f"{setting.runtime} cannot load {model.path}; use --runtime {known}")
+        if model.precision != models[0].precision:
+            raise UsageError(
+                f"{model.path} is {model.precision}, {models[0].path} {models[0].precision}:"
+                " a table speaks of one precision; use a table for each"
+            )
+    with (
+        open_bench(device, setting, models[0].precision) as bench,
+        open_or_create(path, bench.target) as table,
+    ):
+        return bench.measure(
+            table,
+            [model.subject for model in models],
+            protocol,
             budget_seconds=budget_seconds,
             on_progress=on_progress,
         )

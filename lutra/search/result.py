@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lutra.errors import LutraError, NotATableError, ResultError
+from lutra.profiler.emission import Emission, format_of
 from lutra.search.spaces import Architecture, get_space
 from lutra.search.spaces.architecture import read_json
 from lutra.tables import Target
@@ -182,6 +183,15 @@ def read_architecture(path: Path, space: str | None = None) -> Architecture:
     architecture = Architecture.from_json(document, space)
     get_space(architecture.space).encode(architecture)
     return architecture
+
+
+def emission_of(path: Path) -> Emission:
+    """How the networks of a search result were measured; for a bare architecture the default."""
+    document = read_json(path)
+    if not isinstance(document, Mapping) or document.get("format") != FORMAT:
+        return Emission()
+    target = SearchResult.from_json(document, str(path)).target
+    return Emission(format_of(target.runtime), target.precision, target.batch)
 
 
 def write_atomically(path: Path, data: bytes) -> None:

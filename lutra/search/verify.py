@@ -36,7 +36,7 @@ def verify(
     space = get_space(result.space)
     chosen = result.candidates[:count]
     subjects = [
-        network_subject(space, candidate.architecture, VERIFY, bench.target.batch)
+        network_subject(space, candidate.architecture, VERIFY, bench.emission)
         for candidate in chosen
     ]
     with (

@@ -159,7 +159,17 @@ USAGE: list[tuple[list[str], str]] = [
     (["profile", "cpu:1", "-o", "x.lut"], "plain 'cpu'"),
     (["profile", "fake", "--space", "ofa", "-o", "x.lut"], "unknown space 'ofa'"),
     (["profile", "fake", "--runtime", "tvm", "-o", "x.lut"], "unknown runtime 'tvm'"),
-    (["profile", "fake", "--precision", "int3", "-o", "x.lut"], "unknown precision 'int3'"),
+    (
+        ["profile", "fake", "--precision", "int3", "-o", "x.lut"],
+        "precision 'int3' is not available",
+    ),
+    (
+        ["profile", "fake", "--runtime", "torch", "--precision", "int8", "-o", "x.lut"],
+        "precision 'int8' is not available as torch; known: fp32, fp16",
+    ),
+    (["profile", "fake", "--option", "xnnpack", "-o", "x.lut"], "write NAME=VALUE"),
+    (["profile", "fake", "--option", "xnnpack=off", "-o", "x.lut"], "known: none"),
+    (["profile", "cpu", "--time-limit", "60", "-o", "x.lut"], "as 10m"),
     (["profile", "fake", "--resolutions", "225", "-o", "x.lut"], "resolution 225 is not in"),
     (["profile", "fake", "--resolutions", "a", "-o", "x.lut"], "no list of resolutions"),
     (["profile", "fake", "--budget", "10", "-o", "x.lut"], "as 10m"),

@@ -1,6 +1,9 @@
 """ONNX files are valid and compute what the torch module of the same graph computes."""
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import onnx
 import onnxruntime
 import pytest
@@ -10,13 +13,14 @@ from hypothesis import strategies as st
 
 from lutra.ops import Graph, MBConv, Pool, Shape, Weights, seeded_weights
 from lutra.profiler.emitters.onnx import emit_onnx
-from lutra.profiler.emitters.torch import emit_torch
+from lutra.profiler.emitters.torch import torch_module
 from lutra.search.spaces import get_space, space_names
 
+Array = npt.NDArray[Any]
 TOLERANCE = 1e-4
 
 
-def outputs(graph: Graph, weights: Weights, batch: int) -> tuple[np.ndarray, np.ndarray]:
+def outputs(graph: Graph, weights: Weights, batch: int) -> tuple[Array, Array]:
     """What onnxruntime and torch make of the same random input."""
     model = emit_onnx(graph, weights, batch=batch)
     onnx.checker.check_model(onnx.load_from_string(model), full_check=True)
@@ -29,7 +33,7 @@ def outputs(graph: Graph, weights: Weights, batch: int) -> tuple[np.ndarray, np.
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     (got,) = session.run(None, {"input": features})
     with torch.inference_mode():
-        expected = emit_torch(graph, weights)(torch.from_numpy(features)).numpy()
+        expected = torch_module(graph, weights)(torch.from_numpy(features)).numpy()
     return got, expected
 
 

@@ -11,6 +11,7 @@ from lutra.devices.base import Outcome, Setting, TimingRequest
 from lutra.devices.fake import FakeDevice, FakeScript, FakeSession
 from lutra.errors import LutraError, TransientDeviceError
 from lutra.ops import Conv, Shape
+from lutra.profiler.emission import Emission
 from lutra.profiler.job import open_bench
 from lutra.profiler.run import ProfilingRun, Progress, Protocol, RunSummary
 from lutra.profiler.stopping import StoppingRule
@@ -21,7 +22,8 @@ PROTOCOL = Protocol(rule=StoppingRule(min_rounds=6, max_rounds=12))
 
 
 def subjects(count: int = 5) -> list[Subject]:
-    return [op_subject(Conv(Shape(8, 8, 8), 8 * number)) for number in range(1, count + 1)]
+    convs = [Conv(Shape(8, 8, 8), 8 * number) for number in range(1, count + 1)]
+    return [op_subject(conv, Emission()) for conv in convs]
 
 
 @pytest.fixture
@@ -122,12 +124,14 @@ def test_a_permanent_failure_is_a_row_without_a_number(measure: Measure) -> None
 
 def test_a_subject_that_keeps_crashing_is_given_up(measure: Measure) -> None:
     bad = subjects()[0]
+    assert callable(bad.model)
+    bad_bytes = bad.model()
 
     class Session(FakeSession):
         def measure(self, requests: Iterable[TimingRequest]) -> Iterator[Outcome]:
             for request in requests:
                 ordinal = self._script.answered
-                if request.model.read_bytes() == bad.build():
+                if request.model.read_bytes() == bad_bytes:
                     self._script.failures = {ordinal: "crash"}
                 yield from super().measure([request])
 
@@ -243,7 +247,7 @@ def test_a_full_model_folder_is_one_line(tmp_path: Path) -> None:
 def test_references_are_kept_in_the_table(measure: Measure) -> None:
     _, table = measure(FakeScript(), subjects())
     keys = {row.key for row in table.rows("reference")}
-    assert keys == {reference.key for reference in reference_subjects()}
+    assert keys == {reference.key for reference in reference_subjects(Emission())}
 
 
 def test_run_is_usable_with_any_clock(tmp_path: Path) -> None:
@@ -256,7 +260,7 @@ def test_run_is_usable_with_any_clock(tmp_path: Path) -> None:
                 table,
                 bench.store,
                 PROTOCOL,
-                references=reference_subjects(),
+                references=reference_subjects(Emission()),
                 clock=lambda: float(next(now)),
             )
             summary = run.measure(subjects(), budget_seconds=40.0)

@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from lutra.devices.base import Setting
@@ -31,7 +33,7 @@ def predictor_of(path: Path) -> EfficiencyPredictor:
         return EfficiencyPredictor(table)
 
 
-def rows(count: int, seed: int = 0) -> np.ndarray:
+def rows(count: int, seed: int = 0) -> npt.NDArray[Any]:
     return space.sample(count, np.random.default_rng(seed), [224])
 
 

@@ -3,8 +3,10 @@
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from lutra.errors import AccuracyError, InfeasibleError, ResultError, UsageError
@@ -28,7 +30,7 @@ class Flat(AccuracyPredictor):
         self.resolutions = resolutions
         self.quality = {}
 
-    def predict(self, rows: Rows) -> np.ndarray:
+    def predict(self, rows: Rows) -> npt.NDArray[Any]:
         return np.full(len(rows), 70.0)
 
 

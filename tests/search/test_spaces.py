@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,13 +29,13 @@ spaces = pytest.mark.parametrize(
 )
 
 
-def full(space: SearchSpace) -> np.ndarray:
+def full(space: SearchSpace) -> npt.NDArray[Any]:
     return space.canonical((space.choice_counts - 1)[None, :])
 
 
-def total(space: SearchSpace, rows: np.ndarray, count: Any) -> np.ndarray:
+def total(space: SearchSpace, rows: npt.NDArray[Any], count: Any) -> npt.NDArray[Any]:
     counts = np.array([count(op) for op in space.units] + [0])
-    summed: np.ndarray = counts[space.unit_indices(rows)].sum(axis=1)
+    summed: npt.NDArray[Any] = counts[space.unit_indices(rows)].sum(axis=1)
     return summed
 
 

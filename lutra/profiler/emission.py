@@ -1,0 +1,79 @@
+"""From a graph to the model file that a runtime deploys: which format, at which precision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+
+from lutra.errors import ModelError, UsageError
+from lutra.ops import Graph, Weights, seeded_weights
+
+# What each format can express; its emitter is `lutra.profiler.emitters.FORMAT.emit_FORMAT`.
+FORMATS: dict[str, tuple[str, ...]] = {
+    "onnx": ("fp32", "fp16", "int8"),
+    "tflite": ("fp32", "fp16", "int8"),
+    "torch": ("fp32", "fp16"),
+}
+_FORMAT_OF_RUNTIME = {
+    "onnxruntime": "onnx",
+    "litert": "tflite",
+    "tflite-runtime": "tflite",
+    "torch": "torch",
+}
+
+
+@dataclass(frozen=True)
+class Emission:
+    """How graphs become model files: ``format`` is also the files' suffix."""
+
+    format: str = "onnx"
+    precision: str = "fp32"
+    batch: int = 1
+
+    def __post_init__(self) -> None:
+        if self.format not in FORMATS:
+            raise UsageError(f"unknown format '{self.format}'; known: {', '.join(FORMATS)}")
+        if self.precision not in FORMATS[self.format]:
+            known = ", ".join(FORMATS[self.format])
+            raise UsageError(
+                f"precision '{self.precision}' is not available as {self.format}; known: {known}"
+            )
+
+    def emit(
+        self, graph: Graph, weights: Weights, metadata: Mapping[str, str] | None = None
+    ) -> bytes:
+        """The graph's model file; raises `ModelError` for an op that the format lacks."""
+        module = import_module(f"lutra.profiler.emitters.{self.format}")
+        for node in graph.nodes:
+            if node.op not in module.OPS:
+                raise ModelError(
+                    f"node {node.name}: '{node.op}' cannot be written as {self.format}"
+                )
+        emitted = getattr(module, f"emit_{self.format}")(
+            graph, weights, precision=self.precision, batch=self.batch, metadata=metadata
+        )
+        assert isinstance(emitted, bytes)
+        return emitted
+
+    def builder(self, graph: Callable[[], Graph]) -> Callable[[], bytes]:
+        """A function that makes the file with seeded weights; the graph is made when called."""
+
+        def build() -> bytes:
+            expanded = graph()
+            return self.emit(expanded, seeded_weights(expanded))
+
+        return build
+
+
+def format_of(runtime: str) -> str:
+    """The format that a runtime loads; raises `UsageError` for an unknown runtime."""
+    if runtime not in _FORMAT_OF_RUNTIME:
+        known = ", ".join(_FORMAT_OF_RUNTIME)
+        raise UsageError(f"unknown runtime '{runtime}'; known: {known}")
+    return _FORMAT_OF_RUNTIME[runtime]
+
+
+def runtimes_of(format_name: str) -> list[str]:
+    """The runtimes that load a format, the preferred one first."""
+    return [name for name, format_ in _FORMAT_OF_RUNTIME.items() if format_ == format_name]

@@ -1,0 +1,207 @@
+"""Other runtimes and precisions from the command line, and model files of the user's own."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper
+
+from lutra.devices.runtimes import RUNTIMES
+from lutra.profiler.emission import FORMATS, format_of
+from lutra.search.export import export
+from lutra.search.result import emission_of, read_architecture
+from lutra.tables import LatencyTable
+from tests.cli.test_cli import Capture, assert_one_line, call, call_json
+from tests.profiler.test_model_file import LIGHT, packaged_tflite
+from tests.tflite_runtimes import INTERPRETERS
+
+SQUEEZENET = LIGHT / "light_squeezenet.onnx"
+
+
+def run_tflite(path: Path) -> Any:
+    module: Any = INTERPRETERS["litert"]
+    interpreter = module.Interpreter(model_path=str(path))
+    interpreter.allocate_tensors()
+    interpreter.invoke()
+    return interpreter.get_output_details()[0]
+
+
+@pytest.mark.parametrize(
+    ("runtime", "precision"), [("litert", "int8"), ("torch", "fp32"), ("onnxruntime", "fp16")]
+)
+def test_the_whole_job_at_another_precision(
+    runtime: str, precision: str, tmp_path: Path, capsys: Capture
+) -> None:
+    """On the scripted device, whose latencies are the sizes of the files that a runtime loads."""
+    table, result = tmp_path / "x.lut", tmp_path / "result.json"
+    setting = ["--runtime", runtime, "--precision", precision]
+    assert call_json(capsys, "profile", "fake", *setting, "-o", table)["stable"] == 96
+    assert call_json(capsys, "calibrate", table, "--networks", "6")["networks"] == 6
+    assert call_json(capsys, "validate", table, "--networks", "4")["mape_percent"] < 1.0
+    search = ["search", table, "--max-latency", "20ms", "-o", result, "--algorithm", "random"]
+    found = call_json(capsys, *search)
+    assert found["target"]["runtime"] == runtime
+    assert found["target"]["precision"] == precision
+    verified = call_json(capsys, "verify", result, "--device", "fake")
+    assert verified["measured_ms"] == pytest.approx(found["predicted_ms"], rel=0.02)
+    exported = call_json(capsys, "export", result, "-o", tmp_path / "model")
+    assert exported["format"] == format_of(runtime)
+    assert exported["precision"] == precision
+
+
+@pytest.fixture
+def result_path(table_path: Path, tmp_path: Path, capsys: Capture) -> Path:
+    path = tmp_path / "result.json"
+    call_json(
+        capsys, "search", table_path, "--max-latency", "20ms", "-o", path, "--algorithm", "random"
+    )
+    return path
+
+
+@pytest.mark.parametrize(
+    ("format_name", "precision"),
+    [(name, precision) for name, known in FORMATS.items() for precision in known],
+)
+def test_export_every_format_and_precision(
+    format_name: str, precision: str, result_path: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    path = tmp_path / f"model.{format_name}"
+    flags = ["--format", format_name, "--precision", precision]
+    document = call_json(capsys, "export", result_path, *flags, "-o", path)
+    assert "not trained" in document["weights"]
+    match format_name:
+        case "onnx":
+            onnx.checker.check_model(onnx.load(path), full_check=True)
+        case "tflite":
+            assert list(run_tflite(path)["shape"]) == [1, 1000]
+        case "torch":
+            assert torch.load(path, weights_only=True)["metadata"]["precision"] == precision
+
+
+def test_the_exported_file_is_the_one_that_verify_times(result_path: Path, tmp_path: Path) -> None:
+    from lutra.search.networks import network_subject
+    from lutra.search.spaces import get_space
+
+    architecture = read_architecture(result_path)
+    emission = emission_of(result_path)
+    export(architecture, tmp_path / "model.onnx", emission)
+    exported = onnx.load(tmp_path / "model.onnx")
+    del exported.metadata_props[:]
+    timed = network_subject(get_space(architecture.space), architecture, "verify", emission).model
+    assert not isinstance(timed, Path)
+    assert exported == onnx.load_from_string(timed())
+
+
+def test_export_of_a_precision_that_a_format_lacks(
+    result_path: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    flags = ["--format", "torch", "--precision", "int8"]
+    assert call("export", result_path, *flags, "-o", tmp_path / "x") == 2
+    assert_one_line(capsys, "'int8' is not available as torch")
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_table_of_each_runtime_on_this_cpu(tmp_path: Path, capsys: Capture) -> None:
+    for runtime in RUNTIMES:
+        if isinstance(INTERPRETERS.get(runtime), str):
+            continue
+        table = tmp_path / f"{runtime}.lut"
+        assert call("profile", "cpu", "--runtime", runtime, "--budget", "1s", "-o", table) == 3
+        capsys.readouterr()
+        shown = call_json(capsys, "table", "show", table)
+        assert shown["target"]["runtime"] == runtime
+        assert shown["rows"]
+        delegated = {row["delegated_nodes"] for row in shown["rows"]}
+        assert (delegated != {None}) == (format_of(runtime) == "tflite")
+
+
+def test_model_files_become_network_rows(tmp_path: Path, capsys: Capture) -> None:
+    table = tmp_path / "models.lut"
+    models = ["--model", SQUEEZENET, "--model", LIGHT / "light_shufflenet.onnx"]
+    code = call("profile", "cpu", *models, "-o", table, "--budget", "8s", "--json")
+    assert code in (0, 3)  # 3: a machine too noisy for a stable row
+    document = json.loads(capsys.readouterr().out)
+    assert [row["key"].split("@")[0] for row in document["models"]] == [
+        "light_squeezenet.onnx",
+        "light_shufflenet.onnx",
+    ]
+    assert all(row["latency_ms"] > 0 for row in document["models"])
+    with LatencyTable.open(table) as opened:
+        assert len(opened.rows("network", "model")) == 2
+        assert opened.target.precision == "fp32"
+
+
+def test_a_real_tflite_file(tmp_path: Path, capsys: Capture) -> None:
+    table = tmp_path / "models.lut"
+    model = packaged_tflite("efficientnet_lite0.tflite")
+    code = call("profile", "cpu", "--model", model, "-o", table, "--budget", "8s")
+    assert code in (0, 3)
+    assert "efficientnet_lite0.tflite@sha256:" in capsys.readouterr().out
+    with LatencyTable.open(table) as opened:
+        (row,) = opened.rows("network")
+        assert row.measurement is not None
+        assert row.nodes is not None
+        assert row.nodes[1] > 0
+        target = opened.target
+    assert (target.runtime, target.precision) == ("litert", "int8")
+
+
+def test_people_see_what_a_dry_run_would_time(tmp_path: Path, capsys: Capture) -> None:
+    table = tmp_path / "dry.lut"
+    assert call("profile", "cpu", "--model", SQUEEZENET, "-o", table, "--dry-run") == 0
+    assert "onnxruntime" in capsys.readouterr().out
+    assert not table.exists()
+
+
+def test_a_model_that_takes_too_long_is_a_failure(tmp_path: Path, capsys: Capture) -> None:
+    table = tmp_path / "slow.lut"
+    slow = ["--model", LIGHT / "light_resnet50.onnx", "--time-limit", "0.01s"]
+    assert call("profile", "cpu", *slow, "-o", table) == 3
+    assert "no answer within 0.01 s" in capsys.readouterr().out
+    with LatencyTable.open(table) as opened:
+        (row,) = opened.rows("network")
+    assert row.failure is not None
+    assert row.failure.kind == "timeout"
+
+
+def test_a_model_that_does_not_run_is_a_failure(tmp_path: Path, capsys: Capture) -> None:
+    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3])
+    result = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3])
+    graph = helper.make_graph([helper.make_node("NoSuchOp", ["x"], ["y"])], "g", [value], [result])
+    path = tmp_path / "odd.onnx"
+    path.write_bytes(helper.make_model(graph, ir_version=8).SerializeToString())
+    assert call("profile", "cpu", "--model", path, "-o", tmp_path / "odd.lut") == 3
+    assert "NoSuchOp" in capsys.readouterr().out
+
+
+BAD_MODELS: list[tuple[list[object], int, str]] = [
+    (["--model", "none.onnx"], 1, "No such file"),
+    (["--model", "junk.tflite"], 1, "is no .tflite model"),
+    (["--model", "junk.onnx"], 1, "is no ONNX model"),
+    (["--model", "junk.pb"], 1, "ends in .onnx or .tflite"),
+    (["--model", SQUEEZENET, "--space", "ofa-mbv3-w1.0"], 2, "exclude each other"),
+    (["--model", SQUEEZENET, "--precision", "int8"], 2, "is fp32"),
+    (["--model", SQUEEZENET, "--runtime", "litert"], 2, "litert cannot load"),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"), BAD_MODELS, ids=[says for _, _, says in BAD_MODELS]
+)
+def test_bad_models_are_one_line_and_write_nothing(
+    arguments: list[object],
+    code: int,
+    says: str,
+    tmp_path: Path,
+    capsys: Capture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("junk.tflite", "junk.onnx", "junk.pb"):
+        (tmp_path / name).write_bytes(b"\xffjunk" * 50)
+    assert call("profile", "cpu", *arguments, "-o", "x.lut") == code
+    assert_one_line(capsys, says)
+    assert not (tmp_path / "x.lut").exists()
