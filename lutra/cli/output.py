@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
+
+if TYPE_CHECKING:
+    from lutra.profiler.run import Progress
 
 _PLAIN_SECONDS = 10.0
 
@@ -62,6 +65,11 @@ class Report(Protocol):
 
     def __call__(self, done: int, expected: int, eta_seconds: float) -> None:
         """``done`` of ``expected`` steps."""
+
+
+def visits_to(report: Report) -> Callable[[Progress], None]:
+    """What a measuring run calls to have its progress reported."""
+    return lambda at: report(at.done, at.expected, at.eta_seconds)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from lutra.cli.options import (
     runtime_option,
     threads_option,
 )
-from lutra.cli.output import note, print_json, print_table, progress
+from lutra.cli.output import note, print_json, print_table, progress, visits_to
 from lutra.errors import UsageError
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def _profile_space(
             precision=given["precision"] or "fp32",
             protocol=protocol,
             budget_seconds=seconds,
-            on_progress=lambda p: report(p.done, p.expected, p.eta_seconds),
+            on_progress=visits_to(report),
         )
     _print_summary(summary, output, as_json)
     if not as_json:
@@ -147,7 +147,7 @@ def _profile_models(
             setting=setting,
             protocol=protocol,
             budget_seconds=parse_budget(given["budget"]),
-            on_progress=lambda p: report(p.done, p.expected, p.eta_seconds),
+            on_progress=visits_to(report),
         )
     _print_models(summary, output, models, as_json)
     return 0 if summary.complete else 3

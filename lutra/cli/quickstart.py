@@ -12,7 +12,7 @@ import click
 
 from lutra.cli.benches import table_and_bench
 from lutra.cli.options import as_json
-from lutra.cli.output import Report, note, note_drift, print_json, progress
+from lutra.cli.output import Report, note, note_drift, print_json, progress, visits_to
 from lutra.cli.verify import print_verified
 from lutra.errors import UsageError
 
@@ -160,7 +160,7 @@ def _verify(result: SearchResult, device_spec: str, report: Report) -> SearchRes
             result,
             count=VERIFIED,
             budget_seconds=VERIFY_SECONDS,
-            on_progress=lambda p: report(p.done, p.expected, p.eta_seconds),
+            on_progress=visits_to(report),
         )
 
 

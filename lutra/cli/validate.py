@@ -17,7 +17,7 @@ from lutra.cli.options import (
     space_option,
     table_argument,
 )
-from lutra.cli.output import note_drift, print_json, print_table, progress
+from lutra.cli.output import note_drift, print_json, print_table, progress, visits_to
 
 
 @click.command("validate")
@@ -50,7 +50,7 @@ def command(
             space_name=space_name,
             protocol=with_rounds(NETWORK_PROTOCOL, rounds),
             budget_seconds=parse_budget(budget),
-            on_progress=lambda p: report(p.done, p.expected, p.eta_seconds),
+            on_progress=visits_to(report),
         )
     if as_json:
         print_json(asdict(validation))

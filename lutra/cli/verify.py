@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lutra.cli.options import FILE, as_json
-from lutra.cli.output import note, print_json, print_table, progress
+from lutra.cli.output import note, print_json, print_table, progress, visits_to
 
 if TYPE_CHECKING:
     from lutra.search.result import SearchResult
@@ -42,7 +42,7 @@ def command(result: Path, device_spec: str, count: int, as_json: bool) -> None:
             bench,
             found,
             count=count,
-            on_progress=lambda p: report(p.done, p.expected, p.eta_seconds),
+            on_progress=visits_to(report),
         )
     verified.write(result)
     if as_json:

@@ -177,7 +177,7 @@ class Device(ABC):
 
     @abstractmethod
     def runtimes(self) -> tuple[str, ...]:
-        """Names of the runtimes that work on it."""
+        """Names of the runtimes installed on it; whether one works, a session's `describe` says."""
 
     @abstractmethod
     def open(self, setting: Setting) -> Session:

@@ -8,11 +8,11 @@ from typing import ClassVar, Self
 
 from lutra.ops.config import (
     MAX_CHANNELS,
-    MAX_KERNEL,
     OpConfig,
     checked_activation,
     checked_flag,
     checked_range,
+    checked_window,
     register_kind,
 )
 from lutra.ops.graph import Activation, GraphBuilder
@@ -36,10 +36,7 @@ class Bottleneck(OpConfig):
     def __post_init__(self) -> None:
         checked_range("output channels", self.out_channels, MAX_CHANNELS)
         checked_range("mid", self.mid_channels, MAX_CHANNELS)
-        checked_range("k", self.kernel, MAX_KERNEL)
-        checked_range("s", self.stride, MAX_KERNEL)
-        if self.kernel % 2 == 0:
-            raise ValueError(f"k = {self.kernel} must be odd")
+        checked_window(self.kernel, self.stride)
         if not self.downsample and self.input_shape != self.output_shape:
             raise ValueError("down = 0 needs equal input and output shapes")
 

@@ -175,6 +175,14 @@ def checked_range(name: str, value: int, upper: int) -> None:
         raise ValueError(f"{name} = {value} is outside 1..{upper}")
 
 
+def checked_window(kernel: int, stride: int) -> None:
+    """Raise `ValueError` unless a convolution's kernel is odd and both are in range."""
+    checked_range("k", kernel, MAX_KERNEL)
+    checked_range("s", stride, MAX_KERNEL)
+    if kernel % 2 == 0:
+        raise ValueError(f"k = {kernel} must be odd")
+
+
 def checked_flag(text: str) -> bool:
     """``0`` or ``1`` as a bool; raises `ValueError`."""
     if text not in ("0", "1"):

@@ -8,12 +8,12 @@ from typing import ClassVar, Self
 
 from lutra.ops.config import (
     MAX_CHANNELS,
-    MAX_KERNEL,
     OpConfig,
     checked_activation,
     checked_bias,
     checked_flag,
     checked_range,
+    checked_window,
     register_kind,
 )
 from lutra.ops.graph import Activation, Bias, GraphBuilder
@@ -37,11 +37,8 @@ class Conv(OpConfig):
 
     def __post_init__(self) -> None:
         checked_range("output channels", self.out_channels, MAX_CHANNELS)
-        checked_range("k", self.kernel, MAX_KERNEL)
-        checked_range("s", self.stride, MAX_KERNEL)
+        checked_window(self.kernel, self.stride)
         checked_range("g", self.groups, MAX_CHANNELS)
-        if self.kernel % 2 == 0:
-            raise ValueError(f"k = {self.kernel} must be odd")
         if self.input_shape.channels % self.groups or self.out_channels % self.groups:
             raise ValueError(f"g = {self.groups} does not divide the channels")
         if self.residual and self.input_shape != self.output_shape:

@@ -172,7 +172,9 @@ def test_a_model_that_does_not_run_is_a_failure(tmp_path: Path, capsys: Capture)
     result = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3])
     graph = helper.make_graph([helper.make_node("NoSuchOp", ["x"], ["y"])], "g", [value], [result])
     path = tmp_path / "odd.onnx"
-    path.write_bytes(helper.make_model(graph, ir_version=8).SerializeToString())
+    opset = [helper.make_opsetid("", 17)]
+    model = helper.make_model(graph, ir_version=8, opset_imports=opset)
+    path.write_bytes(model.SerializeToString())
     assert call("profile", "cpu", "--model", path, "-o", tmp_path / "odd.lut") == 3
     assert "NoSuchOp" in capsys.readouterr().out
 

@@ -9,7 +9,7 @@ import pytest
 
 from lutra.devices.base import Outcome, Setting, TimingRequest
 from lutra.devices.fake import FakeDevice, FakeScript, FakeSession
-from lutra.errors import LutraError, TransientDeviceError
+from lutra.errors import LutraError, ModelError, TransientDeviceError
 from lutra.ops import Conv, Shape
 from lutra.profiler.emission import Emission
 from lutra.profiler.job import open_bench
@@ -236,6 +236,19 @@ def test_a_run_leaves_its_provenance(measure: Measure) -> None:
     (run,) = table.runs()
     assert run["seed"] == 7
     assert run["visits"] == 12
+
+
+def test_what_no_file_can_express_is_a_failure_row(measure: Measure) -> None:
+    def impossible() -> bytes:
+        raise ModelError("node a: 'warp' cannot be written as onnx")
+
+    summary, table = measure(FakeScript(), [*subjects(2), Subject("op", "warp", impossible)])
+    assert (summary.stable, summary.failed) == (2, 1)
+    row = table.row("op", "warp")
+    assert row is not None
+    assert row.failure is not None
+    assert "'warp' cannot be written" in row.failure.message
+    assert row.failure.attempts == 3
 
 
 def test_a_full_model_folder_is_one_line(tmp_path: Path) -> None:
