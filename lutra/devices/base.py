@@ -89,7 +89,8 @@ class TimingRequest:
 
     ``seconds`` of measuring after at most ``warmup_seconds`` of warming up, in blocks of runs
     that last at least ``block_seconds``; given up after ``limit_seconds`` all in all.
-    ``keep`` asks the session to keep the model loaded for the next request.
+    ``keep`` asks the session to keep the model loaded for the next request. ``references`` are
+    models that a session which ``pairs`` keeps loaded and runs once between blocks.
     """
 
     id: int
@@ -99,6 +100,7 @@ class TimingRequest:
     block_seconds: float = 0.0005
     limit_seconds: float = 60.0
     keep: bool = False
+    references: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,7 @@ class Sample:
     ``process`` tells worker processes of this session apart; ``busy_seconds`` is the time the
     model ran, warm-up included, ``timed_seconds`` the part that was timed. ``nodes`` counts the
     model's operators and those that the delegate took, where the runtime tells.
+    ``reference_ms`` holds, for each of the request's references, its milliseconds between blocks.
     """
 
     id: int
@@ -118,6 +121,7 @@ class Sample:
     busy_seconds: float
     timed_seconds: float
     nodes: tuple[int, int] | None = None
+    reference_ms: tuple[tuple[float, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,13 @@ Outcome = Sample | RequestFailure
 
 
 class Session(ABC):
-    """A runtime on a device, ready to time model files; a context manager."""
+    """A runtime on a device, ready to time model files; a context manager.
+
+    A session that ``pairs`` times a request's references in turns with its model; for one that
+    cannot, references are requests of their own.
+    """
+
+    pairs: bool = False
 
     @abstractmethod
     def describe(self) -> RuntimeInfo:

@@ -42,12 +42,14 @@ class FakeScript:
 
     ``drift`` turns the number of requests answered so far into a factor on latency (1.0: none);
     ``noise`` is the relative standard deviation of a block; ``failures`` maps a request's
-    ordinal (from 0) to the failure kind it ends in.
+    ordinal (from 0) to the failure kind it ends in. With ``pairs``, references are timed in turns
+    with each model.
     """
 
     latency_ms: Callable[[Path], float] = latency_from_size
     drift: Callable[[int], float] = lambda _: 1.0
     noise: float = 0.001
+    pairs: bool = False
     failures: Mapping[int, str] = field(default_factory=dict)
     seed: int = 0
     answered: int = 0
@@ -85,6 +87,7 @@ class FakeSession(Session):
 
     def __init__(self, script: FakeScript, setting: Setting) -> None:
         self._script = script
+        self.pairs = script.pairs
         self._setting = setting
         self._process = 1
         self._random = np.random.default_rng(script.seed)
@@ -115,16 +118,21 @@ class FakeSession(Session):
 
     def _sample(self, request: TimingRequest, ordinal: int) -> Sample:
         latency = self._script.latency_ms(request.model) * self._script.drift(ordinal)
-        noise = 1.0 + self._script.noise * np.abs(self._random.standard_normal(_BLOCKS))
         return Sample(
             request.id,
-            tuple(latency * noise),
+            self._blocks(request.model, ordinal),
             runs_per_block=max(1, round(request.block_seconds * 1e3 / latency)),
             process=self._process,
             load_seconds=0.0,
             busy_seconds=request.seconds,
             timed_seconds=request.seconds,
+            reference_ms=tuple(self._blocks(path, ordinal) for path in request.references),
         )
+
+    def _blocks(self, model: Path, ordinal: int) -> tuple[float, ...]:
+        latency = self._script.latency_ms(model) * self._script.drift(ordinal)
+        noise = 1.0 + self._script.noise * np.abs(self._random.standard_normal(_BLOCKS))
+        return tuple((latency * noise).tolist())
 
     def restart(self) -> None:
         self._process += 1

@@ -24,6 +24,8 @@ from lutra.errors import PermanentDeviceError, TransientDeviceError, UsageError
 class WorkerSession(Session):
     """Times models through the worker that ``start`` starts, anew whenever it is gone."""
 
+    pairs = True
+
     def __init__(
         self, start: Callable[[], WorkerClient], setting: Setting, cores: tuple[int, ...]
     ) -> None:
@@ -97,6 +99,7 @@ class WorkerSession(Session):
             answer["busy_seconds"],
             answer["timed_seconds"],
             tuple(answer["nodes"]) if answer["nodes"] else None,
+            tuple(tuple(seen) for seen in answer["reference_ms"]),
         )
 
     def _drop(self) -> None:
@@ -145,4 +148,5 @@ def _wire(request: TimingRequest) -> dict[str, Any]:
         "warmup_seconds": request.warmup_seconds,
         "block_seconds": request.block_seconds,
         "keep": request.keep,
+        "references": [str(path) for path in request.references],
     }

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lutra.devices.base import Device, Session, Setting
+from lutra.profiler.drift import Drift
 from lutra.profiler.emission import Emission, format_of
 from lutra.profiler.run import ProfilingRun, Progress, Protocol, RunSummary
 from lutra.profiler.subject import ModelStore, Subject, reference_subjects
@@ -33,11 +34,13 @@ class Bench:
         *,
         budget_seconds: float = float("inf"),
         reference_ms: Mapping[str, float] | None = None,
+        drift: Drift | None = None,
         on_progress: Callable[[Progress], None] = lambda _: None,
     ) -> RunSummary:
         """Measure subjects into a table; raises `TargetMismatchError` if it is another target's.
 
-        ``reference_ms`` is what the references take when the device is steady, where known.
+        ``reference_ms`` is what the references take when the device is steady, and ``drift`` how
+        latencies follow them, where known from another table.
         """
         table.target.require(self.target, str(table.path))
         run = ProfilingRun(
@@ -47,6 +50,7 @@ class Bench:
             protocol,
             references=reference_subjects(self.emission),
             reference_ms=reference_ms,
+            drift=drift,
             on_progress=on_progress,
         )
         return run.measure(subjects, budget_seconds=budget_seconds)

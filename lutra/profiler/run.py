@@ -6,15 +6,17 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 
 from lutra.devices.base import Outcome, RequestFailure, Session, TimingRequest
 from lutra.errors import ModelError, TransientDeviceError
+from lutra.profiler.drift import Drift, table_drift
 from lutra.profiler.gate import DriftGate
 from lutra.profiler.plan import plan_round
 from lutra.profiler.statistics import visit_from_sample
 from lutra.profiler.stopping import StoppingRule
 from lutra.profiler.subject import ModelStore, Subject
-from lutra.tables import Failure, LatencyTable, Visit
+from lutra.tables import Failure, LatencyTable, Measurement, Visit
 from lutra.tables.measurement import Status
 
 MAX_ATTEMPTS = 3
@@ -28,9 +30,9 @@ _KNOWN_WEIGHT = 100  # a baseline handed in counts as this many visits
 class Protocol:
     """How a run measures; its defaults suit single blocks of tens of microseconds to tens of ms."""
 
-    seconds: float = 0.03
+    seconds: float = 0.04
     warmup_seconds: float = 0.01
-    block_seconds: float = 0.0005
+    block_seconds: float = 0.0015
     limit_seconds: float = 60.0
     reference_seconds: float = 0.008
     reference_every: int = 8
@@ -82,7 +84,9 @@ class ProfilingRun:
     """Measures subjects on an open session into a table.
 
     Visits that the table already holds count; what is stable or was given up there is not
-    measured again, unless it failed in a way that a retry can mend.
+    measured again, unless it failed in a way that a retry can mend. On a session that pairs,
+    each visit carries its references and is corrected for drift (``drift``, by default what the
+    table's visits tell); on others the references are visited in between, and a gate judges.
     """
 
     def __init__(
@@ -94,6 +98,7 @@ class ProfilingRun:
         *,
         references: Sequence[Subject],
         reference_ms: Mapping[str, float] | None = None,
+        drift: Drift | None = None,
         on_progress: Callable[[Progress], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -103,6 +108,8 @@ class ProfilingRun:
         self._store = store
         self._protocol = protocol
         self._references = references
+        self._known_drift = drift
+        self._drift = drift or table_drift(table)
         self._on_progress = on_progress
         self._clock = clock
         self._sleep = sleep
@@ -136,6 +143,7 @@ class ProfilingRun:
             ):
                 self._session.restart()
             self._run_round(wanted, round_number, started, budget_seconds)
+            self._drift = self._known_drift or table_drift(self._table)
             round_number += 1
         return self._finish(subjects, self._clock() - started)
 
@@ -161,8 +169,14 @@ class ProfilingRun:
     def _status(self, subject: Subject) -> Status:
         visits = self._visits_of(subject)
         if visits:
-            return self._protocol.rule.judge(visits).status
+            return self._judgement(visits).status
         return "failed" if self._attempts[subject] else "partial"
+
+    def _judgement(self, visits: Sequence[Visit]) -> Measurement:
+        return self._protocol.rule.judge([self._corrected(visit) for visit in visits])
+
+    def _corrected(self, visit: Visit) -> Visit:
+        return self._drift.corrected(visit) if self._drift else visit
 
     def _visits_of(self, subject: Subject) -> list[Visit]:
         return [visit for _, visit in self._visits[subject]]
@@ -172,7 +186,7 @@ class ProfilingRun:
     ) -> None:
         order = plan_round(
             wanted,
-            self._references,
+            [] if self._session.pairs else self._references,
             seed=self._protocol.seed,
             round_number=round_number,
             every=self._protocol.reference_every,
@@ -225,7 +239,14 @@ class ProfilingRun:
             block_seconds=protocol.block_seconds,
             limit_seconds=_REFERENCE_LIMIT_SECONDS if reference else protocol.limit_seconds,
             keep=reference,
+            references=self._paired_references,
         )
+
+    @property
+    def _paired_references(self) -> tuple[Path, ...]:
+        if not self._session.pairs:
+            return ()
+        return tuple(self._store.path(reference) for reference in self._references)
 
     def _expected(self, wanted: Sequence[Subject]) -> int:
         """Visits done plus what the subjects still lack to the least number of steady rounds."""
@@ -247,7 +268,9 @@ class ProfilingRun:
             return
         self._summary.visits += 1
         self._since_reference.append(subject)
-        self._commit(subject, self._judged(visit), outcome.nodes)
+        if not visit.reference_ms:
+            visit = self._judged(visit)
+        self._commit(subject, visit, outcome.nodes)
 
     def _take_reference(
         self, subject: Subject, visit: Visit, nodes: tuple[int, int] | None
@@ -272,7 +295,7 @@ class ProfilingRun:
         visits = [*self._visits_of(subject), visit]
         if subject.category == "reference":
             visits = visits[-_REFERENCE_WINDOW:]
-        measurement = self._protocol.rule.judge(visits)
+        measurement = self._judgement(visits)
         number = self._table.record_visit(
             subject.category, subject.key, visit, measurement, subject.role, nodes
         )
@@ -286,8 +309,7 @@ class ProfilingRun:
         if judged == visit:
             return
         kept[-1] = (number, judged)
-        visits = self._visits_of(subject)
-        measurement = self._protocol.rule.judge(visits)
+        measurement = self._judgement(self._visits_of(subject))
         self._table.flag_visit(number, judged, subject.category, subject.key, measurement)
 
     def _take_failure(self, subject: Subject, failure: RequestFailure) -> None:
@@ -312,8 +334,10 @@ class ProfilingRun:
         summary = self._summary
         summary.subjects = len(subjects)
         summary.wall_seconds = wall_seconds
+        self._correct_everything()
         for subject in subjects:
-            summary.flagged_visits += sum(bool(v.flags) for v in self._visits_of(subject))
+            visits = map(self._corrected, self._visits_of(subject))
+            summary.flagged_visits += sum(bool(visit.flags) for visit in visits)
             status = self._status(subject)
             summary.stable += status == "stable"
             summary.unstable += status == "unstable"
@@ -321,6 +345,15 @@ class ProfilingRun:
             summary.failed += status == "failed"
         self._table.record_run({**asdict(summary), "seed": self._protocol.seed})
         return summary
+
+    def _correct_everything(self) -> None:
+        """The drift has become better known: all that was measured is summed up anew by it."""
+        if self._drift is None:
+            return
+        visits = self._table.all_visits("op") | self._table.all_visits("network")
+        self._table.record_measurements(
+            {subject: self._judgement(seen) for subject, seen in visits.items()}
+        )
 
 
 def reference_visits(

@@ -34,6 +34,9 @@ def visit_from_sample(sample: Sample, round_number: int, process: int, drift: fl
         runs_per_block=sample.runs_per_block,
         timed_seconds=sample.timed_seconds,
         drift=drift,
+        reference_ms=tuple(
+            float(np.quantile(seen, VISIT_QUANTILE)) for seen in sample.reference_ms
+        ),
     )
 
 

@@ -34,8 +34,13 @@ def op_subject(op: OpConfig, emission: Emission) -> Subject:
 
 
 def reference_subjects(emission: Emission) -> list[Subject]:
-    """The blocks that are re-timed all through a run to see the machine drift."""
-    return [replace(op_subject(op, emission), category="reference") for op in REFERENCE_OPS]
+    """The blocks that are re-timed all through a run to see the machine drift.
+
+    Always fp32, one input at a time: they tell of the machine, and other kernels can be many
+    times slower.
+    """
+    plain = replace(emission, precision="fp32", batch=1)
+    return [replace(op_subject(op, plain), category="reference") for op in REFERENCE_OPS]
 
 
 class ModelStore:

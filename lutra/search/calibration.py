@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from lutra.errors import TableError
+from lutra.profiler.drift import table_drift
 from lutra.profiler.job import Bench
 from lutra.profiler.run import Progress, Protocol
 from lutra.search.efficiency import (
@@ -192,7 +193,8 @@ def _collected(table: LatencyTable, architectures: Sequence[Architecture]) -> Me
     if len(used) < 2:
         raise TableError(f"only {len(used)} networks could be measured; at least 2 are needed")
     keys = [network_key(item) for item in used]
-    halves = [repeatability_percent(table.visits("network", key)) for key in keys]
+    drift = table_drift(table)
+    halves = [repeatability_percent(table.visits("network", key), drift) for key in keys]
     known = [half for half in halves if half is not None]
     return Measured(
         used,

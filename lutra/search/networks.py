@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from lutra.profiler.drift import Drift
 from lutra.profiler.emission import Emission
 from lutra.profiler.run import Protocol
 from lutra.profiler.stopping import StoppingRule
@@ -65,8 +66,9 @@ def with_rounds(protocol: Protocol, rounds: int | None) -> Protocol:
     return replace(protocol, rule=rule)
 
 
-def repeatability_percent(visits: Sequence[Visit]) -> float | None:
+def repeatability_percent(visits: Sequence[Visit], drift: Drift | None = None) -> float | None:
     """How far the odd and the even rounds' medians of one network lie apart, in percent."""
+    visits = [drift.corrected(visit) for visit in visits] if drift else visits
     steady = [visit for visit in visits if not visit.flags] or list(visits)
     halves = [[visit.low_ms for visit in steady if visit.round % 2 == parity] for parity in (0, 1)]
     if not all(halves):

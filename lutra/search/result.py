@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lutra.errors import LutraError, NotATableError, ResultError
+from lutra.profiler.drift import Drift
 from lutra.profiler.emission import Emission, format_of
 from lutra.search.spaces import Architecture, get_space
 from lutra.search.spaces.architecture import read_json
@@ -84,7 +85,8 @@ class SearchResult:
     """The best candidates (at least one, best first) and the question they answer.
 
     ``limits`` maps a cost's name (``latency_ms``, ``macs``) to its maximum. ``reference_ms`` is
-    what the references took when the table was made: verifying on a slower machine shows by them.
+    what the references took when the table was made, and ``drift`` how the table's latencies were
+    corrected by them: verifying on a slower machine is corrected likewise, or shows.
     """
 
     space: str
@@ -99,6 +101,7 @@ class SearchResult:
     accuracy_source: dict[str, Any]
     candidates: tuple[Candidate, ...]
     reference_ms: dict[str, float]
+    drift: Drift | None = None
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -123,6 +126,7 @@ class SearchResult:
             "target": self.target.to_json(),
             "accuracy_source": self.accuracy_source,
             "reference_ms": self.reference_ms,
+            "drift": self.drift.to_json() if self.drift else None,
             "notes": list(self.notes),
             "candidates": [candidate.to_json() for candidate in self.candidates],
         }
@@ -152,6 +156,7 @@ class SearchResult:
                 accuracy_source=dict(document["accuracy_source"]),
                 candidates=_at_least_one(candidates),
                 reference_ms={str(k): float(v) for k, v in document["reference_ms"].items()},
+                drift=Drift.from_json(document["drift"]) if document.get("drift") else None,
                 notes=tuple(map(str, document["notes"])),
             )
         except NotATableError as error:

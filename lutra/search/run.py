@@ -65,6 +65,7 @@ def search(
         },
         candidates=_candidates(predictor, found),
         reference_ms=predictor.reference_ms,
+        drift=predictor.drift,
         notes=notes,
     )
 

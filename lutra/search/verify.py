@@ -49,6 +49,7 @@ def verify(
             protocol,
             budget_seconds=budget_seconds,
             reference_ms=result.reference_ms,
+            drift=result.drift,
             on_progress=on_progress,
         )
         rows = {row.key: row for row in table.rows("network")}

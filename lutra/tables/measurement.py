@@ -14,8 +14,9 @@ class Visit:
     """One stay at a subject: a block of timing within one round and process.
 
     ``low_ms`` is the 20th percentile of the visit's blocks: it repeats twice as well as the
-    median on machines with bursts of other load. ``drift`` is how much slower than their
-    baseline the references were around it (0.03: 3 %), and ``flags`` says what was wrong.
+    median on machines with bursts of other load. ``reference_ms`` is what the references took in
+    turns with it, where the session pairs; the latencies are as measured, not corrected. ``drift``
+    is how much slower than its baseline the machine was (0.03: 3 %), ``flags`` what was wrong.
     """
 
     round: int
@@ -28,6 +29,7 @@ class Visit:
     timed_seconds: float
     drift: float
     flags: tuple[str, ...] = ()
+    reference_ms: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,7 @@ MIGRATIONS: tuple[str, ...] = (
     """
     ALTER TABLE subjects ADD COLUMN nodes INTEGER;            -- operators of the model
     ALTER TABLE subjects ADD COLUMN delegated_nodes INTEGER;  -- those that the delegate took
+    ALTER TABLE visits ADD COLUMN reference_ms TEXT NOT NULL DEFAULT '';  -- a JSON list, or nothing
     """,
 )
 VERSION = len(MIGRATIONS)

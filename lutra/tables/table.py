@@ -39,6 +39,13 @@ _FRAME_COLUMNS = (
 )
 
 
+_VISITS = (
+    "SELECT round, process, low_ms, v.median_ms, v.minimum_ms, blocks, runs_per_block,"
+    " timed_seconds, v.drift, v.flags, reference_ms, key"
+    " FROM visits v JOIN subjects s ON s.id = v.subject"
+)
+
+
 class LatencyTable:
     """One target, many subjects; every visit is committed when it is recorded.
 
@@ -167,8 +174,8 @@ class LatencyTable:
                 )
             cursor = connection.execute(
                 "INSERT INTO visits (subject, round, process, low_ms, median_ms, minimum_ms,"
-                " blocks, runs_per_block, timed_seconds, drift, flags, at)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " blocks, runs_per_block, timed_seconds, drift, flags, at, reference_ms)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     subject,
                     visit.round,
@@ -182,6 +189,7 @@ class LatencyTable:
                     visit.drift,
                     ",".join(visit.flags),
                     _now(),
+                    json.dumps(visit.reference_ms) if visit.reference_ms else "",
                 ),
             )
             connection.execute("DELETE FROM failures WHERE subject = ?", (subject,))
@@ -220,10 +228,12 @@ class LatencyTable:
                     ),
                 )
 
-    def record_measurement(self, category: Category, key: str, measurement: Measurement) -> None:
-        """Replace what a subject's visits add up to (its flags or its status changed)."""
+    def record_measurements(self, measurements: Mapping[tuple[Category, str], Measurement]) -> None:
+        """Replace what subjects' visits add up to: their correction, flags or status changed."""
         with self._transaction() as connection:
-            _put_measurement(connection, _subject_id(connection, category, key, ""), measurement)
+            for (category, key), measurement in measurements.items():
+                subject = _subject_id(connection, category, key, "")
+                _put_measurement(connection, subject, measurement)
 
     def record_run(self, document: Mapping[str, Any]) -> None:
         """Keep what a profiling run was: command, version, seed, seconds."""
@@ -255,14 +265,15 @@ class LatencyTable:
 
     def visits(self, category: Category, key: str) -> list[Visit]:
         """Every visit of a subject, oldest first."""
-        found = self._rows(
-            "SELECT round, process, low_ms, v.median_ms, v.minimum_ms, blocks, runs_per_block,"
-            " timed_seconds, v.drift, v.flags FROM visits v JOIN subjects s ON s.id = v.subject"
-            " WHERE category = ? AND key = ? ORDER BY v.id",
-            category,
-            key,
-        )
-        return [Visit(*(*values[:9], _flags(values[9]))) for values in found]
+        query = f"{_VISITS} WHERE category = ? AND key = ? ORDER BY v.id"
+        return [_visit(values) for values in self._rows(query, category, key)]
+
+    def all_visits(self, category: Category) -> dict[tuple[Category, str], list[Visit]]:
+        """Every visit of every subject of a category, by category and key, oldest first."""
+        found: dict[tuple[Category, str], list[Visit]] = {}
+        for values in self._rows(f"{_VISITS} WHERE category = ? ORDER BY v.id", category):
+            found.setdefault((category, values[-1]), []).append(_visit(values))
+        return found
 
     def last_process(self) -> int:
         """The highest process number that any visit carries; 0 in an empty table."""
@@ -356,6 +367,14 @@ def _row(values: tuple[Any, ...]) -> Row:
     if failed[0] is not None and measurement is None:
         failure = Failure(failed[0], failed[1], bool(failed[2]), failed[3])
     return Row(category, key, measurement, failure, None if nodes[0] is None else nodes)
+
+
+def _visit(values: tuple[Any, ...]) -> Visit:
+    try:
+        references = tuple(float(value) for value in json.loads(values[10] or "[]"))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise NotATableError("the table is damaged: a visit's references are no numbers") from error
+    return Visit(*(*values[:9], _flags(values[9]), references))
 
 
 def _flags(text: str) -> tuple[str, ...]:

@@ -133,6 +133,7 @@ def test_worker_speaks_json_lines_and_ends_with_its_input(model: Path) -> None:
             "warmup_seconds": 0.01,
             "block_seconds": 0.001,
             "keep": False,
+            "references": [str(model)],
         },
         {"do": "health"},
         {"do": "dance"},
@@ -149,8 +150,29 @@ def test_worker_speaks_json_lines_and_ends_with_its_input(model: Path) -> None:
     assert opened["version"]
     assert min(timed["block_ms"]) > 0
     assert len(timed["block_ms"]) >= 3
+    assert len(timed["reference_ms"][0]) == len(timed["block_ms"])
     assert health["ok"]
     assert not unknown["ok"]
+
+
+def test_references_are_timed_in_turns_with_the_model(
+    session: WorkerSession, model: Path, tmp_path: Path
+) -> None:
+    assert session.pairs
+    small = tmp_path / "small.onnx"
+    small.write_bytes(op_subject(Conv(Shape(8, 8, 8), 8), Emission()).model())  # type: ignore[operator]
+    request = TimingRequest(0, model, seconds=0.02, references=(small, model))
+    (outcome,) = session.measure([request])
+    assert isinstance(outcome, Sample)
+    first, second = outcome.reference_ms
+    assert len(first) == len(second) == len(outcome.block_ms)
+    assert all(value > 0 for value in (*first, *second))
+
+
+def test_a_missing_reference_is_a_failure(session: WorkerSession, model: Path) -> None:
+    (outcome,) = session.measure([TimingRequest(0, model, references=(Path("/no/such.onnx"),))])
+    assert isinstance(outcome, RequestFailure)
+    assert outcome.kind == "load"
 
 
 def test_measuring_takes_about_the_time_asked_for(session: WorkerSession, model: Path) -> None:

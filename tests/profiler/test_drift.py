@@ -1,0 +1,132 @@
+"""Drift: latencies follow references by a power, and correction takes it out again."""
+
+import math
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lutra.devices.base import Setting
+from lutra.devices.fake import FakeDevice, FakeScript
+from lutra.ops import Conv, Shape
+from lutra.profiler.drift import Drift, fit_drift, table_drift
+from lutra.profiler.emission import Emission
+from lutra.profiler.job import open_bench
+from lutra.profiler.run import Protocol
+from lutra.profiler.subject import op_subject
+from lutra.tables import LatencyTable, Visit
+
+STEADY = (0.25, 0.4)
+VISIT = Visit(1, 1, 2.0, 2.2, 1.9, 20, 10, 0.04, 0.0, (), STEADY)
+DRIFT = Drift(STEADY, (0.7, 0.3))
+
+
+def visit(latency_ms: float, states: tuple[float, ...], sensitivity: tuple[float, ...]) -> Visit:
+    """A visit on a machine whose references are slower by these factors."""
+    slower = math.prod(state**power for state, power in zip(states, sensitivity, strict=True))
+    seen = tuple(steady * state for steady, state in zip(STEADY, states, strict=True))
+    value = latency_ms * slower
+    return replace(VISIT, low_ms=value, median_ms=value, minimum_ms=value, reference_ms=seen)
+
+
+def test_nothing_is_corrected_in_the_steady_state() -> None:
+    assert DRIFT.corrected(VISIT) == VISIT
+
+
+def test_a_slower_machine_is_corrected() -> None:
+    corrected = DRIFT.corrected(visit(2.0, (1.5, 1.5), (0.7, 0.3)))
+    assert corrected.low_ms == pytest.approx(2.0)
+    assert corrected.median_ms == pytest.approx(2.0)
+    assert corrected.drift == pytest.approx(0.5)
+    assert corrected.flags == ()
+
+
+def test_more_than_twice_as_slow_is_flagged() -> None:
+    assert DRIFT.corrected(visit(2.0, (2.1, 2.1), (0.7, 0.3))).flags == ("drift",)
+
+
+def test_a_visit_without_references_is_left_alone() -> None:
+    plain = replace(VISIT, reference_ms=(), flags=("drift",))
+    assert DRIFT.corrected(plain) == plain
+
+
+def test_without_references_there_is_no_drift() -> None:
+    assert fit_drift([[replace(VISIT, reference_ms=())]]) is None
+    assert fit_drift([]) is None
+
+
+@given(
+    st.tuples(st.floats(0.2, 1.2), st.floats(0.2, 1.2)),
+    st.lists(st.floats(0.01, 50.0), min_size=5, max_size=30),
+    st.integers(0, 999),
+)
+def test_sensitivities_are_found_on_a_noisy_machine(
+    sensitivity: tuple[float, float], latencies: list[float], seed: int
+) -> None:
+    rng = random.Random(seed)
+    subjects = [
+        [
+            visit(latency, (rng.uniform(1.0, 2.0), rng.uniform(1.0, 2.0)), sensitivity)
+            for _ in range(8)
+        ]
+        for latency in latencies
+    ]
+    found = fit_drift(subjects)
+    assert found is not None
+    assert found.sensitivity == pytest.approx(sensitivity, abs=0.25)
+    values = [[found.corrected(item).low_ms for item in visits] for visits in subjects]
+    spreads = [np.std(np.log(seen)) for seen in values]
+    assert max(spreads) < 0.1
+
+
+def test_a_quiet_machine_says_nothing_and_latency_follows_the_references() -> None:
+    found = fit_drift([[visit(1.0, (1.0, 1.0), (1.0, 0.0))] * 6] * 5)
+    assert found is not None
+    assert sum(found.sensitivity) == pytest.approx(1.0)
+
+
+def test_json_round_trips() -> None:
+    assert Drift.from_json(DRIFT.to_json()) == DRIFT
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {},
+        {"baseline_ms": [1.0], "sensitivity": []},
+        {"baseline_ms": [0.0], "sensitivity": [1.0]},
+        {"baseline_ms": ["x"], "sensitivity": [1.0]},
+        {"baseline_ms": None, "sensitivity": None},
+    ],
+)
+def test_other_documents_are_refused(document: dict[str, object]) -> None:
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        Drift.from_json(document)
+
+
+def test_a_run_on_a_machine_that_never_rests(tmp_path: Path) -> None:
+    """Every visit is up to 1.8 times too slow; the values are right all the same."""
+    rng = random.Random(1)
+    states = [rng.uniform(1.0, 1.8) for _ in range(10_000)]
+    script = FakeScript(drift=lambda ordinal: states[ordinal], pairs=True)
+    convs = [Conv(Shape(8, 8, 8), 8 * number) for number in range(1, 21)]
+    subjects = [op_subject(conv, Emission()) for conv in convs]
+    with open_bench(FakeDevice(script), Setting("onnxruntime")) as bench:
+        with LatencyTable.create(tmp_path / "drift.lut", bench.target) as table:
+            summary = bench.measure(table, subjects, Protocol())
+            drift = table_drift(table)
+            steady = {
+                subject.key: script.latency_ms(bench.store.path(subject)) for subject in subjects
+            }
+            measured = table.op_latencies()
+            assert not table.rows("reference")
+    assert summary.visits < 20 * 8 + 1
+    assert drift is not None
+    assert sum(drift.sensitivity) == pytest.approx(1.0, abs=0.05)
+    ratios = np.array([measured[key] / steady[key] for key in steady])
+    assert np.ptp(ratios) / ratios.mean() < 0.01
+    assert ratios.mean() == pytest.approx(1.08, abs=0.06)  # steady: the quietest tenth
