@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from lutra.cli.benches import table_and_bench
-from lutra.search.calibration import CALIBRATE, VALIDATE, Validation, calibrate, validate
+from lutra.profiler.drift import CALIBRATE
+from lutra.search.calibration import VALIDATE, Validation, calibrate, validate
 from lutra.search.efficiency import EfficiencyPredictor, Floats
 from lutra.search.spaces import Architecture
 from lutra.search.spaces.base import Rows

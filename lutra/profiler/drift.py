@@ -3,8 +3,9 @@
 On a shared machine a neighbour's load comes and goes within tens of milliseconds and slows a
 model by anything up to two times. A visit is therefore timed in turns with reference blocks, and
 its latency taken to follow theirs by a power each: log(latency / steady latency) is the sum of
-sensitivity * log(reference / steady reference). The sensitivities are common to all subjects of a
-table and fitted on its visits; what is steady is a low quantile of the references in it.
+sensitivity * log(reference / steady reference). The sensitivities are fitted on a table's visits,
+one pair for its ops and one for its networks, whose long runs average over states; what is steady
+is a low quantile of the references that its ops saw.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from typing import Any
 import numpy as np
 
 from lutra.tables import LatencyTable, Visit
+from lutra.tables.measurement import Category
 
+CALIBRATE = "calibrate"  # the role of the networks that calibrate a table
 BASELINE_QUANTILE = 0.1
 _PRIOR_TOTAL = 1.0  # where the machine was too quiet to tell, latency follows the references
 _PRIOR_WEIGHT = 0.5  # in units of summed squared logarithms: a minute of a noisy machine exceeds it
@@ -76,16 +79,17 @@ class Drift:
         return cls(baseline, sensitivity)
 
 
-def fit_drift(subjects: Iterable[Sequence[Visit]]) -> Drift | None:
-    """The drift that visits of many subjects tell of; None where none has references."""
+def fit_drift(subjects: Iterable[Sequence[Visit]], prior: Drift | None = None) -> Drift | None:
+    """The drift that visits of many subjects tell of, where they tell little the ``prior``.
+
+    The baseline is the prior's, where there is one. None where nothing has references.
+    """
     groups = [[visit for visit in visits if visit.reference_ms] for visits in subjects]
-    seen = [visit.reference_ms for visits in groups for visit in visits]
-    if not seen:
+    prior = prior or _uninformed([visit.reference_ms for visits in groups for visit in visits])
+    if prior is None:
         return None
-    baseline = np.quantile(np.array(seen), BASELINE_QUANTILE, axis=0)
-    count = len(baseline)
-    moments, shared = _PRIOR_WEIGHT * np.eye(count), np.full(count, _PRIOR_TOTAL / count)
-    target = moments @ shared
+    moments = _PRIOR_WEIGHT * np.eye(len(prior.sensitivity))
+    target = moments @ np.array(prior.sensitivity)
     for visits in groups:
         if len(visits) < 2:
             continue
@@ -95,15 +99,28 @@ def fit_drift(subjects: Iterable[Sequence[Visit]]) -> Drift | None:
         moments = moments + states.T @ states
         target = target + states.T @ (latencies - latencies.mean())
     sensitivity = np.linalg.solve(moments, target)
-    return Drift(tuple(baseline.tolist()), tuple(sensitivity.tolist()))
+    return Drift(prior.baseline_ms, tuple(sensitivity.tolist()))
 
 
-def table_drift(table: LatencyTable) -> Drift | None:
-    """The drift of a table's ops, or, where it has none, of its networks.
+def _uninformed(seen: Sequence[tuple[float, ...]]) -> Drift | None:
+    if not seen:
+        return None
+    baseline = np.quantile(np.array(seen), BASELINE_QUANTILE, axis=0)
+    share = _PRIOR_TOTAL / len(baseline)
+    return Drift(tuple(baseline.tolist()), (share,) * len(baseline))
 
-    It is a function of the visits in the table and of nothing else, so that ops and networks that
-    were measured on different days are corrected to the same state.
+
+def table_drift(table: LatencyTable, category: Category) -> Drift | None:
+    """The drift of a table's ops or networks.
+
+    It is a function of the visits in the table and of nothing else, so that what was measured on
+    different days is corrected to the same state. That of networks is fitted on those that
+    calibrate the table, where there are any: later ones must not move it.
     """
-    return fit_drift(table.all_visits("op").values()) or fit_drift(
-        table.all_visits("network").values()
-    )
+    drift = fit_drift(table.all_visits("op").values())
+    if category == "op":
+        return drift
+    networks = table.all_visits("network")
+    calibrating = {row.key for row in table.rows("network", CALIBRATE)}
+    chosen = [seen for (_, key), seen in networks.items() if not calibrating or key in calibrating]
+    return fit_drift(chosen, drift)

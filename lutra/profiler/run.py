@@ -17,7 +17,7 @@ from lutra.profiler.statistics import visit_from_sample
 from lutra.profiler.stopping import StoppingRule
 from lutra.profiler.subject import ModelStore, Subject
 from lutra.tables import Failure, LatencyTable, Measurement, Visit
-from lutra.tables.measurement import Status
+from lutra.tables.measurement import Category, Status
 
 MAX_ATTEMPTS = 3
 _DEAD_DEVICE_FAILURES = 8
@@ -32,7 +32,7 @@ class Protocol:
 
     seconds: float = 0.04
     warmup_seconds: float = 0.01
-    block_seconds: float = 0.0015
+    block_seconds: float = 0.002
     limit_seconds: float = 60.0
     reference_seconds: float = 0.008
     reference_every: int = 8
@@ -109,7 +109,7 @@ class ProfilingRun:
         self._protocol = protocol
         self._references = references
         self._known_drift = drift
-        self._drift = drift or table_drift(table)
+        self._learn_drift()
         self._on_progress = on_progress
         self._clock = clock
         self._sleep = sleep
@@ -143,7 +143,7 @@ class ProfilingRun:
             ):
                 self._session.restart()
             self._run_round(wanted, round_number, started, budget_seconds)
-            self._drift = self._known_drift or table_drift(self._table)
+            self._learn_drift()
             round_number += 1
         return self._finish(subjects, self._clock() - started)
 
@@ -169,14 +169,22 @@ class ProfilingRun:
     def _status(self, subject: Subject) -> Status:
         visits = self._visits_of(subject)
         if visits:
-            return self._judgement(visits).status
+            return self._judgement(subject.category, visits).status
         return "failed" if self._attempts[subject] else "partial"
 
-    def _judgement(self, visits: Sequence[Visit]) -> Measurement:
-        return self._protocol.rule.judge([self._corrected(visit) for visit in visits])
+    def _learn_drift(self) -> None:
+        categories: tuple[Category, ...] = ("op", "network")
+        self._drifts = {
+            category: self._known_drift or table_drift(self._table, category)
+            for category in categories
+        }
 
-    def _corrected(self, visit: Visit) -> Visit:
-        return self._drift.corrected(visit) if self._drift else visit
+    def _judgement(self, category: Category, visits: Sequence[Visit]) -> Measurement:
+        return self._protocol.rule.judge(self._corrected(category, visits))
+
+    def _corrected(self, category: Category, visits: Sequence[Visit]) -> Sequence[Visit]:
+        drift = self._drifts.get(category)
+        return [drift.corrected(visit) for visit in visits] if drift else visits
 
     def _visits_of(self, subject: Subject) -> list[Visit]:
         return [visit for _, visit in self._visits[subject]]
@@ -295,7 +303,7 @@ class ProfilingRun:
         visits = [*self._visits_of(subject), visit]
         if subject.category == "reference":
             visits = visits[-_REFERENCE_WINDOW:]
-        measurement = self._judgement(visits)
+        measurement = self._judgement(subject.category, visits)
         number = self._table.record_visit(
             subject.category, subject.key, visit, measurement, subject.role, nodes
         )
@@ -309,7 +317,7 @@ class ProfilingRun:
         if judged == visit:
             return
         kept[-1] = (number, judged)
-        measurement = self._judgement(self._visits_of(subject))
+        measurement = self._judgement(subject.category, self._visits_of(subject))
         self._table.flag_visit(number, judged, subject.category, subject.key, measurement)
 
     def _take_failure(self, subject: Subject, failure: RequestFailure) -> None:
@@ -334,9 +342,9 @@ class ProfilingRun:
         summary = self._summary
         summary.subjects = len(subjects)
         summary.wall_seconds = wall_seconds
-        self._correct_everything()
+        self._correct_everything(subjects)
         for subject in subjects:
-            visits = map(self._corrected, self._visits_of(subject))
+            visits = self._corrected(subject.category, self._visits_of(subject))
             summary.flagged_visits += sum(bool(visit.flags) for visit in visits)
             status = self._status(subject)
             summary.stable += status == "stable"
@@ -346,14 +354,23 @@ class ProfilingRun:
         self._table.record_run({**asdict(summary), "seed": self._protocol.seed})
         return summary
 
-    def _correct_everything(self) -> None:
-        """The drift has become better known: all that was measured is summed up anew by it."""
-        if self._drift is None:
+    def _correct_everything(self, subjects: Sequence[Subject]) -> None:
+        """The drift has become better known: all that was measured is summed up anew by it.
+
+        Status is judged for this run's subjects; others were measured under rules of their own.
+        """
+        if not any(self._drifts.values()):
             return
+        mine = {(subject.category, subject.key) for subject in subjects}
         visits = self._table.all_visits("op") | self._table.all_visits("network")
-        self._table.record_measurements(
-            {subject: self._judgement(seen) for subject, seen in visits.items()}
-        )
+        measured = {}
+        for row in self._table.rows():
+            if row.measurement is not None and (seen := visits.get((row.category, row.key))):
+                judged = self._judgement(row.category, seen)
+                if (row.category, row.key) not in mine:
+                    judged = replace(judged, status=row.measurement.status)
+                measured[row.category, row.key] = judged
+        self._table.record_measurements(measured)
 
 
 def reference_visits(

@@ -55,7 +55,7 @@ class EfficiencyPredictor:
         self.target = table.target
         self.path = table.path
         self.reference_ms = reference_baseline(table)
-        self.drift = table_drift(table)
+        self.drift = table_drift(table, "network")
         calibration = _stored(table, CALIBRATION, self.space)
         self.composition = (
             Composition.from_json(calibration["composition"]) if calibration else Composition()

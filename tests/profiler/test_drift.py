@@ -13,12 +13,15 @@ from hypothesis import strategies as st
 from lutra.devices.base import Setting
 from lutra.devices.fake import FakeDevice, FakeScript
 from lutra.ops import Conv, Shape
-from lutra.profiler.drift import Drift, fit_drift, table_drift
+from lutra.profiler.drift import CALIBRATE, Drift, fit_drift, table_drift
 from lutra.profiler.emission import Emission
 from lutra.profiler.job import open_bench
 from lutra.profiler.run import Protocol
-from lutra.profiler.subject import op_subject
-from lutra.tables import LatencyTable, Visit
+from lutra.profiler.statistics import summarise
+from lutra.profiler.stopping import StoppingRule
+from lutra.profiler.subject import Subject, op_subject
+from lutra.tables import LatencyTable, Target, Visit
+from lutra.tables.measurement import Category
 
 STEADY = (0.25, 0.4)
 VISIT = Visit(1, 1, 2.0, 2.2, 1.9, 20, 10, 0.04, 0.0, (), STEADY)
@@ -89,6 +92,40 @@ def test_a_quiet_machine_says_nothing_and_latency_follows_the_references() -> No
     assert sum(found.sensitivity) == pytest.approx(1.0)
 
 
+def test_the_prior_holds_where_visits_tell_nothing() -> None:
+    assert fit_drift([], DRIFT) == DRIFT
+    found = fit_drift([[VISIT] * 6] * 5, DRIFT)
+    assert found is not None
+    assert found.baseline_ms == DRIFT.baseline_ms
+    assert found.sensitivity == pytest.approx(DRIFT.sensitivity)
+
+
+def test_networks_have_sensitivities_of_their_own(tmp_path: Path) -> None:
+    """Those that calibrate fix them; the ones that validate do not move them."""
+    rng = random.Random(3)
+    target = Target("fake", "x", "x", "1", "onnxruntime", "0", "none", "fp32", 1, "1", 1)
+
+    def fill(table: LatencyTable, category: Category, power: float, role: str = "") -> None:
+        for name in "abcdefgh":
+            for _ in range(8):
+                states = (rng.uniform(1.0, 2.0), rng.uniform(1.0, 2.0))
+                seen = visit(3.0, states, (power, power))
+                table.record_visit(category, f"{name}{role}", seen, summarise([seen]), role)
+
+    with LatencyTable.create(tmp_path / "x.lut", target) as table:
+        fill(table, "op", 0.5)
+        fill(table, "network", 0.25, CALIBRATE)
+        before = table_drift(table, "network")
+        fill(table, "network", 0.9, "validate")
+        ops, networks = table_drift(table, "op"), table_drift(table, "network")
+    assert ops is not None
+    assert networks is not None
+    assert networks == before
+    assert networks.baseline_ms == ops.baseline_ms
+    assert ops.sensitivity == pytest.approx((0.5, 0.5), abs=0.05)
+    assert networks.sensitivity == pytest.approx((0.25, 0.25), abs=0.05)
+
+
 def test_json_round_trips() -> None:
     assert Drift.from_json(DRIFT.to_json()) == DRIFT
 
@@ -118,12 +155,17 @@ def test_a_run_on_a_machine_that_never_rests(tmp_path: Path) -> None:
     with open_bench(FakeDevice(script), Setting("onnxruntime")) as bench:
         with LatencyTable.create(tmp_path / "drift.lut", bench.target) as table:
             summary = bench.measure(table, subjects, Protocol())
-            drift = table_drift(table)
+            drift = table_drift(table, "op")
             steady = {
                 subject.key: script.latency_ms(bench.store.path(subject)) for subject in subjects
             }
             measured = table.op_latencies()
             assert not table.rows("reference")
+            longer = Protocol(rule=StoppingRule(min_rounds=20, max_rounds=30))
+            status = {row.key: row.status for row in table.rows("op")}
+            network = Subject("network", "n", subjects[0].model)
+            bench.measure(table, [network], replace(longer, seed=1), budget_seconds=0.05)
+            assert {row.key: row.status for row in table.rows("op")} == status
     assert summary.visits < 20 * 8 + 1
     assert drift is not None
     assert sum(drift.sensitivity) == pytest.approx(1.0, abs=0.05)

@@ -11,8 +11,9 @@ import pytest
 from lutra.devices.base import Setting
 from lutra.devices.fake import FakeDevice, FakeScript
 from lutra.errors import MissingOpError, TableError, UsageError
+from lutra.profiler.drift import CALIBRATE
 from lutra.profiler.job import open_bench
-from lutra.search.calibration import CALIBRATE, VALIDATE, Validation, calibrate, validate
+from lutra.search.calibration import VALIDATE, Validation, calibrate, validate
 from lutra.search.efficiency import CALIBRATION, VALIDATION, EfficiencyPredictor
 from lutra.search.networks import (
     NETWORK_PROTOCOL,

@@ -1,0 +1,57 @@
+"""How much of a noisy machine the paired references take out, from the visits in tables.
+
+    python benchmarks/drift.py TABLE ...
+
+For ops and networks apart: the spread (standard deviation of logarithms, averaged over subjects)
+of a subject's visits as measured, the baseline, and as corrected; and how slow the machine was.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lutra.profiler.drift import table_drift
+from lutra.tables import LatencyTable, Visit
+from lutra.tables.measurement import Category
+
+CATEGORIES: tuple[Category, ...] = ("op", "network")
+
+
+def spread_percent(subjects: Iterable[Sequence[Visit]]) -> float:
+    """The mean over subjects of their visits' standard deviation, in percent."""
+    logs = [np.log([visit.low_ms for visit in visits]) for visits in subjects]
+    return 100.0 * float(np.mean([values.std() for values in logs if len(values) > 1]))
+
+
+def main() -> None:
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    for path in map(Path, sys.argv[1:]):
+        with LatencyTable.open(path) as table:
+            found = [
+                (category, table_drift(table, category), table.all_visits(category))
+                for category in CATEGORIES
+            ]
+        print(path)
+        for category, drift, visits in found:
+            if drift is None or not visits:
+                continue
+            corrected = [[drift.corrected(visit) for visit in seen] for seen in visits.values()]
+            slower = 100.0 * np.quantile(
+                [v.drift for seen in corrected for v in seen], [0.1, 0.5, 0.9]
+            )
+            raw, after = spread_percent(visits.values()), spread_percent(corrected)
+            print(
+                f"  {category:7} machine slower by {slower[0]:.0f}/{slower[1]:.0f}/{slower[2]:.0f} %"
+                f" (10th/50th/90th percentile)   visits spread {raw:.1f} % -> {after:.1f} %"
+                f" ({raw / after:.1f}x), sensitivities"
+                f" {', '.join(f'{value:.2f}' for value in drift.sensitivity)}"
+            )
+
+
+if __name__ == "__main__":
+    main()
