@@ -41,15 +41,14 @@ def main() -> None:
             if drift is None or not visits:
                 continue
             corrected = [[drift.corrected(visit) for visit in seen] for seen in visits.values()]
-            slower = 100.0 * np.quantile(
-                [v.drift for seen in corrected for v in seen], [0.1, 0.5, 0.9]
-            )
+            drifts = [visit.drift for seen in corrected for visit in seen]
+            slower = "/".join(f"{100 * x:.0f}" for x in np.quantile(drifts, [0.1, 0.5, 0.9]))
             raw, after = spread_percent(visits.values()), spread_percent(corrected)
+            powers = ", ".join(f"{value:.2f}" for value in drift.sensitivity)
             print(
-                f"  {category:7} machine slower by {slower[0]:.0f}/{slower[1]:.0f}/{slower[2]:.0f} %"
-                f" (10th/50th/90th percentile)   visits spread {raw:.1f} % -> {after:.1f} %"
-                f" ({raw / after:.1f}x), sensitivities"
-                f" {', '.join(f'{value:.2f}' for value in drift.sensitivity)}"
+                f"  {category:7} machine slower by {slower} % (10th/50th/90th percentile)"
+                f"   visits spread {raw:.1f} % -> {after:.1f} % ({raw / after:.1f}x)"
+                f"   sensitivities {powers}"
             )
 
 
