@@ -175,7 +175,7 @@ import resource
 from lutra.devices.runtimes import load_runtime
 runtime = load_runtime("torch")
 model = runtime.load({str(path)!r}, {{"threads": 1, "options": {{}}}})
-for _ in range(5): model.run()
+for _ in range(20): model.run()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(10): model.run()
 print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 10)
