@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from lutra.devices.base import Setting
 from lutra.devices.fake import FakeDevice, FakeScript
@@ -13,6 +14,9 @@ from lutra.search.profile import profile
 from lutra.search.spaces import get_space
 
 SPACE = "ofa-mbv3-w1.0"
+
+settings.register_profile("lutra", deadline=None)  # machines are slow at times; tests are not timed
+settings.load_profile("lutra")
 
 
 @pytest.fixture(scope="session")

@@ -64,7 +64,7 @@ def test_without_references_there_is_no_drift() -> None:
 
 @given(
     st.tuples(st.floats(0.2, 1.2), st.floats(0.2, 1.2)),
-    st.lists(st.floats(0.01, 50.0), min_size=5, max_size=30),
+    st.lists(st.floats(0.01, 50.0), min_size=15, max_size=30),
     st.integers(0, 999),
 )
 def test_sensitivities_are_found_on_a_noisy_machine(
