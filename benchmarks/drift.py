@@ -14,11 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lutra.profiler.drift import table_drift
+from lutra.profiler.drift import table_drifts
 from lutra.tables import LatencyTable, Visit
-from lutra.tables.measurement import Category
-
-CATEGORIES: tuple[Category, ...] = ("op", "network")
 
 
 def spread_percent(subjects: Iterable[Sequence[Visit]]) -> float:
@@ -33,8 +30,8 @@ def main() -> None:
     for path in map(Path, sys.argv[1:]):
         with LatencyTable.open(path) as table:
             found = [
-                (category, table_drift(table, category), table.all_visits(category))
-                for category in CATEGORIES
+                (category, drift, table.all_visits(category))
+                for category, drift in table_drifts(table).items()
             ]
         print(path)
         for category, drift, visits in found:

@@ -110,17 +110,15 @@ def _uninformed(seen: Sequence[tuple[float, ...]]) -> Drift | None:
     return Drift(tuple(baseline.tolist()), (share,) * len(baseline))
 
 
-def table_drift(table: LatencyTable, category: Category) -> Drift | None:
-    """The drift of a table's ops or networks.
+def table_drifts(table: LatencyTable) -> dict[Category, Drift | None]:
+    """The drift of a table's ops, and of its networks.
 
-    It is a function of the visits in the table and of nothing else, so that what was measured on
+    A function of the visits in the table and of nothing else, so that what was measured on
     different days is corrected to the same state. That of networks is fitted on those that
     calibrate the table, where there are any: later ones must not move it.
     """
-    drift = fit_drift(table.all_visits("op").values())
-    if category == "op":
-        return drift
+    of_ops = fit_drift(table.all_visits("op").values())
     networks = table.all_visits("network")
     calibrating = {row.key for row in table.rows("network", CALIBRATE)}
     chosen = [seen for (_, key), seen in networks.items() if not calibrating or key in calibrating]
-    return fit_drift(chosen, drift)
+    return {"op": of_ops, "network": fit_drift(chosen, of_ops)}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lutra.devices.base import Outcome, RequestFailure, Session, TimingRequest
 from lutra.errors import ModelError, TransientDeviceError
-from lutra.profiler.drift import Drift, table_drift
+from lutra.profiler.drift import Drift, table_drifts
 from lutra.profiler.gate import DriftGate
 from lutra.profiler.plan import plan_round
 from lutra.profiler.statistics import visit_from_sample
@@ -173,11 +173,8 @@ class ProfilingRun:
         return "failed" if self._attempts[subject] else "partial"
 
     def _learn_drift(self) -> None:
-        categories: tuple[Category, ...] = ("op", "network")
-        self._drifts = {
-            category: self._known_drift or table_drift(self._table, category)
-            for category in categories
-        }
+        known = self._known_drift
+        self._drifts = {"op": known, "network": known} if known else table_drifts(self._table)
 
     def _judgement(self, category: Category, visits: Sequence[Visit]) -> Measurement:
         return self._protocol.rule.judge(self._corrected(category, visits))

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from lutra.errors import TableError
-from lutra.profiler.drift import CALIBRATE, table_drift
+from lutra.profiler.drift import CALIBRATE, table_drifts
 from lutra.profiler.job import Bench
 from lutra.profiler.run import Progress, Protocol
 from lutra.search.efficiency import (
@@ -193,7 +193,7 @@ def _collected(table: LatencyTable, architectures: Sequence[Architecture]) -> Me
     if len(used) < 2:
         raise TableError(f"only {len(used)} networks could be measured; at least 2 are needed")
     keys = [network_key(item) for item in used]
-    drift = table_drift(table, "network")
+    drift = table_drifts(table)["network"]
     halves = [repeatability_percent(table.visits("network", key), drift) for key in keys]
     known = [half for half in halves if half is not None]
     return Measured(

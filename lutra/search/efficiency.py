@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lutra.errors import MissingOpError
-from lutra.profiler.drift import table_drift
+from lutra.profiler.drift import table_drifts
 from lutra.profiler.run import reference_baseline
 from lutra.search.costs import UnitCost, macs_cost, params_cost
 from lutra.search.spaces import Architecture, SearchSpace
@@ -55,7 +55,7 @@ class EfficiencyPredictor:
         self.target = table.target
         self.path = table.path
         self.reference_ms = reference_baseline(table)
-        self.drift = table_drift(table, "network")
+        self.drift = table_drifts(table)["network"]
         calibration = _stored(table, CALIBRATION, self.space)
         self.composition = (
             Composition.from_json(calibration["composition"]) if calibration else Composition()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lutra.devices.base import Setting
 from lutra.devices.fake import FakeDevice, FakeScript
 from lutra.ops import Conv, Shape
-from lutra.profiler.drift import CALIBRATE, Drift, fit_drift, table_drift
+from lutra.profiler.drift import CALIBRATE, Drift, fit_drift, table_drifts
 from lutra.profiler.emission import Emission
 from lutra.profiler.job import open_bench
 from lutra.profiler.run import Protocol
@@ -115,9 +115,9 @@ def test_networks_have_sensitivities_of_their_own(tmp_path: Path) -> None:
     with LatencyTable.create(tmp_path / "x.lut", target) as table:
         fill(table, "op", 0.5)
         fill(table, "network", 0.25, CALIBRATE)
-        before = table_drift(table, "network")
+        before = table_drifts(table)["network"]
         fill(table, "network", 0.9, "validate")
-        ops, networks = table_drift(table, "op"), table_drift(table, "network")
+        ops, networks = table_drifts(table).values()
     assert ops is not None
     assert networks is not None
     assert networks == before
@@ -155,7 +155,7 @@ def test_a_run_on_a_machine_that_never_rests(tmp_path: Path) -> None:
     with open_bench(FakeDevice(script), Setting("onnxruntime")) as bench:
         with LatencyTable.create(tmp_path / "drift.lut", bench.target) as table:
             summary = bench.measure(table, subjects, Protocol())
-            drift = table_drift(table, "op")
+            drift = table_drifts(table)["op"]
             steady = {
                 subject.key: script.latency_ms(bench.store.path(subject)) for subject in subjects
             }

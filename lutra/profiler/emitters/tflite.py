@@ -1,4 +1,4 @@
-"""Graph to .tflite bytes: fp32, fp16 weights, or full int8; 1 to 4 ms per block.
+"""Graph to .tflite bytes: fp32, fp16 weights, or full int8; 3 to 5 ms per block.
 
 Written as TensorFlow's converter writes the same layers: NHWC, activations fused into the
 operator before them, hard-sigmoid (which has no operator) folded into bias + 3, RELU6 and a
@@ -75,12 +75,12 @@ def emit_tflite(
     """
     match precision:
         case "fp32":
-            scheme: _Float = _Float(graph, batch)
+            scheme: _Float = _Float(batch)
         case "fp16":
-            scheme = _HalfWeights(graph, batch)
+            scheme = _HalfWeights(batch)
         case "int8":
             known = activation_ranges(graph, weights) if ranges is None else ranges
-            scheme = _Int8(graph, batch, feature_grids(graph, known))
+            scheme = _Int8(batch, feature_grids(graph, known))
         case _:
             raise ValueError(f"no precision {precision!r}")
     return _Translation(graph, weights, scheme).to_bytes(metadata or {})
@@ -101,9 +101,8 @@ class _Float:
     dtype = "float32"
     quantized = False
 
-    def __init__(self, graph: Graph, batch: int) -> None:
+    def __init__(self, batch: int) -> None:
         self.file = TfliteFile()
-        self._graph = graph
         self._batch = batch
 
     def dimensions(self, shape: Shape) -> list[int]:
@@ -160,8 +159,8 @@ class _Int8(_Float):
     dtype = "int8"
     quantized = True
 
-    def __init__(self, graph: Graph, batch: int, grids: Mapping[str, Grid]) -> None:
-        super().__init__(graph, batch)
+    def __init__(self, batch: int, grids: Mapping[str, Grid]) -> None:
+        super().__init__(batch)
         self._grids = grids
 
     def feature(self, name: str, dimensions: list[int]) -> int:
@@ -240,16 +239,15 @@ class _Translation:
         return self.scheme.file.operator(code, version, inputs, output, options)
 
     def constants(
-        self, node: Node, order: tuple[int, ...], *, raise_bias: float = 0.0
+        self, node: Node, weight: _Array, order: tuple[int, ...], activation: Node | None
     ) -> list[int]:
         """Weight and bias of a layer; a layer without a bias gets zeros, as delegates want one."""
-        weight = self.weights[f"{node.name}.weight"]
         bias = (
             self.weights[f"{node.name}.bias"]
             if node.has_bias
             else np.zeros(len(weight), dtype=np.float32)
         )
-        return self.scheme.layer(node, weight, bias + np.float32(raise_bias), order)
+        return self.scheme.layer(node, weight, bias + np.float32(_raised(activation)), order)
 
 
 def _fused_activations(graph: Graph) -> dict[str, Node]:
@@ -310,7 +308,8 @@ def _conv(translation: _Translation, node: Node, activation: Node | None) -> int
     options.dilationHFactor = options.dilationWFactor = 1
     features, options.padding = _padded(translation, node, _Op.PAD)
     order = (1, 2, 3, 0) if depthwise else (0, 2, 3, 1)
-    constants = translation.constants(node, order, raise_bias=_raised(activation))
+    weight = translation.weights[f"{node.name}.weight"]
+    constants = translation.constants(node, weight, order, activation)
     code = _Op.DEPTHWISE_CONV_2D if depthwise else _Op.CONV_2D
     return _finish(translation, node, activation, code, [features, *constants], options)
 
@@ -321,8 +320,7 @@ def _linear(translation: _Translation, node: Node, activation: Node | None) -> i
     weight = translation.weights[f"{node.name}.weight"]
     columns = weight.reshape(len(weight), inputs.channels, inputs.height, inputs.width)
     moved = columns.transpose(0, 2, 3, 1).reshape(weight.shape)
-    bias = translation.weights[f"{node.name}.bias"] + np.float32(_raised(activation))
-    constants = translation.scheme.layer(node, moved, bias, (0, 1))
+    constants = translation.constants(node, moved, (0, 1), activation)
     options = schema.FullyConnectedOptionsT()
     features = translation.tensor(node.inputs[0])
     return _finish(
@@ -399,7 +397,7 @@ def _padded(translation: _Translation, node: Node, pad_code: int) -> tuple[int, 
     shape = translation.scheme.dimensions(
         Shape(inputs.height + extra, inputs.width + extra, inputs.channels)
     )
-    padded = _like_input(translation, node, shape)
+    padded = translation.scheme.like(f"{node.name}.padded", shape, node.inputs[0])
     if pad_code == _Op.PAD:
         operands, options = [features, amounts], schema.PadOptionsT()
     else:
@@ -407,10 +405,6 @@ def _padded(translation: _Translation, node: Node, pad_code: int) -> tuple[int, 
         operands, options = [features, amounts, least], schema.PadV2OptionsT()
     translation.operator(pad_code, operands, padded, options)
     return padded, schema.Padding.VALID
-
-
-def _like_input(translation: _Translation, node: Node, shape: list[int]) -> int:
-    return translation.scheme.like(f"{node.name}.padded", shape, node.inputs[0])
 
 
 def _same_before(node: Node, size: int, output: int) -> int:
