@@ -38,6 +38,7 @@ USERS = {
     "onnxruntime.py": "onnxruntime",
     "tflite.py": "ai_edge_litert",
     "tflite_file.py": "ai_edge_litert",
+    "tflite_precision.py": "ai_edge_litert",
     "tflite_runtime.py": "tflite_runtime",
     "torch.py": "torch",
     "torch_graph.py": "torch",

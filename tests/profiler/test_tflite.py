@@ -19,7 +19,8 @@ from lutra.profiler.emitters.quantization import (
     calibration_inputs,
     quantize_weights,
 )
-from lutra.profiler.emitters.tflite import emit_tflite, feature_grids
+from lutra.profiler.emitters.tflite import emit_tflite
+from lutra.profiler.emitters.tflite_precision import feature_grids
 from lutra.profiler.emitters.torch import torch_module
 from lutra.search.spaces import get_space, space_names
 from tests.tflite_runtimes import INTERPRETERS
