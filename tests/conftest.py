@@ -13,6 +13,8 @@ from lutra.devices.fake import FakeDevice, FakeScript
 from lutra.search.profile import profile
 from lutra.search.spaces import get_space
 
+pytest_plugins = ["tests.peers.fixtures"]
+
 SPACE = "ofa-mbv3-w1.0"
 
 settings.register_profile("lutra", deadline=None)  # machines are slow at times; tests are not timed

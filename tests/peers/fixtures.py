@@ -1,0 +1,136 @@
+"""Peers for tests: one of each for the whole session, as new at each test's end.
+
+They are skipped, with the reason, where they cannot run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.peers.adb_server import AdbServer
+from tests.peers.board import Board
+from tests.peers.phone import Phone
+from tests.peers.roots import Architecture, available
+
+
+@pytest.fixture(scope="session")
+def shared_adb_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AdbServer]:
+    """The session's adb server; tests ask for ``adb_server``."""
+    _require("amd64")
+    with AdbServer(tmp_path_factory.mktemp("adb")) as server:
+        yield server
+
+
+@pytest.fixture
+def adb_server(
+    shared_adb_server: AdbServer, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[AdbServer]:
+    """An adb server that adb and adbutils talk to; it knows no device, before and after."""
+    for name, value in shared_adb_server.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("ANDROID_SERIAL", raising=False)
+    yield shared_adb_server
+    shared_adb_server.start()
+    shared_adb_server.run("disconnect")
+
+
+@pytest.fixture(scope="session")
+def shared_phone() -> Iterator[Phone]:
+    """The session's amd64 phone; tests ask for ``phone``."""
+    _require("amd64")
+    with Phone("amd64") as phone:
+        yield phone
+
+
+@pytest.fixture
+def phone(shared_phone: Phone, adb_server: AdbServer) -> Iterator[Phone]:
+    """A phone that the adb server can reach but is not connected to."""
+    yield shared_phone
+    shared_phone.heal()
+
+
+@pytest.fixture(scope="session")
+def shared_emulated_phone() -> Iterator[Phone]:
+    """The session's arm64 phone; tests ask for ``emulated_phone``."""
+    _require("arm64")
+    with Phone("arm64") as phone:
+        yield phone
+
+
+@pytest.fixture
+def emulated_phone(shared_emulated_phone: Phone, adb_server: AdbServer) -> Iterator[Phone]:
+    """An arm64 phone that the adb server can reach; its test is marked ``emulated``."""
+    yield shared_emulated_phone
+    shared_emulated_phone.heal()
+
+
+@pytest.fixture(scope="session")
+def shared_board() -> Iterator[Board]:
+    """The session's board on the host's system; tests ask for ``board``."""
+    _require_sshd()
+    with Board("host") as board:
+        yield board
+
+
+@pytest.fixture
+def board(shared_board: Board, monkeypatch: pytest.MonkeyPatch) -> Iterator[Board]:
+    """A board with this python; HOME is the client's that knows it."""
+    _become_client(shared_board, monkeypatch)
+    yield shared_board
+    shared_board.heal()
+
+
+@pytest.fixture(scope="session")
+def shared_pythonless_board() -> Iterator[Board]:
+    """The session's board without python; tests ask for ``pythonless_board``."""
+    _require_sshd()
+    with Board("host", without_python=True) as board:
+        yield board
+
+
+@pytest.fixture
+def pythonless_board(
+    shared_pythonless_board: Board, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Board]:
+    """A board that has a shell and few programs; HOME is the client's that knows it."""
+    _become_client(shared_pythonless_board, monkeypatch)
+    yield shared_pythonless_board
+    shared_pythonless_board.heal()
+
+
+@pytest.fixture(scope="session")
+def shared_emulated_board() -> Iterator[Board]:
+    """The session's arm64 board; tests ask for ``emulated_board``."""
+    _require("arm64")
+    with Board("arm64") as board:
+        yield board
+
+
+@pytest.fixture
+def emulated_board(
+    shared_emulated_board: Board, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Board]:
+    """A Raspberry Pi with tflite-runtime; its test is marked ``emulated``."""
+    _become_client(shared_emulated_board, monkeypatch)
+    yield shared_emulated_board
+    shared_emulated_board.heal()
+
+
+def _require(architecture: Architecture) -> None:
+    missing = available(architecture)
+    if missing is not None:
+        pytest.skip(missing)
+
+
+def _require_sshd() -> None:
+    _require("amd64")
+    if not Path("/usr/sbin/sshd").exists():
+        pytest.skip("boards on the host's system need sshd (Debian: openssh-server)")
+
+
+def _become_client(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(board.home))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)

@@ -1,0 +1,236 @@
+"""What peers run on: root file systems and programs for them, made on first use and cached."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+
+Architecture = Literal["amd64", "arm64"]
+
+HERE = Path(__file__).resolve().parent
+LITERT = "ai-edge-litert==2.3.0"  # benchmark_model.c declares this version's functions
+BOARD_PACKAGES = ("openssh-server", "openssh-sftp-server", "python3", "procps", "util-linux")
+BOARD_WHEELS = ("numpy==1.26.4", "tflite-runtime==2.14.0")
+TOOLS = ("ip", "unshare", "nsenter", "mount", "chroot", "apt-get", "dpkg-deb", "tar")
+DEBIAN_KEYS = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+QEMU_FORMAT = Path("/usr/lib/binfmt.d/qemu-aarch64.conf")
+BINFMT = Path("/proc/sys/fs/binfmt_misc")
+_MACHINE = {"amd64": "x86_64", "arm64": "aarch64"}
+
+
+def available(architecture: Architecture = "amd64") -> str | None:
+    """What is missing here to run peers of ``architecture``, in a line; None when nothing is."""
+    if sys.platform != "linux":
+        return "test peers need linux"
+    if os.geteuid() != 0:
+        return "test peers need root, for namespaces and mounts"
+    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
+    if missing:
+        return f"test peers need {', '.join(missing)}"
+    if not DEBIAN_KEYS.exists():
+        return f"test peers need Debian's packages, and {DEBIAN_KEYS} is missing"
+    if not _may_make_namespaces():
+        return "test peers need namespaces, which this container does not allow"
+    return None if architecture == "amd64" else _emulation_missing()
+
+
+def phone_root(architecture: Architecture) -> Path:
+    """A phone's root file system: adbd, toybox, mksh, and LiteRT's library. Read it only."""
+    return _cached("phone", architecture, (), _make_phone)
+
+
+def board_root(architecture: Architecture) -> Path:
+    """A board's root file system: sshd, python3, numpy and tflite-runtime. Read it only."""
+    return _cached("board", architecture, BOARD_PACKAGES, _make_board)
+
+
+def benchmark_model(architecture: Architecture) -> Path:
+    """A program like TFLite's benchmark_model, for a phone: LiteRT's library is in its root."""
+    library = litert_library(architecture).parent
+    return _compiled("benchmark_model", architecture, [f"-L{library}", "-lLiteRt"])
+
+
+def sleeping_benchmark(architecture: Architecture) -> Path:
+    """The same program without inference: a run sleeps as long as the "model" says."""
+    return _compiled("sleeping_benchmark", architecture, [])
+
+
+def cache() -> Path:
+    """The folder for what takes long to make: $LUTRA_PEERS or .peers in the checkout."""
+    named = os.environ.get("LUTRA_PEERS")
+    folder = Path(named).resolve() if named else HERE.parents[1] / ".peers"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@contextlib.contextmanager
+def emulation(architecture: Architecture = "arm64") -> Iterator[None]:
+    """Have the kernel run arm64 programs under qemu; undone at the end as far as done here.
+
+    Every process registers its own entry, so that one which ends takes nothing from another.
+    """
+    if architecture != "arm64":
+        yield
+        return
+    with contextlib.ExitStack() as undo:
+        if not (BINFMT / "register").exists():
+            mount = ["mount", "-t", "binfmt_misc", "binfmt_misc", str(BINFMT)]
+            subprocess.run(mount, check=True, capture_output=True)
+            undo.callback(_unmount_binfmt)
+        _unregister_stale()
+        if not _foreign_emulation():
+            entry = BINFMT / f"lutra-{os.getpid()}"
+            if not entry.exists():
+                _, _, rest = QEMU_FORMAT.read_text().strip().lstrip(":").partition(":")
+                (BINFMT / "register").write_text(f":{entry.name}:{rest}")
+                undo.callback(_unregister, entry)
+        yield
+
+
+def _may_make_namespaces() -> bool:
+    probe = ["unshare", "--mount", "--pid", "--uts", "--net", "--fork", "true"]
+    return subprocess.run(probe, capture_output=True, check=False).returncode == 0
+
+
+def _emulation_missing() -> str | None:
+    if shutil.which("qemu-aarch64-static") is None or not QEMU_FORMAT.exists():
+        return "arm64 peers need qemu-aarch64-static (Debian: qemu-user-static)"
+    try:
+        with emulation():
+            return None
+    except (OSError, subprocess.CalledProcessError) as error:
+        return f"arm64 peers need binfmt_misc: {error}"
+
+
+def _foreign_emulation() -> bool:
+    """Whether someone else registered qemu, opened in advance (F) as a chroot needs it."""
+    for entry in BINFMT.glob("qemu-aarch64*"):
+        lines = entry.read_text().splitlines()
+        flags = next((line for line in lines if line.startswith("flags:")), "")
+        if lines[0] == "enabled" and "F" in flags.removeprefix("flags:"):
+            return True
+    return False
+
+
+def _unmount_binfmt() -> None:
+    subprocess.run(["umount", str(BINFMT)], check=False, capture_output=True)
+
+
+def _unregister_stale() -> None:
+    for entry in BINFMT.glob("lutra-*"):
+        if not Path("/proc", entry.name.removeprefix("lutra-")).exists():
+            _unregister(entry)
+
+
+def _unregister(entry: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        entry.write_text("-1")
+
+
+def _cached(
+    kind: str,
+    architecture: Architecture,
+    packages: tuple[str, ...],
+    add: Callable[[Path, Architecture], None],
+) -> Path:
+    """The root, made under a lock; its name changes with all that it is made from."""
+    script = HERE / "build_root.sh"
+    recipe = [script.read_text(), *packages, LITERT, *BOARD_WHEELS]
+    root = cache() / f"{kind}-{architecture}-{_digest(*recipe)}"
+    with _lock(root.name):
+        if not root.exists():
+            raw = root.with_name(f"{root.name}.raw")
+            _run([str(script), architecture, str(raw), *packages])
+            add(raw, architecture)
+            raw.rename(root)
+    return root
+
+
+def _make_phone(root: Path, architecture: Architecture) -> None:
+    shutil.copy(litert_library(architecture), root / "usr/lib/libLiteRt.so")
+
+
+def _make_board(root: Path, architecture: Architecture) -> None:
+    shell = root / "usr/bin/sh"  # Android's so far
+    shell.unlink()
+    shell.symlink_to("dash")
+    packages = root / "usr/lib/python3/dist-packages"
+    packages.mkdir(parents=True, exist_ok=True)
+    for requirement in BOARD_WHEELS:
+        with zipfile.ZipFile(_wheel(requirement, architecture)) as wheel:
+            wheel.extractall(packages)
+
+
+def litert_library(architecture: Architecture) -> Path:
+    """LiteRT's libLiteRt.so for ``architecture``, from its wheel."""
+    library = cache() / f"litert-{architecture}-{_digest(LITERT)}" / "libLiteRt.so"
+    with _lock(library.parent.name):
+        if not library.exists():
+            library.parent.mkdir(exist_ok=True)
+            partial = library.with_suffix(".partial")
+            with zipfile.ZipFile(_wheel(LITERT, architecture)) as wheel:
+                partial.write_bytes(wheel.read("ai_edge_litert/libLiteRt.so"))
+            partial.rename(library)
+    return library
+
+
+def _compiled(name: str, architecture: Architecture, libraries: list[str]) -> Path:
+    source, header = HERE / f"{name}.c", HERE / "benchmark_common.h"
+    recipe = _digest(source.read_text(), header.read_text(), LITERT)
+    program = cache() / f"{name}-{architecture}-{recipe}" / name
+    with _lock(program.parent.name):
+        if not program.exists():
+            program.parent.mkdir(exist_ok=True)
+            partial = program.with_suffix(".partial")
+            target = f"{_MACHINE[architecture]}-linux-gnu.2.31"
+            compiler = [sys.executable, "-m", "ziglang", "cc", "-target", target]
+            options = ["-O2", "-Wall", "-Wextra", "-Werror", "-s", "-Wl,-rpath,$ORIGIN"]
+            files = ["-o", str(partial), str(source)]
+            zig = str(cache() / "zig")
+            folders = {"ZIG_GLOBAL_CACHE_DIR": zig, "ZIG_LOCAL_CACHE_DIR": zig}
+            _run([*compiler, *options, *files, *libraries, "-lm"], {**os.environ, **folders})
+            partial.rename(program)
+    return program
+
+
+def _wheel(requirement: str, architecture: Architecture) -> Path:
+    """The file of a package for CPython 3.11, Debian 12's, whatever runs the tests."""
+    folder = cache() / "wheels" / f"{requirement}-{architecture}"
+    machine = _MACHINE[architecture]
+    # Debian 12's glibc is 2.36.
+    kinds = ("_2_34", "_2_31", "_2_28", "_2_27", "_2_17", "2014")
+    platforms = [f"manylinux{kind}_{machine}" for kind in kinds]
+    download = [sys.executable, "-m", "pip", "download", "-q", "--no-deps"]
+    download += ["--only-binary=:all:", "--python-version", "3.11", "--dest", str(folder)]
+    for platform in platforms:
+        download += ["--platform", platform]
+    if not any(folder.glob("*.whl")):
+        _run([*download, requirement])
+    return next(folder.glob("*.whl"))
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:8]
+
+
+@contextlib.contextmanager
+def _lock(name: str) -> Iterator[None]:
+    """One process at a time makes ``name``; the others wait and find it made."""
+    with (cache() / f"{name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _run(command: list[str], environment: dict[str, str] | None = None) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)}:\n{done.stdout}{done.stderr}")
