@@ -1,0 +1,439 @@
+"""Where the program ``benchmark_model`` comes from: the user's file, a cache folder, a download.
+
+No package ships it. LiteRT publishes a build per platform and TensorFlow's older nightly a few
+more, under addresses whose content changes, so no digest can be pinned here. Each fetch records
+the SHA-256 of what it brought beside the file and says when the next one brings another; tables
+name the program by the start of that digest (`digest`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import re
+import shutil
+import struct
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import IO
+from urllib.parse import urlsplit
+
+from lutra.errors import PermanentDeviceError, TransientDeviceError, UsageError
+
+ENVIRONMENT = "LUTRA_BENCHMARK_MODEL"
+
+_LITERT = "https://storage.googleapis.com/litert/binaries/latest"
+_NIGHTLY = (
+    "https://storage.googleapis.com/tensorflow-nightly-public/prod/tensorflow/release/lite/tools"
+    "/nightly/latest"
+)
+PLATFORMS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "android_arm64": (
+            f"{_LITERT}/android_arm64/benchmark_model",
+            f"{_NIGHTLY}/android_aarch64_benchmark_model",
+        ),
+        "linux_arm64": (
+            f"{_LITERT}/linux_arm64/benchmark_model",
+            f"{_NIGHTLY}/linux_aarch64_benchmark_model",
+        ),
+        "linux_x86_64": (
+            f"{_LITERT}/linux_x86_64/benchmark_model",
+            f"{_NIGHTLY}/linux_x86-64_benchmark_model",
+        ),
+        "android_arm": (f"{_NIGHTLY}/android_arm_benchmark_model",),
+        "linux_arm": (f"{_NIGHTLY}/linux_arm_benchmark_model",),
+    }
+)
+"""Documented downloads by platform; the first is fetched.
+
+LiteRT's are the CompiledModel build, the nightly's the interpreter build, which knows other flags
+(LiteRT's and TensorFlow's documentation of the benchmark tools).
+"""
+
+_MACHINES = {
+    "arm64": ("arm64-v8a", "aarch64", "arm64"),
+    "arm": ("armeabi-v7a", "armeabi", "armv7l", "armv8l", "armhf", "arm"),
+    "x86_64": ("x86_64", "x86-64", "amd64"),
+    "x86": ("x86", "i386", "i486", "i586", "i686"),
+}
+_ELF_MACHINES = {(2, 183): "arm64", (1, 40): "arm", (2, 62): "x86_64", (1, 3): "x86"}
+_ANDROID_LINKERS = ("/system/", "/apex/")
+
+_MAX_BYTES = 200_000_000
+_CHUNK = 1 << 16
+_READ_SECONDS = 30.0  # for one read from the network
+_FETCH_SECONDS = 1800.0  # for all of it: 200 MB at 1 Mbit/s
+
+Response = http.client.HTTPResponse
+OpenUrl = Callable[[str], Response]
+
+
+def platform_of(abi_or_machine: str, android: bool) -> str:
+    """The platform name for an ABI (``ro.product.cpu.abi``) or a machine (``uname -m``).
+
+    Raises `UsageError` for a processor that benchmark_model is not built for.
+    """
+    wanted = abi_or_machine.strip().lower()
+    for machine, names in _MACHINES.items():
+        if wanted in names:
+            return f"{'android' if android else 'linux'}_{machine}"
+    known = ", ".join(names[0] for names in _MACHINES.values())
+    raise UsageError(f"no benchmark_model for the processor {abi_or_machine!r} (known: {known})")
+
+
+def identify(path: Path | str) -> str:
+    """What the program at ``path`` is built for, from its ELF header.
+
+    A platform name such as ``android_arm64``; the processor alone (``arm64``) for a static
+    program, which names no system; ``script`` for a text that begins with ``#!``, which fits
+    every platform. Raises `UsageError` for any other file and for one that is cut off.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            start = file.read(64)
+            if start.startswith(b"#!"):
+                return "script"
+            if not start.startswith(b"\x7fELF"):
+                raise UsageError(f"{path} is no program (no ELF file)")
+            return _identify_elf(file, start, path.stat().st_size)
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
+    except struct.error:
+        raise UsageError(f"{path} is damaged or cut off") from None
+
+
+def _identify_elf(file: IO[bytes], start: bytes, size: int) -> str:
+    """The platform of an open ELF file; struct.error for one that is cut off."""
+    elf_class, endian = start[4:6].ljust(2, b"\0")
+    kind, number = struct.unpack_from("<HH", start, 16)
+    machine = _ELF_MACHINES.get((elf_class, number))
+    if endian != 1 or machine is None:
+        raise UsageError(f"{file.name} is built for a processor that lutra does not know")
+    if kind not in (2, 3):  # ET_EXEC, ET_DYN
+        raise UsageError(f"{file.name} is an object or a core file, no program")
+    linker = None
+    for segment, offset, length in _segments(file, start, size, wide=elf_class == 2):
+        if offset + length > size:
+            raise struct.error("cut off")
+        if segment == 3:  # PT_INTERP
+            file.seek(offset)
+            linker = file.read(min(length, 4096)).rstrip(b"\0").decode(errors="replace")
+    if linker is None:
+        return machine
+    return f"{'android' if linker.startswith(_ANDROID_LINKERS) else 'linux'}_{machine}"
+
+
+def _segments(
+    file: IO[bytes], start: bytes, size: int, wide: bool
+) -> Iterator[tuple[int, int, int]]:
+    """Type, offset and length of each part that the program's header lists."""
+    table_format, table_at, counts_at = ("<Q", 32, 54) if wide else ("<I", 28, 42)
+    (table,) = struct.unpack_from(table_format, start, table_at)
+    entry, count = struct.unpack_from("<HH", start, counts_at)
+    if table + entry * count > size:
+        raise struct.error("cut off")
+    for index in range(count):
+        file.seek(table + index * entry)
+        header = file.read(entry)
+        if wide:
+            kind, _, offset, _, _, length = struct.unpack_from("<IIQQQQ", header)
+        else:
+            kind, offset, _, _, length = struct.unpack_from("<IIIII", header)
+        yield kind, offset, length
+
+
+def digest(path: Path | str) -> str:
+    """The first 12 hex digits of the file's SHA-256: the runtime's version in tables.
+
+    Raises `UsageError` when the file cannot be read.
+    """
+    try:
+        return _sha256(Path(path))[:12]
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def find_benchmark(platform: str) -> Path:
+    """The program for ``platform``: ``$LUTRA_BENCHMARK_MODEL``, else the one in the cache.
+
+    Raises:
+        UsageError: the variable names a file that is missing or does not fit, or there is no such
+            platform.
+        PermanentDeviceError: there is none; the message says how to get one.
+    """
+    cached = _cached(platform)
+    if named := os.environ.get(ENVIRONMENT):
+        if not Path(named).is_file():
+            raise UsageError(f"${ENVIRONMENT} names {named}, which is no file")
+        _require_fit(Path(named), platform)
+        return Path(named)
+    if cached.is_file():
+        _require_fit(cached, platform)
+        return cached
+    fetch = "`lutra devices --fetch-benchmark` or " if platform in PLATFORMS else ""
+    raise PermanentDeviceError(
+        f"no benchmark_model for {platform}: ${ENVIRONMENT} is not set and there is no {cached}; "
+        f"get one with {fetch}`lutra devices --use-benchmark FILE`"
+    )
+
+
+def install_benchmark(path: Path | str, platform: str | None = None) -> Path:
+    """Copy the user's file into the cache; the copy's path.
+
+    ``platform`` may be left out where the file tells (`identify`).
+
+    Raises:
+        UsageError: the file is no program, does not fit, or does not tell its platform.
+        PermanentDeviceError: the cache cannot be written.
+    """
+    path = Path(path)
+    if platform is None:
+        platform = identify(path)
+        if platform not in _platforms():
+            raise UsageError(f"{path} does not tell which system it is for; name the platform")
+    target = _cached(platform)
+    _require_fit(path, platform)
+    with _beside(target) as (temporary, file):
+        with path.open("rb") as source:
+            shutil.copyfileobj(source, file, _CHUNK)
+        file.flush()
+        _require_fit(temporary, platform)  # the file may have changed since
+        _put(temporary, target)
+    return target
+
+
+def fetch_benchmark(
+    platform: str,
+    *,
+    sha256: str | None = None,
+    address: str | None = None,
+    allow_loopback: bool = False,
+    open_url: OpenUrl | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Path:
+    """Download the program for ``platform`` into the cache; its path.
+
+    What arrives must be complete, a program for the platform and, where given, have the digest
+    ``sha256``; nothing half-written stays. Its digest is recorded as ``benchmark_model.sha256``
+    beside it and told to ``say`` (standard error), also whether it differs from the one before.
+    ``address`` replaces the documented one; only ``allow_loopback`` permits plain HTTP, to this
+    machine.
+
+    Raises:
+        UsageError: no such platform, or an address or digest that is none.
+        TransientDeviceError: the network failed.
+        PermanentDeviceError: what arrived is not the program, or the cache cannot be written.
+    """
+    target = _cached(platform)
+    if sha256 is not None and not re.fullmatch("[0-9a-f]{64}", sha256):
+        raise UsageError(f"{sha256!r} is no SHA-256: 64 hex digits in lower case")
+    address = address or _documented(platform)
+    _check_address(address, allow_loopback)
+    open_url = open_url or partial(_open, allow_loopback=allow_loopback)
+    with _beside(target) as (temporary, file):
+        _download(address, open_url, file)
+        file.flush()
+        arrived = _sha256(temporary)
+        _verify(temporary, platform, address, arrived, sha256)
+        before = _recorded(target)
+        _put(temporary, target)
+    say = say or partial(print, file=sys.stderr)
+    say(f"benchmark_model for {platform}: sha256 {arrived}, from {address}")
+    if before not in (None, arrived):
+        say(f"it differs from the one before (sha256 {before}): tables of the two do not mix")
+    return target
+
+
+def _documented(platform: str) -> str:
+    if platform not in PLATFORMS:
+        raise UsageError(
+            f"no benchmark_model is published for {platform} (only for {', '.join(PLATFORMS)}); "
+            "build one and give it with `lutra devices --use-benchmark FILE`"
+        )
+    return PLATFORMS[platform][0]
+
+
+def _platforms() -> tuple[str, ...]:
+    return tuple(f"{system}_{name}" for system in ("android", "linux") for name in _MACHINES)
+
+
+def _cached(platform: str) -> Path:
+    """The program's place in the user's cache folder (XDG Base Directory Specification)."""
+    if platform not in _platforms():
+        raise UsageError(f"unknown platform {platform!r} (known: {', '.join(_platforms())})")
+    folder = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not folder.is_absolute():  # the specification says to ignore a relative one
+        folder = Path(os.path.expanduser("~")) / ".cache"  # noqa: PTH111 - Path.home() can raise
+    return folder / "lutra" / "benchmark_model" / platform / "benchmark_model"
+
+
+def _require_fit(path: Path, platform: str) -> None:
+    found = identify(path)
+    if found not in ("script", platform, platform.partition("_")[2]):
+        raise UsageError(f"{path} is built for {found}, not for {platform}")
+
+
+@contextmanager
+def _beside(target: Path) -> Iterator[tuple[Path, IO[bytes]]]:
+    """A temporary file in the folder of ``target`` that is gone afterwards, if still there.
+
+    What fails on this machine's disk becomes a `PermanentDeviceError`.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        number, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        temporary = Path(name)
+        try:
+            with os.fdopen(number, "wb") as file:
+                yield temporary, file
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise PermanentDeviceError(f"cannot write {target}: {reason}") from None
+
+
+def _put(temporary: Path, target: Path) -> None:
+    """Make the complete file the program, in one step, and record its digest."""
+    record = f"{_sha256(temporary)}  {target.name}\n"
+    temporary.chmod(0o755)
+    temporary.replace(target)
+    with _beside(_record(target)) as (path, file):
+        file.write(record.encode())
+        file.flush()
+        path.chmod(0o644)
+        path.replace(_record(target))
+
+
+def _record(target: Path) -> Path:
+    return target.with_name(f"{target.name}.sha256")
+
+
+def _recorded(target: Path) -> str | None:
+    """The digest recorded beside the program; None where there is none."""
+    try:
+        words = _record(target).read_text(encoding="ascii").split()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return words[0] if words else None
+
+
+def _check_address(address: str, allow_loopback: bool) -> None:
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        raise UsageError(f"{address!r} is no address") from None
+    local = allow_loopback and parts.hostname in ("127.0.0.1", "::1", "localhost")
+    if not (parts.hostname and (parts.scheme == "https" or (local and parts.scheme == "http"))):
+        raise UsageError(f"{address} is no https address: nothing else is fetched")
+
+
+class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows a redirection only to an address that could have been asked for."""
+
+    def __init__(self, allow_loopback: bool) -> None:
+        self.allow_loopback = allow_loopback
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        try:
+            _check_address(newurl, self.allow_loopback)
+        except UsageError as error:
+            fp.close()
+            raise urllib.error.URLError(f"it redirects, and {error}") from None
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _open(address: str, *, allow_loopback: bool) -> Response:
+    opener = urllib.request.build_opener(_CheckedRedirects(allow_loopback))
+    response = opener.open(address, timeout=_READ_SECONDS)
+    assert isinstance(response, http.client.HTTPResponse)
+    return response
+
+
+def _download(address: str, open_url: OpenUrl, file: IO[bytes]) -> None:
+    """Stream what the address holds into the file.
+
+    Raises `TransientDeviceError` for whatever the network did, `PermanentDeviceError` for too
+    much; errors of the local disk pass.
+    """
+    deadline = time.monotonic() + _FETCH_SECONDS
+    with _network_errors(address):
+        response = open_url(address)
+    with response:
+        expected = _length(response)
+        received = 0
+        while True:
+            with _network_errors(address):
+                chunk = response.read(_CHUNK)
+            received += len(chunk)
+            if received > _MAX_BYTES or (expected or 0) > _MAX_BYTES:
+                raise PermanentDeviceError(f"{address} is over {_MAX_BYTES // 10**6} MB: refused")
+            if not chunk:
+                break
+            if time.monotonic() > deadline:
+                raise _unfetched(address, f"not done after {_FETCH_SECONDS:g} s")
+            file.write(chunk)
+    if expected is not None and received != expected:
+        raise _unfetched(address, f"cut off after {received} of {expected} bytes")
+
+
+def _length(response: Response) -> int | None:
+    text = response.headers.get("Content-Length", "")
+    return int(text) if re.fullmatch("[0-9]{1,18}", text) else None
+
+
+@contextmanager
+def _network_errors(address: str) -> Iterator[None]:
+    try:
+        yield
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise _unfetched(address, f"HTTP {error.code} {error.reason}") from None
+    except urllib.error.URLError as error:
+        raise _unfetched(address, str(error.reason)) from None
+    except (OSError, http.client.HTTPException) as error:
+        raise _unfetched(address, str(error) or type(error).__name__) from None
+
+
+def _unfetched(address: str, reason: str) -> TransientDeviceError:
+    return TransientDeviceError(
+        f"cannot fetch {address}: {' '.join(reason.split())}; fetch it on a machine that can and "
+        "give it with `lutra devices --use-benchmark FILE`"
+    )
+
+
+def _verify(path: Path, platform: str, address: str, arrived: str, sha256: str | None) -> None:
+    """Raise `PermanentDeviceError` unless the file is the program asked for."""
+    if sha256 not in (None, arrived):
+        raise PermanentDeviceError(f"{address} has the sha256 {arrived}, not {sha256}")
+    try:
+        found = identify(path)
+    except UsageError as error:
+        reason = str(error).replace(str(path), "what it sent")
+        raise PermanentDeviceError(f"{address} holds no benchmark_model: {reason}") from None
+    if found not in (platform, platform.partition("_")[2]):
+        raise PermanentDeviceError(f"{address} holds a program for {found}, not for {platform}")
