@@ -31,11 +31,13 @@ HEAVY = (
     "tflite_runtime",
     "torch",
 )
-# Imported only when a model is made or run: by the emitters, and by the worker's runtimes.
+# Imported only when a model is made or run, or a device opened: emitters, runtimes, links.
 USERS = {
+    "adb_shell.py": "adbutils",
     "litert.py": "ai_edge_litert",
     "onnx.py": "onnx",
     "onnxruntime.py": "onnxruntime",
+    "ssh_shell.py": "asyncssh",
     "tflite.py": "ai_edge_litert",
     "tflite_file.py": "ai_edge_litert",
     "tflite_precision.py": "ai_edge_litert",

@@ -7,32 +7,41 @@ from dataclasses import asdict
 import click
 
 from lutra.cli.options import as_json, parse_runtime_options, runtime_option
-from lutra.cli.output import note, print_json, print_table
+from lutra.cli.output import note, one_line, print_json, print_table
+
+NOT_FIT = 3
 
 
 @click.command("doctor")
 @click.argument("device_spec", metavar="DEVICE")
-@click.option("--runtime", default="onnxruntime", show_default=True)
+@click.option("--runtime", help="What to measure with; by default the device's first.")
 @runtime_option
 @as_json
 def command(
-    device_spec: str, runtime: str, runtime_options: tuple[str, ...], as_json: bool
-) -> None:
-    """Governor, load, temperature and the noise floor, with what to do about each finding."""
-    from lutra.devices.base import Setting
+    device_spec: str, runtime: str | None, runtime_options: tuple[str, ...], as_json: bool
+) -> int:
+    """Governor, load, temperature and the noise floor, with what to do about each finding.
+
+    Ends with 3 when nothing can be measured on the device.
+    """
     from lutra.devices.registry import open_device
     from lutra.profiler.fitness import examine
 
-    setting = Setting(runtime, options=parse_runtime_options(runtime_options))
-    fitness = examine(open_device(device_spec), setting)
+    options = parse_runtime_options(runtime_options)
+    fitness = examine(open_device(device_spec), runtime, options)
+    code = 0 if fitness.fit else NOT_FIT
     if as_json:
         print_json(asdict(fitness))
-        return
+        return code
     state = {**asdict(fitness.info), **asdict(fitness.health)}
     rows: list[list[object]] = [[name, value] for name, value in state.items()]
+    rows.append(["runtime", fitness.runtime])
     rows.append(["noise_percent", fitness.noise_percent])
     print_table(["what", "value"], rows)
     for finding in fitness.findings:
-        note(f"- {finding}")
-    if not fitness.findings:
+        note(f"- {one_line(finding)}")
+    if not fitness.fit:
+        note("not fit to measure on")
+    elif not fitness.findings:
         note("fit to measure on")
+    return code

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,13 +13,32 @@ import click
 
 if TYPE_CHECKING:
     from lutra.profiler.run import Progress
+    from lutra.tables import Target
 
 _PLAIN_SECONDS = 10.0
 
 
 def note(text: str) -> None:
-    """A remark for people, on stderr."""
-    click.echo(text, err=True)
+    """A remark for people, on stderr; above the progress bars, while there are any."""
+    click.echo(text, file=sys.stderr)  # err=True would write past what rich put in its place
+
+
+def note_target(spec: str, target: Target) -> None:
+    """Say what a run measures on."""
+    plural = "s" if target.threads > 1 else ""
+    cores = "any core" if target.core_mask == "any" else f"cores {target.core_mask}"
+    how = [target.delegate, target.options, f"{target.threads} thread{plural}", cores]
+    note(one_line(f"{spec}: {target.runtime} ({', '.join(filter(None, how))})"))
+
+
+def one_line(text: str) -> str:
+    """What a device or another program said as one line that is safe to print."""
+    return printable(" ".join(text.split()))
+
+
+def printable(text: str) -> str:
+    """The text without line breaks and without escapes that a terminal would obey."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def note_drift(drifted: int, networks: int) -> None:
@@ -57,7 +76,7 @@ def _cell(value: object) -> str:
             return "-"
         case float():
             return f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"
-    return str(value)
+    return printable(str(value))
 
 
 class Report(Protocol):
@@ -75,11 +94,18 @@ def visits_to(report: Report) -> Callable[[Progress], None]:
 @contextmanager
 def progress(label: str) -> Iterator[Report]:
     """A progress bar with an ETA on a terminal, a line every ten seconds otherwise."""
+    with progress_of([label]) as reports:
+        yield reports[label]
+
+
+@contextmanager
+def progress_of(labels: Sequence[str]) -> Iterator[Mapping[str, Report]]:
+    """One display for several things at once, by their labels; reports may come from threads."""
     if sys.stderr.isatty():
-        with _bar(label) as report:
-            yield report
+        with _bars(labels) as reports:
+            yield reports
     else:
-        yield _plain(label)
+        yield {label: _plain(label) for label in labels}
 
 
 def _plain(label: str) -> Report:
@@ -89,7 +115,7 @@ def _plain(label: str) -> Report:
         nonlocal last
         if time.monotonic() - last >= _PLAIN_SECONDS:
             last = time.monotonic()
-            note(f"{label}: {done}/{expected}{_eta(eta_seconds)}")
+            note(printable(f"{label}: {done}/{expected}{_eta(eta_seconds)}"))
 
     return report
 
@@ -99,20 +125,25 @@ def _eta(seconds: float) -> str:
 
 
 @contextmanager
-def _bar(label: str) -> Iterator[Report]:
+def _bars(labels: Sequence[str]) -> Iterator[Mapping[str, Report]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     columns = (
-        TextColumn(label),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[eta]}"),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(label, eta="")
+    with Progress(*columns, console=Console(stderr=True)) as bars:
 
-        def report(done: int, expected: int, eta_seconds: float) -> None:
-            bar.update(task, completed=done, total=expected, eta=_eta(eta_seconds).lstrip(", "))
+        def reporter(label: str) -> Report:
+            task = bars.add_task(printable(label), total=None, eta="")
 
-        yield report
+            def report(done: int, expected: int, eta_seconds: float) -> None:
+                eta = _eta(eta_seconds).lstrip(", ")
+                bars.update(task, completed=done, total=expected, eta=eta)
+
+            return report
+
+        yield {label: reporter(label) for label in labels}

@@ -2,37 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+import os
+import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from lutra.cli.options import (
-    FILE,
-    as_json,
-    budget_option,
-    parse_runtime_options,
-    runtime_option,
-    threads_option,
+from lutra.cli.options import FILE, as_json, budget_option, runtime_option, threads_option
+from lutra.cli.output import (
+    Report,
+    note,
+    note_target,
+    one_line,
+    print_json,
+    progress,
+    progress_of,
+    visits_to,
 )
-from lutra.cli.output import note, print_json, print_table, progress, visits_to
-from lutra.errors import UsageError
+from lutra.cli.profile_work import DEFAULT_RESOLUTIONS, DEFAULT_SPACE, Work, model_work, space_work
+from lutra.errors import LutraError, UsageError
 
 if TYPE_CHECKING:
-    from lutra.devices.base import Device, Setting
-    from lutra.profiler.model_file import ModelFile
-    from lutra.profiler.run import Protocol, RunSummary
-    from lutra.search.spaces import SearchSpace
-
-DEFAULT_SPACE = "ofa-mbv3-w1.0"
-DEFAULT_RESOLUTIONS = "224"
-_VISIT_OVERHEAD_SECONDS = 0.01
+    from lutra.devices.base import Device
+    from lutra.search.fleet import JobResult, Watch
 
 
 @click.command("profile")
-@click.argument("device_spec", metavar="DEVICE")
-@click.option("-o", "--output", type=FILE, required=True, help="The table; resumed if it exists.")
+@click.argument("specs", metavar="DEVICE...", nargs=-1, required=True)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(),
+    required=True,
+    help="The table, resumed if it exists; or a folder/ for a table per device.",
+)
 @click.option("--space", help=f"Search space.  [default: {DEFAULT_SPACE}]")
 @click.option("--resolutions", help=f"224, 128:224:32 or 'all'.  [default: {DEFAULT_RESOLUTIONS}]")
 @click.option(
@@ -42,7 +47,11 @@ _VISIT_OVERHEAD_SECONDS = 0.01
     multiple=True,
     help="Time this .onnx or .tflite file instead of a space; may be repeated.",
 )
-@click.option("--runtime", help="onnxruntime (default), litert, tflite-runtime or torch.")
+@click.option(
+    "--runtime",
+    help="onnxruntime, litert, tflite-runtime, torch or benchmark_model; by default the"
+    " device's first.",
+)
 @click.option("--precision", help="fp32 (default), fp16 or int8; a model file has its own.")
 @threads_option
 @runtime_option
@@ -54,176 +63,125 @@ _VISIT_OVERHEAD_SECONDS = 0.01
 @click.option("--dry-run", is_flag=True, help="Say what would be measured, and for how long.")
 @as_json
 def command(
-    device_spec: str,
-    output: Path,
-    runtime: str | None,
-    threads: int,
-    runtime_options: tuple[str, ...],
+    specs: tuple[str, ...],
+    output: str,
     models: tuple[Path, ...],
+    dry_run: bool,
     as_json: bool,
     **given: Any,
 ) -> int:
-    """Measure every unique op configuration of a space that the table lacks."""
-    from lutra.devices.base import Setting
-    from lutra.devices.registry import open_device
+    """Measure every unique op configuration of a space that the table lacks.
 
-    device = open_device(device_spec)
-    if not output.parent.is_dir():
-        raise UsageError(f"there is no folder {output.parent} for {output.name}")
-    options = parse_runtime_options(runtime_options)
-    setting = Setting(runtime or "onnxruntime", threads=threads, options=options)
-    if models:
-        return _profile_models(device, output, models, setting, runtime, as_json, given)
-    return _profile_space(device, output, setting, as_json, given)
+    Several devices are measured at once, each into a table of its own.
+    """
+    from lutra.devices.registry import check_spec, open_device
 
-
-def _profile_space(
-    device: Device, output: Path, setting: Setting, as_json: bool, given: dict[str, Any]
-) -> int:
-    from lutra.profiler.run import Protocol
-    from lutra.search.limits import parse_budget, parse_resolutions
-    from lutra.search.profile import profile
-    from lutra.search.spaces import get_space
-
-    space = get_space(given["space"] or DEFAULT_SPACE)
-    chosen = parse_resolutions(given["resolutions"] or DEFAULT_RESOLUTIONS, space.resolutions)
-    space.check_resolutions(chosen)
-    protocol = _limited(Protocol(seed=given["seed"]), given)
-    seconds = parse_budget(given["budget"])
-    if given["dry_run"]:
-        _print_plan(output, space, chosen, protocol, as_json)
+    for spec in specs:
+        check_spec(spec)
+    tables = _tables(specs, output)
+    work = model_work(models, given) if models else space_work(given)
+    if dry_run:
+        work.print_plan(specs, tables, as_json)
         return 0
-    with progress("profile") as report:
-        summary = profile(
-            device,
-            output,
-            space,
-            chosen,
-            setting=setting,
-            precision=given["precision"] or "fp32",
-            protocol=protocol,
-            budget_seconds=seconds,
-            on_progress=visits_to(report),
-        )
-    _print_summary(summary, output, as_json)
-    if not as_json:
-        note(f"next: lutra calibrate {output}")
-    return 0 if summary.complete else 3
+    if len(specs) > 1:
+        _make_folder(tables[0].parent)
+        verbose = bool(click.get_current_context().find_root().params.get("verbose"))
+        return _profile_many(work, specs, tables, as_json, verbose)
+    device = open_device(specs[0])
+    _make_folder(tables[0].parent)
+    return _profile_one(work, device, specs[0], tables[0], as_json)
 
 
-def _profile_models(
-    device: Device,
-    output: Path,
-    paths: tuple[Path, ...],
-    setting: Setting,
-    runtime: str | None,
-    as_json: bool,
-    given: dict[str, Any],
-) -> int:
-    from lutra.profiler.emission import runtimes_of
-    from lutra.profiler.model_file import read_model_file
-    from lutra.search.limits import parse_budget
-    from lutra.search.networks import NETWORK_PROTOCOL
-    from lutra.search.profile import profile_models
+def _tables(specs: Sequence[str], output: str) -> list[Path]:
+    """The table of each device; raises `UsageError` where ``-o`` has no room for them."""
+    from lutra.search.fleet import tables_in
 
-    models = [read_model_file(path) for path in paths]
-    _refuse_space_options(models, given)
-    if runtime is None:
-        setting = replace(setting, runtime=runtimes_of(models[0].format)[0])
-    protocol = _limited(replace(NETWORK_PROTOCOL, seed=given["seed"]), given)
-    if given["dry_run"]:
-        rows = [[model.subject.key, model.precision, setting.runtime] for model in models]
-        columns = ["model", "precision", "runtime"]
-        if as_json:
-            print_json([dict(zip(columns, row, strict=True)) for row in rows])
-        else:
-            print_table(columns, rows)
-        return 0
-    with progress("profile") as report:
-        summary = profile_models(
-            device,
-            output,
-            models,
-            setting=setting,
-            protocol=protocol,
-            budget_seconds=parse_budget(given["budget"]),
-            on_progress=visits_to(report),
-        )
-    _print_models(summary, output, models, as_json)
-    return 0 if summary.complete else 3
-
-
-def _limited(protocol: Protocol, given: dict[str, Any]) -> Protocol:
-    from lutra.search.limits import parse_seconds
-
-    return replace(protocol, limit_seconds=parse_seconds(given["time_limit"]))
-
-
-def _refuse_space_options(models: list[ModelFile], given: dict[str, Any]) -> None:
-    for name in ("space", "resolutions"):
-        if given[name] is not None:
-            raise UsageError(f"--model and --{name} exclude each other: a model file is whole")
-    for model in models:
-        if given["precision"] not in (None, model.precision):
+    path = Path(output)
+    if not output:
+        raise UsageError("-o names no file")
+    if not path.parent.is_dir():
+        raise UsageError(f"there is no folder {path.parent} for {path.name}")
+    if not (path.is_dir() or output.endswith((os.sep, os.altsep or os.sep))):
+        if len(specs) > 1:
             raise UsageError(
-                f"{model.path} is {model.precision}; --precision {given['precision']} cannot"
-                " change that"
+                f"{output} is no folder: several devices need one; write -o {output}/"
+                if not path.exists()
+                else f"{output} is a file: several devices need a folder"
             )
+        return [path]
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"{output} is a file, not a folder")
+    return tables_in(path, specs)
 
 
-def _print_plan(
-    output: Path,
-    space: SearchSpace,
-    resolutions: tuple[int, ...],
-    protocol: Protocol,
-    as_json: bool,
-) -> None:
-    from lutra.search.profile import missing_keys
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make the folder {folder}: {error.strerror}") from error
 
-    total = len(space.units_at(resolutions))
-    missing = missing_keys(output, space, resolutions)
-    visits = len(missing) * protocol.rule.min_rounds
-    seconds = visits * (protocol.seconds + protocol.warmup_seconds + _VISIT_OVERHEAD_SECONDS)
+
+def _profile_one(work: Work, device: Device, spec: str, table: Path, as_json: bool) -> int:
+    with progress("profile") as report:
+        summary = work.measure(device, table, _watch(spec, report))
     if as_json:
-        print_json({"ops": total, "missing": len(missing), "least_seconds": round(seconds)})
-        return
-    print_table(["ops", "to measure", "at least"], [[total, len(missing), f"{seconds:.0f} s"]])
+        print_json(work.record(table, summary))
+    else:
+        work.print_results([(spec, table, summary)], with_spec=False)
+    return 0 if summary.complete else 3
 
 
-def _print_models(
-    summary: RunSummary, output: Path, models: list[ModelFile], as_json: bool
-) -> None:
-    from lutra.tables import LatencyTable
-    from lutra.tables.table import row_record
+def _profile_many(
+    work: Work, specs: Sequence[str], tables: Sequence[Path], as_json: bool, verbose: bool
+) -> int:
+    from lutra.search.fleet import Job, profile_devices
 
-    keys = {model.subject.key for model in models}
-    with LatencyTable.open(output) as table:
-        records = [row_record(row) for row in table.rows("network") if row.key in keys]
-    if as_json:
-        print_json({"table": str(output), **asdict(summary), "models": records})
-        return
-    columns = ["key", "latency_ms", "ci_low_ms", "ci_high_ms", "rounds", "status", "failure"]
-    print_table(columns, [[record[name] or "-" for name in columns] for record in records])
-
-
-def _print_summary(summary: RunSummary, output: Path, as_json: bool) -> None:
-    if as_json:
-        print_json({"table": str(output), **asdict(summary)})
-        return
-    print_table(
-        ["table", "ops", "stable", "unstable", "partial", "failed", "seconds", "timing %"],
-        [
+    with progress_of(specs) as reports:
+        results = profile_devices(
             [
-                str(output),
-                summary.subjects,
-                summary.stable,
-                summary.unstable,
-                summary.partial,
-                summary.failed,
-                summary.wall_seconds,
-                100.0 * summary.busy_seconds / max(summary.wall_seconds, 1e-9),
-            ]
-        ],
-    )
-    if summary.partial:
-        note("some ops were not visited often enough; the same command goes on")
+                Job(spec, table, _watch(spec, reports[spec]))
+                for spec, table in zip(specs, tables, strict=True)
+            ],
+            work.measure,
+            on_result=_note_error,
+        )
+    for result in results:
+        if verbose and result.error is not None:
+            traceback.print_exception(result.error)
+    done = [
+        (result.job.spec, result.job.table, result.summary)
+        for result in results
+        if result.summary is not None
+    ]
+    if as_json:
+        print_json({"devices": [_job_record(work, result) for result in results]})
+    elif done:
+        work.print_results(done, with_spec=True)
+    if len(done) < len(results):
+        return 1
+    return 0 if all(summary.complete for *_, summary in done) else 3
+
+
+def _watch(spec: str, report: Report) -> Watch:
+    from lutra.search.fleet import Watch
+
+    return Watch(lambda target: note_target(spec, target), visits_to(report))
+
+
+def _note_error(result: JobResult) -> None:
+    if result.error is not None:
+        note(one_line(f"error: {result.job.spec}: {_message(result)}"))
+
+
+def _message(result: JobResult) -> str:
+    """What went wrong, without the spec in front."""
+    known = isinstance(result.error, LutraError | OSError)
+    text = str(result.error) if known else f"{type(result.error).__name__}: {result.error}"
+    return one_line(text).removeprefix(f"{result.job.spec}: ")
+
+
+def _job_record(work: Work, result: JobResult) -> dict[str, Any]:
+    spec, table = result.job.spec, result.job.table
+    if result.summary is None:
+        return {"spec": spec, "table": str(table), "error": _message(result)}
+    return {"spec": spec, **work.record(table, result.summary)}

@@ -5,8 +5,9 @@ a spec string before the first colon). It moves model files to the device and ti
 knows nothing of op configurations, tables or statistics. A session must
 
 * answer every request with exactly one `Sample` or `RequestFailure`, in the order of requests;
-* take a request only when the one before is answered: what the caller does between two (it
-  builds models, commits visits) would disturb a timing on the next core;
+* take a request only when the one before is answered, or, where models run on another machine,
+  at most ``batch`` of them: what the caller does between two (it builds models, commits visits)
+  would disturb a timing on the next core;
 * survive its worker: a crash, a hang or a lost link is the failure of the request in hand, and
   the next request finds a fresh worker;
 * never report a duration that was not measured (no zero for "could not").
@@ -141,10 +142,16 @@ class Session(ABC):
     """A runtime on a device, ready to time model files; a context manager.
 
     A session that ``pairs`` times a request's references in turns with its model; for one that
-    cannot, references are requests of their own.
+    cannot, references are requests of their own. ``batch`` is how many requests one call of
+    `measure` may be handed, and may take before it answers the first.
     """
 
     pairs: bool = False
+    batch: int = 1
+
+    def throttled(self) -> bool:
+        """Whether the device says that it holds its clocks back now; asked after each batch."""
+        return False
 
     @abstractmethod
     def describe(self) -> RuntimeInfo:
@@ -174,6 +181,15 @@ class Session(ABC):
         self.close()
 
 
+@dataclass(frozen=True)
+class Attached:
+    """A device that was found without opening it; ``advice`` says how to make it usable."""
+
+    spec: str
+    what: str
+    advice: str = ""
+
+
 class Device(ABC):
     """One attached device."""
 
@@ -188,6 +204,10 @@ class Device(ABC):
     @abstractmethod
     def runtimes(self) -> tuple[str, ...]:
         """Names of the runtimes installed on it; whether one works, a session's `describe` says."""
+
+    def advice(self) -> tuple[str, ...]:
+        """What a person should know or do before measuring on it, one sentence each."""
+        return ()
 
     @abstractmethod
     def open(self, setting: Setting) -> Session:

@@ -9,25 +9,21 @@ name the program by the start of that digest (`digest`).
 from __future__ import annotations
 
 import hashlib
-import http.client
 import os
 import re
 import shutil
-import struct
 import sys
 import tempfile
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO
-from urllib.parse import urlsplit
 
-from lutra.errors import PermanentDeviceError, TransientDeviceError, UsageError
+from lutra.devices.download import OpenUrl, check_address, download, open_address
+from lutra.devices.elf import identify
+from lutra.errors import PermanentDeviceError, UsageError
 
 ENVIRONMENT = "LUTRA_BENCHMARK_MODEL"
 
@@ -66,16 +62,7 @@ _MACHINES = {
     "x86_64": ("x86_64", "x86-64", "amd64"),
     "x86": ("x86", "i386", "i486", "i586", "i686"),
 }
-_ELF_MACHINES = {(2, 183): "arm64", (1, 40): "arm", (2, 62): "x86_64", (1, 3): "x86"}
-_ANDROID_LINKERS = ("/system/", "/apex/")
-
-_MAX_BYTES = 200_000_000
 _CHUNK = 1 << 16
-_READ_SECONDS = 30.0  # for one read from the network
-_FETCH_SECONDS = 1800.0  # for all of it: 200 MB at 1 Mbit/s
-
-Response = http.client.HTTPResponse
-OpenUrl = Callable[[str], Response]
 
 
 def platform_of(abi_or_machine: str, android: bool) -> str:
@@ -89,68 +76,6 @@ def platform_of(abi_or_machine: str, android: bool) -> str:
             return f"{'android' if android else 'linux'}_{machine}"
     known = ", ".join(names[0] for names in _MACHINES.values())
     raise UsageError(f"no benchmark_model for the processor {abi_or_machine!r} (known: {known})")
-
-
-def identify(path: Path | str) -> str:
-    """What the program at ``path`` is built for, from its ELF header.
-
-    A platform name such as ``android_arm64``; the processor alone (``arm64``) for a static
-    program, which names no system; ``script`` for a text that begins with ``#!``, which fits
-    every platform. Raises `UsageError` for any other file and for one that is cut off.
-    """
-    path = Path(path)
-    try:
-        with path.open("rb") as file:
-            start = file.read(64)
-            if start.startswith(b"#!"):
-                return "script"
-            if not start.startswith(b"\x7fELF"):
-                raise UsageError(f"{path} is no program (no ELF file)")
-            return _identify_elf(file, start, path.stat().st_size)
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
-    except struct.error:
-        raise UsageError(f"{path} is damaged or cut off") from None
-
-
-def _identify_elf(file: IO[bytes], start: bytes, size: int) -> str:
-    """The platform of an open ELF file; struct.error for one that is cut off."""
-    elf_class, endian = start[4:6].ljust(2, b"\0")
-    kind, number = struct.unpack_from("<HH", start, 16)
-    machine = _ELF_MACHINES.get((elf_class, number))
-    if endian != 1 or machine is None:
-        raise UsageError(f"{file.name} is built for a processor that lutra does not know")
-    if kind not in (2, 3):  # ET_EXEC, ET_DYN
-        raise UsageError(f"{file.name} is an object or a core file, no program")
-    linker = None
-    for segment, offset, length in _segments(file, start, size, wide=elf_class == 2):
-        if offset + length > size:
-            raise struct.error("cut off")
-        if segment == 3:  # PT_INTERP
-            file.seek(offset)
-            linker = file.read(min(length, 4096)).rstrip(b"\0").decode(errors="replace")
-    if linker is None:
-        return machine
-    return f"{'android' if linker.startswith(_ANDROID_LINKERS) else 'linux'}_{machine}"
-
-
-def _segments(
-    file: IO[bytes], start: bytes, size: int, wide: bool
-) -> Iterator[tuple[int, int, int]]:
-    """Type, offset and length of each part that the program's header lists."""
-    table_format, table_at, counts_at = ("<Q", 32, 54) if wide else ("<I", 28, 42)
-    (table,) = struct.unpack_from(table_format, start, table_at)
-    entry, count = struct.unpack_from("<HH", start, counts_at)
-    if table + entry * count > size:
-        raise struct.error("cut off")
-    for index in range(count):
-        file.seek(table + index * entry)
-        header = file.read(entry)
-        if wide:
-            kind, _, offset, _, _, length = struct.unpack_from("<IIQQQQ", header)
-        else:
-            kind, offset, _, _, length = struct.unpack_from("<IIIII", header)
-        yield kind, offset, length
 
 
 def digest(path: Path | str) -> str:
@@ -244,10 +169,10 @@ def fetch_benchmark(
     if sha256 is not None and not re.fullmatch("[0-9a-f]{64}", sha256):
         raise UsageError(f"{sha256!r} is no SHA-256: 64 hex digits in lower case")
     address = address or _documented(platform)
-    _check_address(address, allow_loopback)
-    open_url = open_url or partial(_open, allow_loopback=allow_loopback)
+    check_address(address, allow_loopback)
+    open_url = open_url or partial(open_address, allow_loopback=allow_loopback)
     with _beside(target) as (temporary, file):
-        _download(address, open_url, file)
+        download(address, open_url, file)
         file.flush()
         arrived = _sha256(temporary)
         _verify(temporary, platform, address, arrived, sha256)
@@ -332,98 +257,6 @@ def _recorded(target: Path) -> str | None:
     except (OSError, UnicodeDecodeError):
         return None
     return words[0] if words else None
-
-
-def _check_address(address: str, allow_loopback: bool) -> None:
-    try:
-        parts = urlsplit(address)
-    except ValueError:
-        raise UsageError(f"{address!r} is no address") from None
-    local = allow_loopback and parts.hostname in ("127.0.0.1", "::1", "localhost")
-    if not (parts.hostname and (parts.scheme == "https" or (local and parts.scheme == "http"))):
-        raise UsageError(f"{address} is no https address: nothing else is fetched")
-
-
-class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows a redirection only to an address that could have been asked for."""
-
-    def __init__(self, allow_loopback: bool) -> None:
-        self.allow_loopback = allow_loopback
-
-    def redirect_request(
-        self,
-        req: urllib.request.Request,
-        fp: IO[bytes],
-        code: int,
-        msg: str,
-        headers: http.client.HTTPMessage,
-        newurl: str,
-    ) -> urllib.request.Request | None:
-        try:
-            _check_address(newurl, self.allow_loopback)
-        except UsageError as error:
-            fp.close()
-            raise urllib.error.URLError(f"it redirects, and {error}") from None
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _open(address: str, *, allow_loopback: bool) -> Response:
-    opener = urllib.request.build_opener(_CheckedRedirects(allow_loopback))
-    response = opener.open(address, timeout=_READ_SECONDS)
-    assert isinstance(response, http.client.HTTPResponse)
-    return response
-
-
-def _download(address: str, open_url: OpenUrl, file: IO[bytes]) -> None:
-    """Stream what the address holds into the file.
-
-    Raises `TransientDeviceError` for whatever the network did, `PermanentDeviceError` for too
-    much; errors of the local disk pass.
-    """
-    deadline = time.monotonic() + _FETCH_SECONDS
-    with _network_errors(address):
-        response = open_url(address)
-    with response:
-        expected = _length(response)
-        received = 0
-        while True:
-            with _network_errors(address):
-                chunk = response.read(_CHUNK)
-            received += len(chunk)
-            if received > _MAX_BYTES or (expected or 0) > _MAX_BYTES:
-                raise PermanentDeviceError(f"{address} is over {_MAX_BYTES // 10**6} MB: refused")
-            if not chunk:
-                break
-            if time.monotonic() > deadline:
-                raise _unfetched(address, f"not done after {_FETCH_SECONDS:g} s")
-            file.write(chunk)
-    if expected is not None and received != expected:
-        raise _unfetched(address, f"cut off after {received} of {expected} bytes")
-
-
-def _length(response: Response) -> int | None:
-    text = response.headers.get("Content-Length", "")
-    return int(text) if re.fullmatch("[0-9]{1,18}", text) else None
-
-
-@contextmanager
-def _network_errors(address: str) -> Iterator[None]:
-    try:
-        yield
-    except urllib.error.HTTPError as error:
-        error.close()
-        raise _unfetched(address, f"HTTP {error.code} {error.reason}") from None
-    except urllib.error.URLError as error:
-        raise _unfetched(address, str(error.reason)) from None
-    except (OSError, http.client.HTTPException) as error:
-        raise _unfetched(address, str(error) or type(error).__name__) from None
-
-
-def _unfetched(address: str, reason: str) -> TransientDeviceError:
-    return TransientDeviceError(
-        f"cannot fetch {address}: {' '.join(reason.split())}; fetch it on a machine that can and "
-        "give it with `lutra devices --use-benchmark FILE`"
-    )
 
 
 def _verify(path: Path, platform: str, address: str, arrived: str, sha256: str | None) -> None:

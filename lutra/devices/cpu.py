@@ -11,9 +11,11 @@ from pathlib import Path
 import psutil
 
 from lutra.devices.base import Device, DeviceInfo, Health, Session, Setting
+from lutra.devices.local_process import LocalProcess
 from lutra.devices.runtimes import installed
+from lutra.devices.settings import check_setting
 from lutra.devices.worker_client import WorkerClient
-from lutra.devices.worker_session import WorkerSession, check_setting
+from lutra.devices.worker_session import WorkerSession, runtime_options
 from lutra.errors import UsageError
 
 _CPU_SYSFS = Path("/sys/devices/system/cpu/cpu0/cpufreq")
@@ -53,13 +55,13 @@ class CpuDevice(Device):
         return installed()
 
     def open(self, setting: Setting) -> Session:
-        check_setting(setting, "cpu")
+        check_setting(setting, "cpu", runtime_options())
         return WorkerSession(_start_worker, setting, _pinned_cores(setting.threads))
 
 
 def _start_worker() -> WorkerClient:
     command = [sys.executable, "-P", "-m", "lutra.devices.worker"]  # -P: nothing from the cwd
-    return WorkerClient(command, {**os.environ, "OMP_NUM_THREADS": "1"})
+    return WorkerClient(LocalProcess(command, {**os.environ, "OMP_NUM_THREADS": "1"}))
 
 
 def _pinned_cores(threads: int) -> tuple[int, ...]:

@@ -25,7 +25,8 @@ from lutra.devices.base import (
     TimingRequest,
 )
 from lutra.devices.runtimes import RUNTIMES
-from lutra.devices.worker_session import check_setting
+from lutra.devices.settings import check_setting
+from lutra.devices.worker_session import runtime_options
 from lutra.errors import UsageError
 
 _BLOCKS = 20
@@ -78,7 +79,7 @@ class FakeDevice(Device):
         return tuple(RUNTIMES)
 
     def open(self, setting: Setting) -> Session:
-        check_setting(setting, "fake")
+        check_setting(setting, "fake", runtime_options())
         return FakeSession(self.script, setting)
 
 

@@ -9,12 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import entry_points
+from typing import Any
 
-from lutra.devices.base import Device
+from lutra.devices.base import Attached, Device
 from lutra.errors import UsageError
 
 _GROUP = "lutra.devices"
-_BUILT_IN = {"cpu": "lutra.devices.cpu:cpu_device", "fake": "lutra.devices.fake:fake_device"}
+_BUILT_IN = {
+    "adb": "lutra.devices.android:android_device",
+    "cpu": "lutra.devices.cpu:cpu_device",
+    "fake": "lutra.devices.fake:fake_device",
+    "ssh": "lutra.devices.ssh:ssh_device",
+}
+_LISTS = {"adb": "lutra.devices.android:attached_devices"}
 
 
 def device_schemes() -> tuple[str, ...]:
@@ -28,16 +35,43 @@ def open_device(spec: str) -> Device:
     return _factory(scheme)(address)
 
 
+def check_spec(spec: str) -> None:
+    """Raise `UsageError` unless the spec's scheme is known; nothing is imported or opened."""
+    scheme = spec.partition(":")[0]
+    if scheme not in device_schemes():
+        raise UsageError(
+            f"unknown device '{scheme}'; known: {', '.join(device_schemes())}."
+            " `lutra devices` lists what is attached"
+        )
+
+
+def attached_devices() -> list[Attached]:
+    """This machine's CPU and every device that an adapter can see, usable or not.
+
+    An adapter that cannot look is listed too, by its scheme, with what it says as the advice.
+    """
+    cpu = open_device("cpu").info()
+    found = [Attached(cpu.spec, f"{cpu.model} ({cpu.architecture})")]
+    for scheme, name in _LISTS.items():
+        try:
+            found += _load(name)()
+        except Exception as error:  # whatever is wrong with one link, the others can be seen
+            reason = " ".join(str(error).split()) or type(error).__name__
+            found.append(Attached(scheme, "cannot be listed", reason))
+    return found
+
+
 def _factory(scheme: str) -> Callable[[str], Device]:
+    check_spec(scheme)
     if scheme in _BUILT_IN:
-        module, _, name = _BUILT_IN[scheme].partition(":")
-        factory: Callable[[str], Device] = getattr(import_module(module), name)
+        factory: Callable[[str], Device] = _load(_BUILT_IN[scheme])
         return factory
-    for entry in entry_points(group=_GROUP):
-        if entry.name == scheme:
-            factory = entry.load()
-            return factory
-    raise UsageError(
-        f"unknown device '{scheme}'; known: {', '.join(device_schemes())}."
-        " `lutra devices` lists what is attached"
-    )
+    (entry, *_) = entry_points(group=_GROUP, name=scheme)
+    factory = entry.load()
+    return factory
+
+
+def _load(name: str) -> Any:
+    """The object of ``module:name``."""
+    module, _, attribute = name.partition(":")
+    return getattr(import_module(module), attribute)

@@ -54,7 +54,7 @@ class Worker:
         try:
             self._runtime = load_runtime(request["runtime"])
             self._settings = request
-            return {"ok": True, **self._runtime.describe(request)}
+            return {"ok": True, "pid": os.getpid(), **self._runtime.describe(request)}
         except Exception as error:
             return _failure("load", f"runtime {request['runtime']}: {' '.join(str(error).split())}")
 
@@ -101,7 +101,7 @@ def _timed(run: Any, references: list[Any], request: dict[str, Any]) -> dict[str
     between: list[list[float]] = [[] for _ in references]
     for block_ms in _blocks(run, runs, request["seconds"], refill=refill):
         blocks.append(block_ms)
-        for reference, seen in zip(references, between, strict=True):
+        for reference, seen in zip(references, between):  # noqa: B905  (boards have Python 3.8)
             reference()  # the model took its place in the caches: they tell of the machine only
             seen.append(_milliseconds(reference, 1))
     ended = time.perf_counter()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from lutra.devices.base import (
@@ -17,8 +18,9 @@ from lutra.devices.base import (
     TimingRequest,
 )
 from lutra.devices.runtimes import RUNTIMES
+from lutra.devices.settings import Options, core_mask, options_text
 from lutra.devices.worker_client import WorkerClient, WorkerDied, WorkerHung
-from lutra.errors import PermanentDeviceError, TransientDeviceError, UsageError
+from lutra.errors import PermanentDeviceError, TransientDeviceError
 
 
 class WorkerSession(Session):
@@ -42,14 +44,17 @@ class WorkerSession(Session):
             name=self._setting.runtime,
             version=self._described["version"],
             delegate=self._described["delegate"],
-            core_mask=f"{sum(1 << core for core in self._cores):x}" if self._cores else "any",
-            options=_options_text(self._setting),
+            core_mask=core_mask(self._cores),
+            options=options_text(self._setting, RUNTIMES[self._setting.runtime].options),
         )
 
     @property
     def worker_pid(self) -> int:
         """The process id of the worker in use."""
-        return self._ready().pid
+        self._ready()
+        pid = self._described["pid"]
+        assert isinstance(pid, int)
+        return pid
 
     def _ready(self) -> WorkerClient:
         """The worker, started and opened if need be."""
@@ -78,14 +83,18 @@ class WorkerSession(Session):
 
     def measure(self, requests: Iterable[TimingRequest]) -> Iterator[Outcome]:
         for request in requests:
-            client = self._ready()
-            try:
-                outcome = self._outcome(request, client.ask(_wire(request), request.limit_seconds))
-            except (WorkerDied, WorkerHung) as error:
-                kind: FailureKind = "timeout" if isinstance(error, WorkerHung) else "crash"
-                outcome = RequestFailure(request.id, kind, str(error), transient=True)
-                self._drop()
-            yield outcome
+            yield self._timed(request, str)
+
+    def _timed(self, request: TimingRequest, place: Callable[[Path], str]) -> Outcome:
+        """Have the worker time one model; ``place`` tells where it finds a file."""
+        client = self._ready()
+        try:
+            answer = client.ask(_wire(request, place), request.limit_seconds)
+            return self._outcome(request, answer)
+        except (WorkerDied, WorkerHung) as error:
+            kind: FailureKind = "timeout" if isinstance(error, WorkerHung) else "crash"
+            self._drop()
+            return RequestFailure(request.id, kind, str(error), transient=True)
 
     def _outcome(self, request: TimingRequest, answer: dict[str, Any]) -> Outcome:
         if not answer["ok"]:
@@ -118,35 +127,19 @@ class WorkerSession(Session):
             self._client = None
 
 
-def check_setting(setting: Setting, spec: str) -> None:
-    """Raise `UsageError` unless the worker knows the setting's runtime and its options."""
-    if setting.runtime not in RUNTIMES:
-        known = ", ".join(RUNTIMES)
-        raise UsageError(f"unknown runtime '{setting.runtime}' for {spec}; known: {known}")
-    options = RUNTIMES[setting.runtime].options
-    for name, value in setting.options.items():
-        if value not in options.get(name, ()):
-            known = ", ".join(f"{key}={'|'.join(values)}" for key, values in options.items())
-            raise UsageError(
-                f"{setting.runtime} has no option '{name}={value}'; known: {known or 'none'}"
-            )
+def runtime_options() -> dict[str, Options]:
+    """The options of every runtime that the worker knows."""
+    return {name: runtime.options for name, runtime in RUNTIMES.items()}
 
 
-def _options_text(setting: Setting) -> str:
-    """The options that differ from the runtime's defaults, as a target records them."""
-    defaults = {name: values[0] for name, values in RUNTIMES[setting.runtime].options.items()}
-    chosen = sorted(setting.options.items())
-    return ",".join(f"{name}={value}" for name, value in chosen if value != defaults[name])
-
-
-def _wire(request: TimingRequest) -> dict[str, Any]:
+def _wire(request: TimingRequest, place: Callable[[Path], str]) -> dict[str, Any]:
     return {
         "do": "time",
         "id": request.id,
-        "model": str(request.model),
+        "model": place(request.model),
         "seconds": request.seconds,
         "warmup_seconds": request.warmup_seconds,
         "block_seconds": request.block_seconds,
         "keep": request.keep,
-        "references": [str(path) for path in request.references],
+        "references": [place(path) for path in request.references],
     }

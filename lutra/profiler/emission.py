@@ -19,6 +19,7 @@ _FORMAT_OF_RUNTIME = {
     "onnxruntime": "onnx",
     "litert": "tflite",
     "tflite-runtime": "tflite",
+    "benchmark_model": "tflite",
     "torch": "torch",
 }
 

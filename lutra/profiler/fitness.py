@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,56 +17,116 @@ from lutra.devices.base import (
     Setting,
     TimingRequest,
 )
-from lutra.errors import PermanentDeviceError
-from lutra.profiler.job import Bench, open_bench
+from lutra.errors import DeviceError, LutraError, PermanentDeviceError
+from lutra.profiler.job import Bench, choose_runtime, open_bench
+from lutra.profiler.run import Protocol
 from lutra.profiler.statistics import visit_from_sample
-from lutra.profiler.subject import reference_subjects
+from lutra.profiler.subject import Subject, reference_subjects
 
-_VISITS = 20
+_ROUNDS = 7
+_VISITS_PER_ROUND = 3
+_ENOUGH_SECONDS = 5.0
 _NOISY_PERCENT = 3.0
+_HELD_BY_CPUPOWER = ("cpu", "board")  # of Android devices the adapter's advice speaks
 
 
 @dataclass(frozen=True)
 class Fitness:
-    """``noise_percent``: how far the references' visits spread (10th to 90th percentile)."""
+    """``noise_percent``: how far the references' visits spread (10th to 90th percentile).
+
+    It is None where nothing can be measured; then ``fit`` is false and the first finding says why.
+    ``runtime`` is what was tried, None where there is none.
+    """
 
     info: DeviceInfo
     health: Health
-    noise_percent: float
+    runtime: str | None
+    noise_percent: float | None
+    fit: bool
     findings: tuple[str, ...]
 
 
-def examine(device: Device, setting: Setting) -> Fitness:
-    """Look at the device and time the references for a few seconds; raises `DeviceError`."""
+def examine(
+    device: Device,
+    runtime: str | None = None,
+    options: Mapping[str, str] | None = None,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+) -> Fitness:
+    """Look at the device and time the references for about five seconds.
+
+    ``runtime`` is by default the device's first. That it has none or that it does not work is a
+    finding. Raises `DeviceError` when the device does not answer, `UsageError` when it does not
+    know the runtime or option asked for.
+    """
     info, health = device.info(), device.health()
-    with open_bench(device, setting) as bench:
-        noise = _noise_percent(bench)
-    return Fitness(info, health, noise, tuple(_findings(info, health, noise)))
+    # What goes wrong although nobody asked for anything is not the caller's mistake.
+    expected = DeviceError if runtime is not None or options else LutraError
+    noise, problems = None, []
+    try:
+        runtime = runtime or choose_runtime(device)
+        with open_bench(device, Setting(runtime, options=options or {})) as bench:
+            noise = _noise_percent(bench, clock)
+    except expected as error:
+        problems.append(str(error))
+    findings = [*problems, *_findings(info, health, noise), *_advice(device)]
+    return Fitness(info, health, runtime, noise, not problems, tuple(dict.fromkeys(findings)))
 
 
-def _noise_percent(bench: Bench) -> float:
-    """The worse reference's spread of visit values, in percent of their median."""
-    references = reference_subjects(bench.emission) * _VISITS
-    requests = [
-        TimingRequest(number, bench.store.path(reference), keep=True)
-        for number, reference in enumerate(references)
-    ]
+def _noise_percent(bench: Bench, clock: Callable[[], float]) -> float:
+    """The worse reference's spread of visit values, in percent of their median.
+
+    Raises `PermanentDeviceError` when a reference cannot be timed.
+    """
     values: dict[str, list[float]] = defaultdict(list)
-    for outcome in bench.session.measure(requests):
-        if isinstance(outcome, RequestFailure):
-            raise PermanentDeviceError(f"a reference block could not be timed: {outcome.message}")
-        visit = visit_from_sample(outcome, 1, outcome.process)
-        values[references[outcome.id].key].append(visit.low_ms)
+    started = clock()
+    for _ in range(_ROUNDS):
+        for subject, low_ms in _round(bench):
+            values[subject.key].append(low_ms)
+        if clock() - started > _ENOUGH_SECONDS:
+            break
     spreads = [
         (np.quantile(seen, 0.9) - np.quantile(seen, 0.1)) / np.median(seen)
         for seen in values.values()
     ]
-    return 100.0 * float(max(spreads, default=np.nan))
+    return 100.0 * float(max(spreads))
 
 
-def _findings(info: DeviceInfo, health: Health, noise: float) -> list[str]:
+def _round(bench: Bench) -> Iterator[tuple[Subject, float]]:
+    """A few visits of each reference, timed as in a run, with what each came to."""
+    protocol = Protocol().suited_to(bench.session)
+    references = reference_subjects(bench.emission) * _VISITS_PER_ROUND
+    requests = [
+        TimingRequest(
+            number,
+            bench.store.path(reference),
+            seconds=protocol.seconds,
+            warmup_seconds=protocol.warmup_seconds,
+            block_seconds=protocol.block_seconds,
+            keep=True,
+        )
+        for number, reference in enumerate(references)
+    ]
+    for start in range(0, len(requests), bench.session.batch):
+        for outcome in bench.session.measure(requests[start : start + bench.session.batch]):
+            if isinstance(outcome, RequestFailure):
+                raise PermanentDeviceError(
+                    f"a reference block could not be timed: {outcome.message}"
+                )
+            yield references[outcome.id], visit_from_sample(outcome, 1, outcome.process).low_ms
+
+
+def _advice(device: Device) -> tuple[str, ...]:
+    try:
+        return device.advice()
+    except LutraError as error:
+        return (str(error),)
+
+
+def _findings(info: DeviceInfo, health: Health, noise: float | None) -> list[str]:
     findings = []
-    if info.governor is not None and info.governor != "performance":
+    governed = info.kind in _HELD_BY_CPUPOWER and info.governor not in (None, "performance")
+    if governed:
         findings.append(
             f"the clock governor is '{info.governor}': clocks follow load;"
             " `sudo cpupower frequency-set -g performance` holds them"
@@ -75,7 +137,7 @@ def _findings(info: DeviceInfo, health: Health, noise: float) -> list[str]:
         findings.append("the device is throttling: let it cool down")
     if health.temperature_c is not None and health.temperature_c > 85:
         findings.append(f"{health.temperature_c:.0f} degC: let it cool down")
-    if not noise <= _NOISY_PERCENT:
+    if noise is not None and noise > _NOISY_PERCENT:
         findings.append(
             f"noise floor {noise:.1f} %: expect unstable rows and more rounds;"
             " look for other load, virtual machines or power saving"

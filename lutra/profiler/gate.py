@@ -1,4 +1,7 @@
-"""The drift gate: references tell when the machine was slower than it usually is."""
+"""The drift gate: references tell when the machine was slower than it usually is.
+
+``throttled`` is what the device itself says: it closes the gate too.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ class DriftGate:
         for key, values in (seen or {}).items():
             self._seen[key] = sorted(values)
         self._latest: dict[str, float] = {}
+        self.throttled = False
 
     def observe(self, key: str, low_ms: float) -> None:
         """Take note of a reference visit."""
@@ -35,7 +39,12 @@ class DriftGate:
     @property
     def closed(self) -> bool:
         """Whether visits around the latest references should not be trusted."""
-        return self.drift > self.limit
+        return self.throttled or self.drift > self.limit
+
+    def flags(self, drift: float) -> tuple[str, ...]:
+        """What is wrong with a visit made now, the machine being ``drift`` slower than steady."""
+        flags = (("drift", drift > self.limit), ("throttled", self.throttled))
+        return tuple(name for name, wrong in flags if wrong)
 
     def baselines(self) -> dict[str, float]:
         """Each reference's low quantile, in ms."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lutra.devices.base import Device, Session, Setting
+from lutra.errors import PermanentDeviceError
 from lutra.profiler.drift import Drift
-from lutra.profiler.emission import Emission, format_of
+from lutra.profiler.emission import Emission, format_of, runtimes_of
 from lutra.profiler.run import ProfilingRun, Progress, Protocol, RunSummary
 from lutra.profiler.subject import ModelStore, Subject, reference_subjects
 from lutra.tables import LatencyTable, Target
@@ -36,22 +38,25 @@ class Bench:
         reference_ms: Mapping[str, float] | None = None,
         drift: Drift | None = None,
         on_progress: Callable[[Progress], None] = lambda _: None,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> RunSummary:
         """Measure subjects into a table; raises `TargetMismatchError` if it is another target's.
 
         ``reference_ms`` is what the references take when the device is steady, and ``drift`` how
-        latencies follow them, where known from another table.
+        latencies follow them, where known from another table. ``on_progress`` is called after
+        each visit and ``sleep`` to let the device cool; what they raise ends the run.
         """
         table.target.require(self.target, str(table.path))
         run = ProfilingRun(
             self.session,
             table,
             self.store,
-            protocol,
+            protocol.suited_to(self.session),
             references=reference_subjects(self.emission),
             reference_ms=reference_ms,
             drift=drift,
             on_progress=on_progress,
+            sleep=sleep,
         )
         return run.measure(subjects, budget_seconds=budget_seconds)
 
@@ -80,6 +85,28 @@ def open_bench(device: Device, setting: Setting, precision: str = "fp32") -> Ite
             options=runtime.options,
         )
         yield Bench(device, session, target, ModelStore(Path(folder), emission.format), emission)
+
+
+def choose_runtime(device: Device, format_name: str | None = None) -> str:
+    """The device's own first runtime; for a format, the preferred one of those that load it.
+
+    Raises `PermanentDeviceError`, with the device's advice, when it has none.
+    """
+    offered = device.runtimes()
+    if not offered:
+        spec = device.info().spec
+        remedy = next(iter(device.advice()), "install one on it")
+        raise PermanentDeviceError(f"{spec} has no runtime: {remedy}")
+    if format_name is None:
+        return offered[0]
+    loading = runtimes_of(format_name)
+    for runtime in loading:
+        if runtime in offered:
+            return runtime
+    raise PermanentDeviceError(
+        f"{device.info().spec} has no runtime that loads .{format_name} ({', '.join(loading)});"
+        f" it has: {', '.join(offered)}"
+    )
 
 
 def setting_of(target: Target) -> Setting:

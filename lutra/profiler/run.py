@@ -43,6 +43,23 @@ class Protocol:
     rule: StoppingRule = field(default_factory=StoppingRule)
     seed: int = 0
 
+    def suited_to(self, session: Session) -> Protocol:
+        """The protocol for a session: where visits come in batches from a device that cannot
+        pair, each is a process of its own on a phone that heats. It must last long against
+        the process's start, the gate is tighter, and cooling takes real pauses.
+        """
+        if session.pairs or session.batch == 1:
+            return self
+        return replace(
+            self,
+            seconds=max(self.seconds, 0.08),
+            warmup_seconds=max(self.warmup_seconds, 0.02),
+            reference_seconds=max(self.reference_seconds, 0.04),
+            drift_limit=0.05,
+            cool_seconds=5.0,
+            cool_share=0.5,
+        )
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -117,6 +134,7 @@ class ProfilingRun:
         self._visits: dict[Subject, list[tuple[int, Visit]]] = defaultdict(list)
         self._attempts: dict[Subject, int] = defaultdict(int)
         self._since_reference: list[Subject] = []
+        self._visited: list[Subject] = []
         self._process_base = table.last_process()
         self._dead = 0
         self._summary = RunSummary()
@@ -197,29 +215,48 @@ class ProfilingRun:
             every=self._protocol.reference_every,
         )
         self._since_reference = []
-        asked: list[Subject] = []
         expected = self._expected(wanted)
-        for outcome in self._session.measure(self._requests(order, asked, started, budget)):
-            self._take(asked[outcome.id], outcome, round_number)
-            done = self._summary.visits
-            self._on_progress(Progress(done, max(done, expected), self._clock() - started))
-
-    def _requests(
-        self, order: Sequence[Subject], asked: list[Subject], started: float, budget: float
-    ) -> Iterator[TimingRequest]:
-        """Requests for the visits of a round, noted in ``asked``; waits while the gate is closed.
-
-        While it is closed, the references are timed again after each pause: that is how it
-        opens. Waiting may take ``cool_share`` of the run; then visits go on, flagged.
-        """
-        for subject in order:
-            while subject.category != "reference" and self._may_cool(started):
-                self._sleep(self._protocol.cool_seconds)
-                self._summary.cooled_seconds += self._protocol.cool_seconds
-                for reference in self._references:
-                    yield self._request(reference, asked)
+        size = self._session.batch
+        for start in range(0, len(order), size):
+            batch = order[start : start + size]
+            if any(subject.category != "reference" for subject in batch):
+                self._cool(started, round_number)
             if self._clock() - started > budget:
                 return
+            for _ in self._visit(batch, round_number):
+                done = self._summary.visits
+                self._on_progress(Progress(done, max(done, expected), self._clock() - started))
+
+    def _cool(self, started: float, round_number: int) -> None:
+        """Wait while the gate is closed, but no more than ``cool_share`` of the run.
+
+        After each pause the references are timed again: that is how it opens. When the time to
+        wait is used, visits go on, flagged.
+        """
+        while self._may_cool(started):
+            self._sleep(self._protocol.cool_seconds)
+            self._summary.cooled_seconds += self._protocol.cool_seconds
+            if self._session.pairs:
+                self._gate.throttled = self._session.throttled()
+                continue
+            for _ in self._visit(self._references, round_number):
+                """Taking note of them is all."""
+
+    def _visit(self, batch: Sequence[Subject], round_number: int) -> Iterator[None]:
+        """Time a batch and keep what comes, yielding after each outcome."""
+        asked: list[Subject] = []
+        self._visited = []
+        for outcome in self._session.measure(self._requests(batch, asked)):
+            self._take(asked[outcome.id], outcome, round_number)
+            yield
+        self._gate.throttled = self._session.throttled()
+        if self._gate.throttled:
+            for subject in self._visited:
+                self._reconsider(subject)
+
+    def _requests(self, batch: Sequence[Subject], asked: list[Subject]) -> Iterator[TimingRequest]:
+        """Requests for a batch, noted in ``asked``; a model that cannot be made is a failure."""
+        for subject in batch:
             try:
                 request = self._request(subject, asked)
             except ModelError as error:
@@ -273,6 +310,7 @@ class ProfilingRun:
             return
         self._summary.visits += 1
         self._since_reference.append(subject)
+        self._visited.append(subject)
         if not visit.reference_ms:
             visit = self._judged(visit)
         self._commit(subject, visit, outcome.nodes)
@@ -292,8 +330,8 @@ class ProfilingRun:
     def _judged(self, visit: Visit) -> Visit:
         """The visit with the drift of the references nearest to it, flagged if that is too much."""
         drift = max(visit.drift, self._gate.drift)
-        flags = ("drift",) if drift > self._protocol.drift_limit else ()
-        return replace(visit, drift=drift, flags=flags)
+        flags = dict.fromkeys((*visit.flags, *self._gate.flags(drift)))
+        return replace(visit, drift=drift, flags=tuple(flags))
 
     def _commit(self, subject: Subject, visit: Visit, nodes: tuple[int, int] | None = None) -> None:
         kept = self._visits[subject]
@@ -307,7 +345,7 @@ class ProfilingRun:
         kept.append((number, visit))
 
     def _reconsider(self, subject: Subject) -> None:
-        """The references behind a visit drifted: flag it after all."""
+        """The references behind a visit drifted, or the device throttled: flag it after all."""
         kept = self._visits[subject]
         number, visit = kept[-1]
         judged = self._judged(visit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from lutra.profiler.subject import op_subject
 from lutra.search.networks import NETWORK_PROTOCOL
 from lutra.search.spaces import SearchSpace
 from lutra.search.table_spaces import note_profiled
-from lutra.tables import LatencyTable
+from lutra.tables import LatencyTable, Target
 
 
 def profile(
@@ -28,9 +29,14 @@ def profile(
     precision: str = "fp32",
     protocol: Protocol | None = None,
     budget_seconds: float = float("inf"),
+    on_ready: Callable[[Target], None] = lambda _: None,
     on_progress: Callable[[Progress], None] = lambda _: None,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> RunSummary:
     """Measure what the table at ``path`` lacks of the space; creates the table if need be.
+
+    ``on_ready`` is told what it runs on once the session and the table are open, ``on_progress``
+    after each visit; ``sleep`` lets the device cool. What one of them raises ends the run.
 
     Raises `UsageError` (resolution, setting), `TargetMismatchError` (a table of another target),
     `DeviceError` and `TableError`; whatever was measured before stays in the table.
@@ -41,6 +47,7 @@ def profile(
         open_or_create(path, bench.target) as table,
     ):
         note_profiled(table, device.info().spec, space, resolutions)
+        on_ready(bench.target)
         subjects = [op_subject(op, bench.emission) for op in space.units_at(resolutions)]
         return bench.measure(
             table,
@@ -48,6 +55,7 @@ def profile(
             protocol or Protocol(),
             budget_seconds=budget_seconds,
             on_progress=on_progress,
+            sleep=sleep,
         )
 
 
@@ -59,7 +67,9 @@ def profile_models(
     setting: Setting,
     protocol: Protocol = NETWORK_PROTOCOL,
     budget_seconds: float = float("inf"),
+    on_ready: Callable[[Target], None] = lambda _: None,
     on_progress: Callable[[Progress], None] = lambda _: None,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> RunSummary:
     """Measure whole model files into the table at ``path``, as network rows.
 
@@ -79,12 +89,14 @@ def profile_models(
         open_bench(device, setting, models[0].precision) as bench,
         open_or_create(path, bench.target) as table,
     ):
+        on_ready(bench.target)
         return bench.measure(
             table,
             [model.subject for model in models],
             protocol,
             budget_seconds=budget_seconds,
             on_progress=on_progress,
+            sleep=sleep,
         )
 
 

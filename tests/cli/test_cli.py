@@ -47,12 +47,19 @@ def result_path(table_path: Path, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def no_android(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No adb server is asked, let alone started."""
+    monkeypatch.setattr("lutra.devices.android.attached", dict)
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help(name: str, capsys: Capture) -> None:
     assert call(name, "--help") == 0
     assert "Usage: lutra" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("no_android")
 def test_devices(capsys: Capture) -> None:
     (device,) = call_json(capsys, "devices")["devices"]
     assert device["spec"] == "cpu"
@@ -108,6 +115,7 @@ def test_the_whole_job_on_the_scripted_device(
     assert json.loads(metadata["architecture"]) == found["architecture"]
 
 
+@pytest.mark.usefixtures("no_android")
 def test_people_get_tables(table_path: Path, result_path: Path, capsys: Capture) -> None:
     for arguments in (
         ["devices"],

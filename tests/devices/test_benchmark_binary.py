@@ -14,16 +14,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lutra.devices import benchmark_binary
+from lutra.devices import benchmark_binary, download
 from lutra.devices.benchmark_binary import (
     PLATFORMS,
     digest,
     fetch_benchmark,
     find_benchmark,
-    identify,
     install_benchmark,
     platform_of,
 )
+from lutra.devices.elf import identify
 from lutra.errors import LutraError, PermanentDeviceError, TransientDeviceError, UsageError
 
 ANDROID_LINKER = "/system/bin/linker64"
@@ -446,14 +446,14 @@ def test_nobody_listening_is_a_failure_of_the_network(server: str) -> None:
 def test_too_much_is_refused(server: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(PermanentDeviceError, match="over 200 MB"):
         fetch(server + "/huge")
-    monkeypatch.setattr(benchmark_binary, "_MAX_BYTES", 100)
+    monkeypatch.setattr(download, "_MAX_BYTES", 100)
     with pytest.raises(PermanentDeviceError, match="over 0 MB"):
         fetch(server + "/no-length")
     assert files(cache) == []
 
 
 def test_a_trickle_is_given_up(server: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benchmark_binary, "_FETCH_SECONDS", -1)
+    monkeypatch.setattr(download, "_FETCH_SECONDS", -1)
     with pytest.raises(TransientDeviceError, match="not done after"):
         fetch(server)
     assert files(cache) == []
@@ -504,7 +504,7 @@ def test_nothing_is_published_for_some_platforms() -> None:
 def test_the_documented_address_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def refuse(address: str) -> benchmark_binary.Response:
+    def refuse(address: str) -> download.Response:
         asked.append(address)
         raise TimeoutError
 

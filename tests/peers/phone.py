@@ -15,7 +15,7 @@ import psutil
 from tests.peers.device_files import write_phone_files
 from tests.peers.machine import Machine, work_folder
 from tests.peers.network import Network
-from tests.peers.roots import HERE, Architecture, emulation, phone_root
+from tests.peers.roots import ANDROID_LINKER, HERE, LINKERS, Architecture, emulation, phone_root
 
 PORT = 5555
 _ABI = {"amd64": "x86_64", "arm64": "arm64-v8a"}
@@ -239,6 +239,7 @@ class Phone:
             _empty(folder)
         _empty(self._work / "state/dumpsys")
         write_phone_files(self._work)
+        (self.shims / Path(ANDROID_LINKER).name).symlink_to(LINKERS[self.architecture])
         for applet in _APPLETS.split():
             (self.shims / applet).symlink_to("/usr/bin/toybox")
         for shim in (HERE / "shims/phone").iterdir():

@@ -20,6 +20,8 @@ HERE = Path(__file__).resolve().parent
 LITERT = "ai-edge-litert==2.3.0"  # benchmark_model.c declares this version's functions
 BOARD_PACKAGES = ("openssh-server", "openssh-sftp-server", "python3", "procps", "util-linux")
 BOARD_WHEELS = ("numpy==1.26.4", "tflite-runtime==2.14.0")
+ANDROID_LINKER = "/system/bin/linker64"  # what tells a program for Android from one for Linux
+LINKERS = {"amd64": "/lib64/ld-linux-x86-64.so.2", "arm64": "/lib/ld-linux-aarch64.so.1"}
 TOOLS = ("ip", "unshare", "nsenter", "mount", "chroot", "apt-get", "dpkg-deb", "tar")
 DEBIAN_KEYS = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 QEMU_FORMAT = Path("/usr/lib/binfmt.d/qemu-aarch64.conf")
@@ -185,7 +187,7 @@ def litert_library(architecture: Architecture) -> Path:
 
 def _compiled(name: str, architecture: Architecture, libraries: list[str]) -> Path:
     source, header = HERE / f"{name}.c", HERE / "benchmark_common.h"
-    recipe = _digest(source.read_text(), header.read_text(), LITERT)
+    recipe = _digest(source.read_text(), header.read_text(), LITERT, ANDROID_LINKER)
     program = cache() / f"{name}-{architecture}-{recipe}" / name
     with _lock(program.parent.name):
         if not program.exists():
@@ -193,7 +195,8 @@ def _compiled(name: str, architecture: Architecture, libraries: list[str]) -> Pa
             partial = program.with_suffix(".partial")
             target = f"{_MACHINE[architecture]}-linux-gnu.2.31"
             compiler = [sys.executable, "-m", "ziglang", "cc", "-target", target]
-            options = ["-O2", "-Wall", "-Wextra", "-Werror", "-s", "-Wl,-rpath,$ORIGIN"]
+            options = ["-O2", "-Wall", "-Wextra", "-Werror", "-s"]
+            options.append(f"-Wl,--dynamic-linker={ANDROID_LINKER}")
             files = ["-o", str(partial), str(source)]
             zig = str(cache() / "zig")
             folders = {"ZIG_GLOBAL_CACHE_DIR": zig, "ZIG_LOCAL_CACHE_DIR": zig}

@@ -29,7 +29,12 @@ def delegate_name(settings: dict[str, Any]) -> str:
 
 def check(module: Any) -> None:
     """Construct an interpreter: whether the runtime fits this numpy shows only then."""
-    module.Interpreter(model_content=zlib.decompress(base64.b64decode(_SMALLEST_MODEL)))
+    module.Interpreter(model_content=smallest_model())
+
+
+def smallest_model() -> bytes:
+    """The smallest TFLite file: one operator over one number."""
+    return zlib.decompress(base64.b64decode(_SMALLEST_MODEL))
 
 
 def load(module: Any, path: str, settings: dict[str, Any]) -> Model:

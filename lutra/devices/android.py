@@ -1,0 +1,186 @@
+"""Android devices over adb: TFLite's benchmark_model, pinned to the big cores."""
+
+from __future__ import annotations
+
+import re
+
+from lutra.devices.adb_shell import AdbShell, advice_for, attached
+from lutra.devices.base import Attached, Device, DeviceInfo, Health, Session, Setting
+from lutra.devices.benchmark_binary import find_benchmark, platform_of
+from lutra.devices.benchmark_flags import OPTIONS, RUNTIME
+from lutra.devices.benchmark_session import BenchmarkSession
+from lutra.devices.foothold import Ground
+from lutra.devices.settings import CORES, check_setting, chosen_cores, core_mask
+from lutra.devices.system_probe import (
+    SCRIPT,
+    SystemFacts,
+    fastest_cores,
+    hold_clocks,
+    parse_facts,
+)
+from lutra.errors import LutraError, PermanentDeviceError, UsageError
+
+_FOLDER = "/data/local/tmp"
+_LOW_BATTERY_PERCENT = 30.0
+_WARM_C = 40.0
+_AWAKE = "stay_on_while_plugged_in"
+_ON_ANY_POWER = "7"
+
+
+def android_device(address: str) -> AndroidDevice:
+    """The device of spec ``adb:SERIAL``; bare ``adb`` where exactly one is attached.
+
+    Raises `UsageError` when that is not so, `DeviceError` when it cannot be used.
+    """
+    return AndroidDevice(address or _only_serial())
+
+
+def attached_devices() -> list[Attached]:
+    """Every device that adb knows, usable or not, with what to do about it."""
+    return [
+        Attached(f"adb:{serial}", f"Android ({state})", advice_for(state))
+        for serial, state in attached().items()
+    ]
+
+
+def _only_serial() -> str:
+    devices = attached()
+    if len(devices) == 1:
+        return next(iter(devices))
+    if not devices:
+        raise UsageError(
+            "no Android device is attached: plug it in and switch on USB debugging in its"
+            " developer options; `lutra devices` shows it then"
+        )
+    raise UsageError(
+        "several Android devices are attached; name one: "
+        + ", ".join(f"adb:{serial}" for serial in devices)
+    )
+
+
+class AndroidDevice(Device):
+    """One Android device."""
+
+    def __init__(self, serial: str) -> None:
+        self._shell = AdbShell(serial)
+        self._facts: SystemFacts | None = None
+
+    def facts(self) -> SystemFacts:
+        """What it says of itself, read once; raises `DeviceError` when it cannot be used."""
+        if self._facts is None:
+            self._facts = self._read()
+        return self._facts
+
+    def _read(self) -> SystemFacts:
+        self._shell.connect()
+        return parse_facts(self._shell.run(SCRIPT).output)
+
+    def info(self) -> DeviceInfo:
+        facts = self.facts()
+        maker, model, chip_maker, chip, release = (
+            facts.first(name) or ""
+            for name in (
+                "ro.product.manufacturer",
+                "ro.product.model",
+                "ro.soc.manufacturer",
+                "ro.soc.model",
+                "ro.build.version.release",
+            )
+        )
+        chip = f"{chip_maker} {chip}".strip() or facts.first("ro.board.platform") or ""
+        name = f"{maker} {model}".strip() or facts.processor or "Android device"
+        return DeviceInfo(
+            spec=self._shell.spec,
+            kind="android",
+            model=f"{name} ({chip})" if chip else name,
+            architecture=facts.first("ro.product.cpu.abi") or facts.first("machine") or "unknown",
+            os=f"Android {release}".strip(),
+            cores=len(facts.cores),
+            memory_bytes=facts.memory_bytes,
+            governor=facts.governor,
+        )
+
+    def health(self) -> Health:
+        self._facts = self._read()
+        return self._facts.health()
+
+    def advice(self) -> tuple[str, ...]:
+        facts = self.facts()
+        found = [*_advice(facts)]
+        try:
+            find_benchmark(self._platform())
+        except LutraError as error:
+            found.append(str(error))
+        return tuple(found)
+
+    def runtimes(self) -> tuple[str, ...]:
+        return (RUNTIME,)
+
+    def open(self, setting: Setting) -> Session:
+        spec = self._shell.spec
+        check_setting(setting, spec, {RUNTIME: OPTIONS}, CORES)
+        facts = self.facts()
+        cores = chosen_cores(setting, facts.cores, fastest_cores(facts, setting.threads), spec)
+        if not facts.has("taskset"):
+            if "cores" in setting.options:
+                raise PermanentDeviceError(f"{spec} has no taskset: it cannot pin to cores")
+            cores = ()
+        return BenchmarkSession(
+            self._shell,
+            _ground(facts, cores),
+            find_benchmark(self._platform()),
+            setting,
+            cores=cores,
+        )
+
+    def _platform(self) -> str:
+        return platform_of(self.info().architecture, android=True)
+
+
+def _ground(facts: SystemFacts, cores: tuple[int, ...]) -> Ground:
+    """The folder, and a known state: awake, and at the highest clocks where it may."""
+    prepare, restore = hold_clocks(facts, cores)
+    awake, asleep = _keep_awake(facts)
+    return Ground(
+        parent=_FOLDER,
+        prepare="\n".join(filter(None, (awake, prepare))),
+        restore="\n".join(filter(None, (asleep, restore))),
+    )
+
+
+def _keep_awake(facts: SystemFacts) -> tuple[str, str]:
+    """Commands that keep a plugged-in device awake, and those that put the setting back."""
+    if not facts.has("settings"):
+        return "", ""
+    before = facts.first("stay_awake") or ""
+    if not re.fullmatch(r"[0-9]{1,2}", before):
+        before = "0"  # never set: as good as 0
+    return (
+        f"settings put global {_AWAKE} {_ON_ANY_POWER}; input keyevent KEYCODE_WAKEUP",
+        f"settings put global {_AWAKE} {before}",
+    )
+
+
+def _advice(facts: SystemFacts) -> list[str]:
+    battery = facts.health().battery_percent
+    temperature = facts.battery.get("temperature", "")
+    found = []
+    if battery is not None and battery < _LOW_BATTERY_PERCENT:
+        found.append(f"battery at {battery:.0f} %: phones slow down when it is low; charge it")
+    if facts.charging is False:
+        found.append("it is not on power: it may sleep in the middle of a run; plug it in")
+    if temperature.isdigit() and int(temperature) / 10 > _WARM_C:
+        found.append(f"the battery is at {int(temperature) / 10:.0f} degC: let it cool down")
+    if facts.thermal_status:
+        found.append(f"Android's thermal status is {facts.thermal_status} of 6: let it cool down")
+    if facts.has("taskset"):
+        fastest = fastest_cores(facts, 1)
+        found.append(
+            f"runs are pinned to the fastest cores (one thread: core {fastest[0]}, mask"
+            f" {core_mask(fastest)}); --option cores=MASK chooses others"
+        )
+    else:
+        found.append("it has no taskset: runs cannot be pinned to its big cores")
+    if not facts.tunable_cores:
+        found.append("clocks cannot be held without root: visits that are too slow are repeated")
+    return found

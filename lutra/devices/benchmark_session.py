@@ -1,0 +1,310 @@
+"""A session over TFLite's benchmark_model on a device that has a shell: a phone, a bare board.
+
+Each visit is a process of the program. The models of a batch are sent together and timed by one
+script of one connection; what each came to is read from the stream as it arrives. When the link
+breaks, what was not answered is measured again on a new connection.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from lutra.devices.base import (
+    FailureKind,
+    Outcome,
+    RequestFailure,
+    RuntimeInfo,
+    Sample,
+    Session,
+    Setting,
+    TimingRequest,
+)
+from lutra.devices.benchmark_binary import digest
+from lutra.devices.benchmark_flags import (
+    OPTIONS,
+    PROGRAMS,
+    RUNTIME,
+    delegate_of,
+    flags,
+    refusal,
+)
+from lutra.devices.benchmark_output import BenchmarkOutputError, BenchmarkRun, parse_benchmark
+from lutra.devices.channel import LineReader, LinkLost, ProgramEnded
+from lutra.devices.foothold import Foothold, Ground
+from lutra.devices.link_retry import measure_despite_losses
+from lutra.devices.runtimes.interpreter import smallest_model
+from lutra.devices.settings import core_mask, options_text
+from lutra.devices.shell import Shell, quoted
+from lutra.errors import PermanentDeviceError, UsageError
+
+_PROGRAM = "benchmark_model"
+_GRACE_SECONDS = 15.0
+_PROBE_SECONDS = 30.0
+_MOST_OUTPUT = 1 << 20
+_NOT_RUNNABLE = (126, 127)
+
+
+class BenchmarkSession(Session):
+    """Times models with the program at ``binary``, a file of this machine.
+
+    ``cores`` is what runs are pinned to, none for no pinning.
+    """
+
+    batch = 32
+
+    def __init__(
+        self,
+        shell: Shell,
+        ground: Ground,
+        binary: Path,
+        setting: Setting,
+        *,
+        cores: tuple[int, ...],
+    ) -> None:
+        self._shell = shell
+        self._foothold = Foothold(shell, replace(ground, files={_PROGRAM: binary}))
+        self._binary = binary
+        self._setting = setting
+        self._cores = cores
+        self._program: str | None = None
+        self._processes = 0
+
+    def describe(self) -> RuntimeInfo:
+        program = self._known_program()
+        return RuntimeInfo(
+            name=RUNTIME,
+            version=f"{program} {digest(self._binary)}",
+            delegate=delegate_of(self._setting),
+            core_mask=core_mask(self._cores),
+            options=options_text(self._setting, OPTIONS),
+        )
+
+    def throttled(self) -> bool:
+        return self._foothold.throttled()
+
+    def measure(self, requests: Iterable[TimingRequest]) -> Iterator[Outcome]:
+        program = self._known_program()
+        return measure_despite_losses(
+            requests, lambda pending: self._batch(pending, program), self._foothold.lose
+        )
+
+    def restart(self) -> None:
+        """Every visit is a process of its own: there is nothing to draw anew."""
+
+    def close(self) -> None:
+        self._foothold.close()
+
+    # one batch
+
+    def _batch(self, requests: Sequence[TimingRequest], program: str) -> Iterator[Outcome]:
+        folder = self._foothold.folder()
+        placed = folder.place(request.model for request in requests)
+        mark = f"lutra-{secrets.token_hex(8)}"
+        commands = [
+            self._command(request, placed[request.model], program)
+            for request in requests
+            if request.model in placed
+        ]
+        sizes = {name: path.stat().st_size for path, name in placed.items()}
+        folder.send({"batch.sh": _script(folder.path, mark, sorted(sizes), commands)})
+        channel = self._shell.start(f"sh {quoted(folder.path)}/batch.sh 2>&1")
+        try:
+            stream = _Stream(LineReader(channel), mark)
+            stream.check_sizes(sizes)
+            for request in requests:
+                if request.model not in placed:
+                    message = f"there is no model {request.model}"
+                    yield RequestFailure(request.id, "load", message, transient=False)
+                    continue
+                ended = stream.next(request.limit_seconds)
+                if ended is None:
+                    yield self._killed(request, stream)
+                else:
+                    self._processes += 1
+                    yield self._outcome(request, program, *ended)
+        finally:
+            channel.kill()
+            channel.close()
+
+    def _command(self, request: TimingRequest, model: str, program: str) -> str:
+        pin = f"taskset {core_mask(self._cores)} " if self._cores else ""
+        words = " ".join(quoted(flag) for flag in flags(self._setting, program, request))
+        return f"visit {pin}./{_PROGRAM} --graph={quoted(model)} {words}"
+
+    def _killed(self, request: TimingRequest, stream: _Stream) -> RequestFailure:
+        """End a program that takes too long; Android's own `timeout` loses exit statuses."""
+        self._foothold.folder().end_program()
+        if stream.next(_GRACE_SECONDS) is None:
+            raise LinkLost(f"{self._shell.spec}: no answer while models were timed")
+        message = f"no end within {request.limit_seconds:g} s; it was killed"
+        return RequestFailure(request.id, "timeout", message, transient=True)
+
+    def _outcome(
+        self, request: TimingRequest, program: str, status: int, output: str
+    ) -> Sample | RequestFailure:
+        if status in _NOT_RUNNABLE:
+            reason = " ".join(output.split())[-200:]
+            if self._program is not None:  # it ran before: its file is gone
+                raise LinkLost(f"{self._shell.spec}: {_PROGRAM} cannot be run any more: {reason}")
+            return RequestFailure(request.id, "load", f"it does not run: {reason}", transient=False)
+        if status == 0:
+            return self._measured(request, program, output)
+        kind, message = _ending(status)
+        said = _complaint(output)
+        return RequestFailure(
+            request.id, kind, f"{message}: {said}" if said else message, transient=kind != "run"
+        )
+
+    def _measured(
+        self, request: TimingRequest, program: str, output: str
+    ) -> Sample | RequestFailure:
+        try:
+            run = parse_benchmark(output)
+        except BenchmarkOutputError as error:
+            return RequestFailure(request.id, "run", str(error), transient=False)
+        refused = refusal(self._setting, output)
+        if run.program != program:
+            refused = f"it is the {run.program} build, which has other flags"
+        if refused is not None:
+            return RequestFailure(request.id, "run", refused, transient=False)
+        return _sample(request, run, self._processes)
+
+    # which program it is
+
+    def _known_program(self) -> str:
+        """Which of the two programs this is, found by timing the smallest model once.
+
+        Raises `PermanentDeviceError` if it does not run here or its output cannot be used.
+        """
+        if self._program is None:
+            with TemporaryDirectory(prefix="lutra-") as folder:
+                model = Path(folder) / "smallest.tflite"
+                model.write_bytes(smallest_model())
+                self._program = self._find_program(
+                    TimingRequest(0, model, 0.001, 0.0, limit_seconds=_PROBE_SECONDS)
+                )
+        return self._program
+
+    def _find_program(self, request: TimingRequest) -> str:
+        reasons = {}
+        for program in PROGRAMS:
+            try:
+                outcome = self._try(request, program)
+            except UsageError as error:
+                reasons[program] = str(error)
+                continue
+            if isinstance(outcome, Sample):
+                return program
+            reasons[program] = outcome.message
+        raise PermanentDeviceError(
+            f"{self._shell.spec}: {self._binary} cannot be used: {_best_reason(reasons)}"
+        )
+
+    def _try(self, request: TimingRequest, program: str) -> Outcome:
+        (outcome,) = measure_despite_losses(
+            [request], lambda pending: self._batch(pending, program), self._foothold.lose
+        )
+        return outcome
+
+
+class _Stream:
+    """What the script of a batch prints: for each model a begin, the program's output, an end."""
+
+    def __init__(self, reader: LineReader, mark: str) -> None:
+        self._reader = reader
+        self._mark = mark.encode()
+        self._kept: list[bytes] = []
+        self._size = 0
+
+    def check_sizes(self, sizes: Mapping[str, int]) -> None:
+        """Raise `LinkLost` unless the models on the device are as large as those that were sent."""
+        listed = self.next(_GRACE_SECONDS)
+        words = (line.split(None, 1) for line in (listed[1] if listed else "").splitlines())
+        found = {pair[1]: pair[0] for pair in words if len(pair) == 2}
+        if any(found.get(name) != str(size) for name, size in sizes.items()):
+            raise LinkLost("a model on the device is not the one that was sent")
+
+    def next(self, limit_seconds: float) -> tuple[int, str] | None:
+        """The exit status and the output of the next command; None if it takes too long.
+
+        Raises `LinkLost`.
+        """
+        deadline = time.monotonic() + limit_seconds
+        while True:
+            try:
+                line = self._reader.line(deadline - time.monotonic())
+            except ProgramEnded:
+                raise LinkLost("the connection ended while models were timed") from None
+            if line is None:
+                return None
+            if line.startswith(self._mark):
+                output, self._kept, self._size = b"\n".join(self._kept) + b"\n", [], 0
+                return int(line.split()[-1]), output.decode(errors="replace")
+            self._size += len(line)
+            if self._size <= _MOST_OUTPUT:
+                self._kept.append(line.rstrip(b"\r"))
+
+
+def _script(folder: str, mark: str, models: Sequence[str], commands: Sequence[str]) -> bytes:
+    """The script of a batch: the sizes of the models, then ``visit COMMAND...`` for each visit.
+
+    It starts as few programs as it can: on a phone each costs milliseconds. The files ``script``
+    and ``pid`` hold the processes to end when it must end early.
+    """
+    head = f"""cd {quoted(folder)} || exit 1
+echo $$ > script
+wc -c {" ".join(quoted(model) for model in models)} /dev/null
+echo "{mark} 0"
+visit() {{
+ "$@" </dev/null 2>&1 &
+ echo $! > pid
+ wait $!
+ s=$?
+ echo; echo "{mark} $s"
+}}
+"""
+    return (head + "\n".join(commands) + "\nrm -f pid script\n").encode()
+
+
+def _sample(request: TimingRequest, run: BenchmarkRun, process: int) -> Sample:
+    """The program tells no single runs: the median, or else the mean, stands for all of them."""
+    timed = run.runs * run.mean_ms / 1e3
+    return Sample(
+        request.id,
+        block_ms=(run.median_ms or run.mean_ms,),
+        runs_per_block=run.runs,
+        process=process,
+        load_seconds=(run.init_ms or 0.0) / 1e3,
+        busy_seconds=timed + run.warmup_runs * (run.warmup_mean_ms or 0.0) / 1e3,
+        timed_seconds=timed,
+        nodes=run.delegated,
+    )
+
+
+def _ending(status: int) -> tuple[FailureKind, str]:
+    """What a program's exit status above 0 means."""
+    if status > 128:
+        return "crash", f"{_PROGRAM} was ended by signal {status - 128}"
+    return "run", f"{_PROGRAM} ended with status {status}"
+
+
+def _complaint(output: str) -> str:
+    """What the program said of its failure, in one line."""
+    try:
+        parse_benchmark(output)
+    except BenchmarkOutputError as error:
+        return str(error)
+    return ""
+
+
+def _best_reason(reasons: dict[str, str]) -> str:
+    """The reason of the program that it most likely is: one that knows its flags."""
+    for reason in reasons.values():
+        if "nconsumed" not in reason and "other flags" not in reason:
+            return reason
+    return next(iter(reasons.values()))

@@ -1,0 +1,90 @@
+"""A session over the worker on another machine: the same files, run there by its own Python."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from lutra.devices.base import Outcome, RequestFailure, Setting, TimingRequest
+from lutra.devices.channel import LinkLost
+from lutra.devices.foothold import Foothold, Ground
+from lutra.devices.link_retry import measure_despite_losses
+from lutra.devices.shell import Shell, quoted
+from lutra.devices.worker_client import WorkerClient
+from lutra.devices.worker_session import WorkerSession
+
+_PACKAGE = Path(__file__).parent.parent  # lutra/
+
+
+def worker_files() -> dict[str, Path | bytes]:
+    """The files of the worker, by the names that they have beside each other."""
+    files = [
+        _PACKAGE / "__init__.py",
+        _PACKAGE / "devices" / "__init__.py",
+        _PACKAGE / "devices" / "worker.py",
+        *sorted((_PACKAGE / "devices" / "runtimes").glob("*.py")),
+    ]
+    return {str(file.relative_to(_PACKAGE.parent)): file for file in files}
+
+
+class BoardSession(WorkerSession):
+    """Times models through a worker that ``python`` runs on the other end of a shell."""
+
+    batch = 32
+
+    def __init__(
+        self, shell: Shell, ground: Ground, setting: Setting, *, cores: tuple[int, ...], python: str
+    ) -> None:
+        super().__init__(self._start_worker, setting, cores)
+        self._shell = shell
+        self._python = python
+        self._foothold = Foothold(shell, replace(ground, files=worker_files()))
+
+    def _start_worker(self) -> WorkerClient:
+        folder = quoted(self._foothold.folder().path)
+        return WorkerClient(
+            self._shell.start(
+                f"cd {folder} && echo $$ > pid && exec env OMP_NUM_THREADS=1 PYTHONPATH={folder}"
+                f" {quoted(self._python)} -m lutra.devices.worker"
+            )
+        )
+
+    def measure(self, requests: Iterable[TimingRequest]) -> Iterator[Outcome]:
+        return measure_despite_losses(requests, self._batch, self._lose)
+
+    def _batch(self, requests: Sequence[TimingRequest]) -> Iterator[Outcome]:
+        wanted = [path for request in requests for path in (*request.references, request.model)]
+        placed = self._foothold.folder().place(wanted)
+        for request in requests:
+            if missing := [path for path in _files_of(request) if path not in placed]:
+                message = f"there is no model {missing[0]}"
+                yield RequestFailure(request.id, "load", message, transient=False)
+            else:
+                yield self._timed(request, placed.__getitem__)
+
+    def _drop(self) -> None:
+        """Let go of a worker that is dead or hangs; sshd passes on no signals for root."""
+        if self._client is not None:
+            with contextlib.suppress(LinkLost):
+                self._foothold.folder().end_program()
+        super()._drop()
+
+    def _lose(self) -> None:
+        super()._drop()
+        self._foothold.lose()
+
+    def throttled(self) -> bool:
+        return self._foothold.throttled()
+
+    def restart(self) -> None:
+        super().close()
+
+    def close(self) -> None:
+        super().close()
+        self._foothold.close()
+
+
+def _files_of(request: TimingRequest) -> tuple[Path, ...]:
+    return (request.model, *request.references)

@@ -1,0 +1,117 @@
+"""Fetch a file over https: bounded in size and time, redirected only to what could be asked for."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import IO
+from urllib.parse import urlsplit
+
+from lutra.errors import PermanentDeviceError, TransientDeviceError, UsageError
+
+_MAX_BYTES = 200_000_000
+_CHUNK = 1 << 16
+_READ_SECONDS = 30.0  # for one read from the network
+_FETCH_SECONDS = 1800.0  # for all of it: 200 MB at 1 Mbit/s
+
+Response = http.client.HTTPResponse
+OpenUrl = Callable[[str], Response]
+
+
+def check_address(address: str, allow_loopback: bool) -> None:
+    """Raise `UsageError` unless it is https, or http to this machine where that is allowed."""
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        raise UsageError(f"{address!r} is no address") from None
+    local = allow_loopback and parts.hostname in ("127.0.0.1", "::1", "localhost")
+    if not (parts.hostname and (parts.scheme == "https" or (local and parts.scheme == "http"))):
+        raise UsageError(f"{address} is no https address: nothing else is fetched")
+
+
+class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows a redirection only to an address that could have been asked for."""
+
+    def __init__(self, allow_loopback: bool) -> None:
+        self.allow_loopback = allow_loopback
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        try:
+            check_address(newurl, self.allow_loopback)
+        except UsageError as error:
+            fp.close()
+            raise urllib.error.URLError(f"it redirects, and {error}") from None
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def open_address(address: str, *, allow_loopback: bool) -> Response:
+    """Ask for the address; raises urllib's errors."""
+    opener = urllib.request.build_opener(_CheckedRedirects(allow_loopback))
+    response = opener.open(address, timeout=_READ_SECONDS)
+    assert isinstance(response, http.client.HTTPResponse)
+    return response
+
+
+def download(address: str, open_url: OpenUrl, file: IO[bytes]) -> None:
+    """Stream what the address holds into the file.
+
+    Raises `TransientDeviceError` for whatever the network did, `PermanentDeviceError` for too
+    much; errors of the local disk pass.
+    """
+    deadline = time.monotonic() + _FETCH_SECONDS
+    with _network_errors(address):
+        response = open_url(address)
+    with response:
+        expected = _length(response)
+        received = 0
+        while True:
+            with _network_errors(address):
+                chunk = response.read(_CHUNK)
+            received += len(chunk)
+            if received > _MAX_BYTES or (expected or 0) > _MAX_BYTES:
+                raise PermanentDeviceError(f"{address} is over {_MAX_BYTES // 10**6} MB: refused")
+            if not chunk:
+                break
+            if time.monotonic() > deadline:
+                raise _unfetched(address, f"not done after {_FETCH_SECONDS:g} s")
+            file.write(chunk)
+    if expected is not None and received != expected:
+        raise _unfetched(address, f"cut off after {received} of {expected} bytes")
+
+
+def _length(response: Response) -> int | None:
+    text = response.headers.get("Content-Length", "")
+    return int(text) if re.fullmatch("[0-9]{1,18}", text) else None
+
+
+@contextmanager
+def _network_errors(address: str) -> Iterator[None]:
+    try:
+        yield
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise _unfetched(address, f"HTTP {error.code} {error.reason}") from None
+    except urllib.error.URLError as error:
+        raise _unfetched(address, str(error.reason)) from None
+    except (OSError, http.client.HTTPException) as error:
+        raise _unfetched(address, str(error) or type(error).__name__) from None
+
+
+def _unfetched(address: str, reason: str) -> TransientDeviceError:
+    return TransientDeviceError(
+        f"cannot fetch {address}: {' '.join(reason.split())}; fetch it on a machine that can and "
+        "give it with `lutra devices --use-benchmark FILE`"
+    )

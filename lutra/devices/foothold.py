@@ -1,0 +1,85 @@
+"""A place on a device to work from: our folder and files, and the state it was brought into."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lutra.devices.channel import LinkLost
+from lutra.devices.remote_folder import END_PROGRAMS, RemoteFolder
+from lutra.devices.shell import Shell, quoted
+from lutra.devices.system_probe import STATE_SCRIPT, parse_facts
+
+
+@dataclass(frozen=True)
+class Ground:
+    """How to work on a device: where files go and in which state, and how that is put back.
+
+    ``parent`` is a word of the device's shell; ``prepare`` and ``restore`` are its commands.
+    """
+
+    parent: str
+    files: Mapping[str, Path | bytes] = field(default_factory=dict)
+    prepare: str = ""
+    restore: str = ""
+
+
+class Foothold:
+    """Our folder on the device, made when first needed and again after each lost link."""
+
+    def __init__(self, shell: Shell, ground: Ground) -> None:
+        self.shell = shell
+        self._ground = ground
+        self._folder: RemoteFolder | None = None
+        self._lost = False
+        self._left: list[str] = []
+
+    def folder(self) -> RemoteFolder:
+        """The folder with our files in it.
+
+        Raises `LinkLost`, `TransientDeviceError` when the device stays away, `StorageFull`, and
+        `PermanentDeviceError` where no folder can be made.
+        """
+        if self._folder is None:
+            if self._lost:
+                self.shell.reconnect()
+                self._remove_left()
+                self._lost = False
+            self._folder = RemoteFolder(self.shell, self._ground.parent, self._ground.restore)
+            self._folder.send(self._ground.files)
+            if self._ground.prepare:
+                self.shell.run(self._ground.prepare)
+        return self._folder
+
+    def lose(self) -> None:
+        """Let go of a broken connection; what it leaves is removed over the next one."""
+        self._lost = True
+        if self._folder is not None:
+            self._left.append(self._folder.path)
+            self._folder.abandon()
+            self._folder = None
+
+    def _remove_left(self) -> None:
+        """Remove what broken connections left: a device that lost power could not itself."""
+        for path in self._left:
+            self.shell.run(f'd={quoted(path)}; {END_PROGRAMS}; rm -rf "$d"')
+        self._left.clear()
+
+    def throttled(self) -> bool:
+        """Whether the device says that it holds its clocks back now."""
+        try:
+            return bool(parse_facts(self.shell.run(STATE_SCRIPT).output).throttled)
+        except LinkLost:
+            return False  # the next batch finds that out, and reconnects
+
+    def close(self) -> None:
+        """Leave the device as it was, as far as it can be reached; safe to call twice."""
+        if self._folder is not None:
+            self._folder.close()
+            self._folder = None
+        if self._left:
+            with contextlib.suppress(LinkLost):
+                self._remove_left()
+        self.shell.close()

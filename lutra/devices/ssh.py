@@ -1,0 +1,193 @@
+"""Linux boards over SSH: the worker under the board's own Python, or benchmark_model without."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+
+from lutra.devices.base import Device, DeviceInfo, Health, Session, Setting
+from lutra.devices.benchmark_binary import find_benchmark, platform_of
+from lutra.devices.benchmark_flags import OPTIONS, RUNTIME
+from lutra.devices.benchmark_session import BenchmarkSession
+from lutra.devices.board_session import BoardSession
+from lutra.devices.foothold import Ground
+from lutra.devices.runtimes import RUNTIMES
+from lutra.devices.settings import CORES, PYTHON, check_setting, chosen_cores
+from lutra.devices.shell import quoted
+from lutra.devices.ssh_shell import SshShell
+from lutra.devices.system_probe import (
+    SCRIPT,
+    SystemFacts,
+    fastest_cores,
+    hold_clocks,
+    parse_facts,
+)
+from lutra.devices.worker_session import runtime_options
+from lutra.errors import LutraError, PermanentDeviceError
+
+_FOLDER = '"${TMPDIR:-/tmp}"'
+_DEFAULT_PYTHON = "python3"
+_OLDEST_PYTHON = (3, 8)
+_PYTHON_SECONDS = 60.0
+_LIST_PACKAGES = """
+import json, sys
+try:
+    from importlib.util import find_spec
+except ImportError:
+    find_spec = lambda name: None
+print(json.dumps({"version": list(sys.version_info[:2]), "packages":
+    [name for name in sys.argv[1:] if find_spec(name) is not None]}))
+"""
+
+
+def ssh_device(address: str) -> SshDevice:
+    """The device of spec ``ssh:user@host[:port]``; raises `UsageError` for another form."""
+    return SshDevice(address)
+
+
+@dataclass(frozen=True)
+class BoardPython:
+    """A Python on the board; ``problem`` says why it cannot run the worker, if it cannot."""
+
+    command: str
+    packages: frozenset[str] = frozenset()
+    problem: str = ""
+
+    @property
+    def runtimes(self) -> tuple[str, ...]:
+        """The runtimes whose packages it has."""
+        if self.problem or "numpy" not in self.packages:
+            return ()
+        return tuple(name for name, runtime in RUNTIMES.items() if runtime.package in self.packages)
+
+    @property
+    def advice(self) -> str:
+        """What to install, where it has no runtime."""
+        if self.problem or self.runtimes:
+            return self.problem
+        missing = "numpy and a runtime" if "numpy" not in self.packages else "a runtime"
+        return (
+            f"its {self.command} lacks {missing}: `{self.command} -m pip install numpy"
+            " ai-edge-litert` adds them (onnxruntime and tflite-runtime work too)"
+        )
+
+
+class SshDevice(Device):
+    """A Linux machine that sshd runs on."""
+
+    def __init__(self, address: str) -> None:
+        self._shell = SshShell(address)
+
+    def close(self) -> None:
+        """Let go of the connection; a session that was opened does so itself."""
+        self._shell.close()
+
+    @cached_property
+    def _facts(self) -> SystemFacts:
+        return self._read()
+
+    def _read(self) -> SystemFacts:
+        self._connect()
+        return parse_facts(self._shell.run(SCRIPT).output)
+
+    def _connect(self) -> None:
+        if not self._shell.connected:
+            self._shell.connect()
+
+    def info(self) -> DeviceInfo:
+        facts = self._facts
+        return DeviceInfo(
+            spec=self._shell.spec,
+            kind="board",
+            model=facts.first("board") or facts.processor or "Linux machine",
+            architecture=facts.first("machine") or "unknown",
+            os=facts.first("kernel") or "Linux",
+            cores=len(facts.cores),
+            memory_bytes=facts.memory_bytes,
+            governor=facts.governor,
+        )
+
+    def health(self) -> Health:
+        return self._read().health()
+
+    def python(self, command: str = _DEFAULT_PYTHON) -> BoardPython:
+        """What a Python of the board offers; raises `DeviceError` when it cannot be asked."""
+        self._connect()
+        packages = ["numpy", *(runtime.package for runtime in RUNTIMES.values())]
+        words = " ".join(quoted(word) for word in (command, "-c", _LIST_PACKAGES, *packages))
+        done = self._shell.run(words, _PYTHON_SECONDS)
+        if done.status in (126, 127):
+            return BoardPython(
+                command,
+                problem=f"it has no {command}: `sudo apt install python3-pip` or the like adds it;"
+                f" without, {RUNTIME} is used",
+            )
+        try:
+            answer = json.loads(done.output.splitlines()[-1])
+            version = tuple(answer["version"])
+            found = frozenset(str(name) for name in answer["packages"])
+        except (ValueError, KeyError, TypeError, IndexError):
+            said = " ".join(done.output.split())[-200:]
+            return BoardPython(command, problem=f"its {command} does not work: {said}")
+        if version < _OLDEST_PYTHON:
+            return BoardPython(command, problem=f"its {command} is older than 3.8")
+        return BoardPython(command, found)
+
+    def advice(self) -> tuple[str, ...]:
+        facts = self._facts
+        python = self._default_python
+        found = [python.advice] if python.advice else []
+        if facts.throttled:
+            found.append("it throttles (heat or too weak a power supply): cool it, check its power")
+        mode = facts.first("power_mode")
+        if mode is not None and mode != "MAXN":
+            found.append(f"its power mode is {mode}: `sudo nvpmodel -m 0 && sudo jetson_clocks`")
+        if facts.per_core("governor") and not facts.tunable_cores:
+            found.append("this user may not hold its clocks: root may, or set them yourself")
+        return tuple(found)
+
+    @cached_property
+    def _default_python(self) -> BoardPython:
+        return self.python()
+
+    def runtimes(self) -> tuple[str, ...]:
+        return (*self._default_python.runtimes, *((RUNTIME,) if self._has_benchmark() else ()))
+
+    def _has_benchmark(self) -> bool:
+        try:
+            find_benchmark(self._platform())
+        except LutraError:
+            return False
+        return True
+
+    def _platform(self) -> str:
+        return platform_of(self.info().architecture, android=False)
+
+    def open(self, setting: Setting) -> Session:
+        spec = self._shell.spec
+        check_setting(setting, spec, {**runtime_options(), RUNTIME: OPTIONS}, {**CORES, **PYTHON})
+        self._connect()
+        facts = self._facts
+        cores = chosen_cores(setting, facts.cores, fastest_cores(facts, setting.threads), spec)
+        prepare, restore = hold_clocks(facts, cores)
+        ground = Ground(_FOLDER, prepare=prepare, restore=restore)
+        if setting.runtime == RUNTIME:
+            return BenchmarkSession(
+                self._shell,
+                ground,
+                find_benchmark(self._platform()),
+                setting,
+                cores=cores if facts.has("taskset") else (),
+            )
+        python = self.python(setting.options.get("python", _DEFAULT_PYTHON))
+        if setting.runtime not in python.runtimes:
+            install = RUNTIMES[setting.runtime].install
+            raise PermanentDeviceError(
+                f"{spec} cannot run {setting.runtime}: "
+                + (
+                    python.problem
+                    or f"`{python.command} -m pip install numpy {install}` on it adds it"
+                )
+            )
+        return BoardSession(self._shell, ground, setting, cores=cores, python=python.command)

@@ -1,0 +1,388 @@
+"""Commands and files over SSH, by asyncssh; its event loop runs in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import io
+import os
+import queue
+import tarfile
+import tempfile
+import threading
+from collections.abc import Coroutine, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import asyncssh
+
+from lutra.devices.channel import Channel, LinkLost
+from lutra.devices.local_process import last_remark
+from lutra.devices.shell import Shell, StorageFull, quoted
+from lutra.errors import PermanentDeviceError, TransientDeviceError, UsageError
+
+T = TypeVar("T")
+
+_CONNECT_SECONDS = 10.0
+_LOGIN_SECONDS = 20.0
+_KEEPALIVE_SECONDS = 2.0
+_KEEPALIVES_MISSED = 3
+_ANSWER_SECONDS = 20.0
+_SLOWEST_BYTES_PER_SECOND = 250e3
+_MOST_QUEUED = 8 << 20
+_MOST_STDERR = 16 << 10
+_LINK_ERRORS = (asyncssh.Error, OSError, TimeoutError)
+
+
+class SshShell(Shell):
+    """The shell of ``user@host[:port]``; what is left out comes from ~/.ssh/config.
+
+    Raises `UsageError` for an address of another form.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.spec = f"ssh:{address}"
+        self._user, self._host, self._port = parse_address(address)
+        self._loop = _LoopThread()
+        self._connection: asyncssh.SSHClientConnection | None = None
+
+    def connect(self) -> None:
+        self._drop_connection()
+        try:
+            self._connection = self._loop.call(self._connect(), _CONNECT_SECONDS + _LOGIN_SECONDS)
+        except asyncssh.HostKeyNotVerifiable:
+            raise PermanentDeviceError(self._host_key_problem()) from None
+        except asyncssh.PermissionDenied:
+            raise PermanentDeviceError(
+                f"{self.spec} refused the login; try `ssh-copy-id {self._ssh_words()}`, or add the"
+                " key to your agent with ssh-add"
+            ) from None
+        except FileNotFoundError as error:  # a known_hosts that the configuration names
+            if "known_hosts" in str(error.filename):
+                raise PermanentDeviceError(self._host_key_problem()) from None
+            raise PermanentDeviceError(f"{self.spec}: ~/.ssh: {_reason(error)}") from error
+        except _LINK_ERRORS as error:
+            raise TransientDeviceError(
+                f"{self.spec} cannot be reached: {_reason(error)}"
+            ) from error
+        except ValueError as error:  # a damaged known_hosts, config or key file
+            raise PermanentDeviceError(f"{self.spec}: ~/.ssh: {_reason(error)}") from error
+
+    async def _connect(self) -> asyncssh.SSHClientConnection:
+        return await asyncssh.connect(
+            self._host,
+            self._port or (),
+            username=self._user or (),
+            connect_timeout=_CONNECT_SECONDS,
+            login_timeout=_LOGIN_SECONDS,
+            keepalive_interval=_KEEPALIVE_SECONDS,
+            keepalive_count_max=_KEEPALIVES_MISSED,
+        )
+
+    def _host_key_problem(self) -> str:
+        """The line that says whether the key is new or changed, and what to type."""
+        known = self._known_keys()
+        name = f"[{self._host}]:{self._port}" if self._port not in (None, 22) else self._host
+        if known:
+            return (
+                f"the host key of {self.spec} is not the one in ~/.ssh/known_hosts: someone may sit"
+                " between, or the board was set up anew; if you know it was, run"
+                f" `ssh-keygen -R {quoted(name)}` and then connect with ssh once"
+            )
+        line = self._offered_key(name)
+        return (
+            f"the host key of {self.spec} is unknown; if it is the right one, run `{line}`"
+            " (or connect with ssh once and compare)"
+        )
+
+    def _known_keys(self) -> bool:
+        """Whether ~/.ssh/known_hosts has a key for the host."""
+        with contextlib.suppress(OSError, ValueError):
+            hosts = asyncssh.read_known_hosts(str(Path("~/.ssh/known_hosts").expanduser()))
+            return any(hosts.match(self._host, self._host, self._port)[:2])
+        return False
+
+    def _offered_key(self, name: str) -> str:
+        """The shell command that adds the key which the host shows."""
+        try:
+            key = self._loop.call(
+                asyncssh.get_server_host_key(self._host, self._port or ()), _CONNECT_SECONDS
+            )
+            assert key is not None
+            text = key.export_public_key().decode().split()
+        except Exception:  # any reason not to see the key leaves the generic remedy
+            port_flag = "" if self._port is None else f"-p {self._port} "
+            return f"ssh-keyscan {port_flag}{quoted(self._host)} >> ~/.ssh/known_hosts"
+        return f"echo {quoted(' '.join([name, *text[:2]]))} >> ~/.ssh/known_hosts"
+
+    def _ssh_words(self) -> str:
+        port = "" if self._port is None else f"-p {self._port} "
+        return port + quoted(self._host if self._user is None else f"{self._user}@{self._host}")
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection that nobody has seen broken."""
+        return self._connection is not None and not self._connection.is_closed()
+
+    def _open(self) -> asyncssh.SSHClientConnection:
+        if self._connection is None:
+            raise LinkLost(f"{self.spec} is not connected")
+        return self._connection
+
+    def start(self, command: str) -> Channel:
+
+        session = _Session()
+
+        async def start() -> asyncssh.SSHClientChannel[bytes]:
+            channel, _ = await self._open().create_session(lambda: session, command, encoding=None)
+            return channel
+
+        try:
+            channel = self._loop.call(start(), _ANSWER_SECONDS)
+        except _LINK_ERRORS as error:
+            raise LinkLost(f"{self.spec}: {_reason(error)}") from error
+        return SshChannel(self._loop, channel, session, self.spec)
+
+    def send(self, files: Mapping[str, Path | bytes]) -> None:
+        """All files as one tar stream: 1,000 small ones take 0.4 s instead of 1.6."""
+        if not files:
+            return
+        folder = os.path.commonpath([os.path.dirname(name) for name in files])  # noqa: PTH120
+        with tempfile.TemporaryFile(prefix="lutra-") as archive:
+            with tarfile.open(fileobj=archive, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+                for name, content in files.items():
+                    _add(tar, name[len(folder) + 1 :], content)
+            size = archive.tell()
+            archive.seek(0)
+            self._unpack(archive, folder, 60.0 + size / _SLOWEST_BYTES_PER_SECOND)
+
+    def _unpack(self, archive: Any, folder: str, limit_seconds: float) -> None:
+        async def unpack() -> asyncssh.SSHCompletedProcess:
+            return await self._open().run(
+                f"mkdir -p {quoted(folder)} && tar -xmf - -C {quoted(folder)}",
+                stdin=archive,
+                encoding=None,
+            )
+
+        try:
+            done = self._loop.call(unpack(), limit_seconds)
+        except _LINK_ERRORS as error:
+            raise LinkLost(f"{self.spec}: {_reason(error)}") from error
+        assert isinstance(done.stderr, bytes)
+        said = done.stderr.decode(errors="replace")
+        if done.exit_status is None or done.exit_status < 0:
+            raise LinkLost(f"{self.spec}: the connection ended while files were sent")
+        if "space" in said or "quota" in said.lower():
+            raise StorageFull(
+                f"{self.spec} is full: {' '.join(said.split())[:200]}; free some of its storage,"
+                " then the same command resumes"
+            )
+        if done.exit_status != 0:
+            reason = " ".join(said.split())[:200] or f"tar ended with {done.exit_status}"
+            raise PermanentDeviceError(f"{self.spec} refused files: {reason}")
+
+    def _drop_connection(self) -> None:
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            self._loop.run_now(connection.abort)
+
+    def close(self) -> None:
+        self._drop_connection()
+        self._loop.close()
+
+
+class _Session(asyncssh.SSHClientSession[bytes]):
+    """asyncssh's side of a channel: what arrives goes into a queue that another thread reads."""
+
+    def __init__(self) -> None:
+        self.arrived: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self.queued = 0
+        self.stderr = b""
+        self.status: int | None = None
+        self.signal: str | None = None
+        self.channel: asyncssh.SSHClientChannel[bytes] | None = None
+
+    def connection_made(self, channel: asyncssh.SSHClientChannel[bytes]) -> None:
+        self.channel = channel
+
+    def session_started(self) -> None:
+        """Nothing to do."""
+
+    def data_received(self, data: bytes, datatype: int | None) -> None:
+        if datatype is not None:
+            self.stderr = (self.stderr + data)[-_MOST_STDERR:]
+            return
+        self.arrived.put(data)
+        self.queued += len(data)
+        if self.queued > _MOST_QUEUED and self.channel is not None:
+            self.channel.pause_reading()
+
+    def taken(self, size: int) -> None:
+        """The other thread has taken bytes: room again."""
+        self.queued -= size
+        if self.queued <= _MOST_QUEUED and self.channel is not None:
+            self.channel.resume_reading()
+
+    def exit_status_received(self, status: int) -> None:
+        self.status = status
+
+    def exit_signal_received(self, signal: str, core_dumped: bool, msg: str, lang: str) -> None:
+        self.signal = signal
+
+    def pause_writing(self) -> None:
+        """What we write is small: requests of a line."""
+
+    def resume_writing(self) -> None:
+        """See `pause_writing`."""
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.arrived.put(None)
+
+
+class SshChannel(Channel):
+    """A command on the host; its stderr is kept for the message of its end."""
+
+    def __init__(
+        self,
+        loop: _LoopThread,
+        channel: asyncssh.SSHClientChannel[bytes],
+        session: _Session,
+        spec: str,
+    ) -> None:
+        self._loop = loop
+        self._channel = channel
+        self._session = session
+        self._spec = spec
+        self._ended = False
+
+    def write(self, data: bytes) -> None:
+        def write() -> None:
+            with contextlib.suppress(OSError):  # it ended: the next read says how
+                self._channel.write(data)
+
+        if not self._ended:
+            self._loop.run_now(write)
+
+    def read(self, seconds: float) -> bytes | None:
+        if self._ended:
+            return b""
+        try:
+            data = self._session.arrived.get(timeout=max(seconds, 0.0))
+        except queue.Empty:
+            return None
+        if data is not None:
+            self._loop.run_now(lambda: self._session.taken(len(data)))
+            return data
+        self._ended = True
+        if self._session.status is None and self._session.signal is None:
+            raise LinkLost(f"{self._spec}: the connection ended before the program did")
+        return b""
+
+    def ending(self) -> str:
+        if self._session.signal is not None:
+            reason = f"signal {self._session.signal}"
+        else:
+            reason = f"exit status {self._session.status}"
+        return reason + last_remark(self._session.stderr)
+
+    def kill(self) -> None:
+        def kill() -> None:
+            with contextlib.suppress(OSError):
+                self._channel.kill()
+
+        self._loop.run_now(kill)
+
+    def close(self) -> None:
+        self._loop.run_now(self._channel.close)
+
+
+class _LoopThread:
+    """An event loop in a daemon thread, started when first used."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def _running(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            self._thread = threading.Thread(
+                target=self._loop.run_forever, name="lutra-ssh", daemon=True
+            )
+            self._thread.start()
+        return self._loop
+
+    def call(self, work: Coroutine[Any, Any, T], limit_seconds: float) -> T:
+        """Run a coroutine to its end; raises TimeoutError after the limit."""
+        future = asyncio.run_coroutine_threadsafe(work, self._running())
+        try:
+            return future.result(limit_seconds)
+        except (TimeoutError, concurrent.futures.TimeoutError):
+            future.cancel()
+            raise TimeoutError(f"no answer within {limit_seconds:g} s") from None
+
+    def run_now(self, function: Any) -> None:
+        """Have the loop call a function soon."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(function)
+
+    def close(self) -> None:
+        """End the loop and its thread; it starts anew when used again."""
+        if self._loop is None or self._thread is None:
+            return
+        with contextlib.suppress(TimeoutError):
+            self.call(_finish_tasks(), 5.0)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        self._loop = self._thread = None
+
+
+async def _finish_tasks() -> None:
+    """Let what is being torn down end, so that nothing is destroyed while pending."""
+    mine = asyncio.current_task()
+    others = [task for task in asyncio.all_tasks() if task is not mine]
+    if others:
+        _, pending = await asyncio.wait(others, timeout=2.0)
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+
+
+def parse_address(address: str) -> tuple[str | None, str, int | None]:
+    """``user@host:port`` in its parts; an IPv6 host stands in brackets. Raises `UsageError`."""
+    user, at, rest = address.rpartition("@")
+    host, port = rest, ""
+    if rest.startswith("["):
+        host, bracket, tail = rest[1:].partition("]")
+        port = tail.removeprefix(":")
+        if not bracket or (tail and not tail.startswith(":")):
+            host = ""
+    elif rest.count(":") == 1:
+        host, _, port = rest.partition(":")
+    valid_port = not port or (port.isascii() and port.isdigit() and 0 < int(port) < 65536)
+    if not host or host.startswith("-") or not valid_port or (at and not user):
+        raise UsageError(
+            f"'ssh:{address}' is no address; write ssh:user@host or ssh:user@host:port"
+        )
+    return user or None, host, int(port) if port else None
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _add(tar: tarfile.TarFile, name: str, content: Path | bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.mode = 0o755
+    if isinstance(content, bytes):
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
+        return
+    member.size = content.stat().st_size
+    with content.open("rb") as file:
+        tar.addfile(member, file)

@@ -1,0 +1,100 @@
+"""From nothing to a found network on devices of another kind: real adb, real SSH, real inference.
+
+The devices are arm64 systems under qemu, so each takes minutes: `pytest -m slow`. Their numbers
+are no performance data, but the sums must still add up.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lutra.cli.main import run
+from lutra.devices.base import Device, Sample, Setting, TimingRequest
+from lutra.devices.benchmark_binary import ENVIRONMENT
+from lutra.devices.registry import open_device
+from lutra.profiler.emission import Emission
+from lutra.profiler.run import Protocol
+from lutra.profiler.stopping import StoppingRule
+from lutra.profiler.subject import ModelStore
+from lutra.search.networks import network_subject
+from lutra.search.profile import profile
+from lutra.search.spaces import Architecture, get_space
+from tests.conftest import SPACE
+from tests.peers.board import Board
+from tests.peers.phone import Phone
+from tests.peers.roots import benchmark_model
+from tests.search.test_accuracy import tutorial_state, write
+
+ONCE = Protocol(
+    seconds=0.02,
+    warmup_seconds=0.0,
+    reference_every=96,
+    rule=StoppingRule(min_rounds=1, min_processes=1, max_rounds=1),
+)
+RESOLUTION = 128
+
+pytestmark = [pytest.mark.emulated, pytest.mark.slow, pytest.mark.timeout(1200)]
+
+
+def check_from_table_to_network(
+    device: Device, setting: Setting, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Profile, predict and search; the prediction is held to a measured network."""
+    table = folder / "device.lut"
+    space = get_space(SPACE)
+    summary = profile(device, table, space, [RESOLUTION], setting=setting, protocol=ONCE)
+    assert summary.failed == 0
+    assert summary.partial == 0
+    assert summary.subjects == len(space.units_at([RESOLUTION]))
+
+    fastest = _search(table, folder / "result.json", "1000s", capsys)
+    budget = 0.7 * fastest["predicted_ms"]
+    found = _search(table, folder / "result.json", f"{budget}ms", capsys)
+    assert found["predicted_ms"] <= budget
+    assert found["architecture"]["r"] == RESOLUTION
+    measured = _measured_ms(device, setting, found["architecture"], folder)
+    assert 0.5 < found["predicted_ms"] / measured < 2.0
+
+
+def _search(table: Path, result: Path, limit: str, capsys: pytest.CaptureFixture[str]) -> Any:
+    capsys.readouterr()
+    accuracy = write(result.with_name("accuracy.pth"), tutorial_state())
+    words = ["search", str(table), "--max-latency", limit, "-o", str(result), "--json"]
+    words += ["--accuracy", str(accuracy)]
+    assert run(words) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def _measured_ms(device: Device, setting: Setting, architecture: Any, folder: Path) -> float:
+    space = get_space(SPACE)
+    subject = network_subject(space, Architecture.from_json(architecture), "", Emission("tflite"))
+    model = ModelStore(folder, "tflite").path(subject)
+    with device.open(setting) as session:
+        (outcome,) = session.measure([TimingRequest(0, model, 0.1, 0.0, limit_seconds=300)])
+    assert isinstance(outcome, Sample), outcome
+    return outcome.block_ms[0]
+
+
+def test_a_phone(
+    emulated_phone: Phone,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv(ENVIRONMENT, str(benchmark_model("arm64")))
+    device = open_device(f"adb:{emulated_phone.serial}")
+    assert device.info().architecture == "arm64-v8a"
+    check_from_table_to_network(device, Setting("benchmark_model"), tmp_path, capsys)
+    assert not list(emulated_phone.files.iterdir())
+
+
+def test_a_board(emulated_board: Board, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    device = open_device(emulated_board.spec)
+    assert device.info().model == "Raspberry Pi 4 Model B Rev 1.4"
+    assert device.runtimes() == ("tflite-runtime",)
+    check_from_table_to_network(device, Setting("tflite-runtime"), tmp_path, capsys)
+    assert not list(emulated_board.files.glob("lutra-*"))
