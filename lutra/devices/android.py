@@ -171,8 +171,6 @@ def _advice(facts: SystemFacts) -> list[str]:
         found.append("it is not on power: it may sleep in the middle of a run; plug it in")
     if temperature.isdigit() and int(temperature) / 10 > _WARM_C:
         found.append(f"the battery is at {int(temperature) / 10:.0f} degC: let it cool down")
-    if facts.thermal_status:
-        found.append(f"Android's thermal status is {facts.thermal_status} of 6: let it cool down")
     if facts.has("taskset"):
         fastest = fastest_cores(facts, 1)
         found.append(

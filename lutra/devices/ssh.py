@@ -120,8 +120,7 @@ class SshDevice(Device):
         if done.status in (126, 127):
             return BoardPython(
                 command,
-                problem=f"it has no {command}: `sudo apt install python3-pip` or the like adds it;"
-                f" without, {RUNTIME} is used",
+                problem=f"it has no {command}: `sudo apt install python3-pip` or the like adds it",
             )
         try:
             answer = json.loads(done.output.splitlines()[-1])
@@ -138,8 +137,10 @@ class SshDevice(Device):
         facts = self._facts
         python = self._default_python
         found = [python.advice] if python.advice else []
+        if not python.runtimes:
+            found += self._benchmark_missing() or [f"{RUNTIME} is used, which needs no Python"]
         if facts.throttled:
-            found.append("it throttles (heat or too weak a power supply): cool it, check its power")
+            found.append("boards also throttle when their power supply is too weak: check it")
         mode = facts.first("power_mode")
         if mode is not None and mode != "MAXN":
             found.append(f"its power mode is {mode}: `sudo nvpmodel -m 0 && sudo jetson_clocks`")
@@ -152,14 +153,15 @@ class SshDevice(Device):
         return self.python()
 
     def runtimes(self) -> tuple[str, ...]:
-        return (*self._default_python.runtimes, *((RUNTIME,) if self._has_benchmark() else ()))
+        return (*self._default_python.runtimes, *(() if self._benchmark_missing() else (RUNTIME,)))
 
-    def _has_benchmark(self) -> bool:
+    def _benchmark_missing(self) -> list[str]:
+        """Why there is no benchmark_model for it; empty where there is one."""
         try:
             find_benchmark(self._platform())
-        except LutraError:
-            return False
-        return True
+        except LutraError as error:
+            return [str(error)]
+        return []
 
     def _platform(self) -> str:
         return platform_of(self.info().architecture, android=False)

@@ -49,8 +49,11 @@ class Worker:
         return handler(request)
 
     def _open(self, request: dict[str, Any]) -> dict[str, Any]:
-        if request["cores"] and hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(0, request["cores"])
+        try:
+            if request["cores"] and hasattr(os, "sched_setaffinity"):
+                os.sched_setaffinity(0, request["cores"])
+        except OSError as error:
+            return _failure("load", f"cannot pin to the cores {request['cores']}: {error.strerror}")
         try:
             self._runtime = load_runtime(request["runtime"])
             self._settings = request

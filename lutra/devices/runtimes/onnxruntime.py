@@ -59,7 +59,8 @@ class Model:
         for value in session.get_outputs():
             self._binding.bind_output(value.name)
         session.run_with_iobinding(self._binding)
-        for value, bound in zip(session.get_outputs(), self._binding.get_outputs(), strict=True):
+        outputs = self._binding.get_outputs()
+        for value, bound in zip(session.get_outputs(), outputs):  # noqa: B905  (see worker.py)
             self._binding.bind_ortvalue_output(value.name, bound)
 
     def run(self) -> None:
