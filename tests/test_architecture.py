@@ -37,6 +37,7 @@ USERS = {
     "litert.py": "ai_edge_litert",
     "onnx.py": "onnx",
     "onnxruntime.py": "onnxruntime",
+    "ssh_channel.py": "asyncssh",
     "ssh_shell.py": "asyncssh",
     "tflite.py": "ai_edge_litert",
     "tflite_file.py": "ai_edge_litert",

@@ -7,6 +7,7 @@ breaks, what was not answered is measured again on a new connection.
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -40,13 +41,14 @@ from lutra.devices.link_retry import measure_despite_losses
 from lutra.devices.runtimes.interpreter import smallest_model
 from lutra.devices.settings import core_mask, options_text
 from lutra.devices.shell import Shell, quoted
-from lutra.errors import PermanentDeviceError, UsageError
+from lutra.errors import PermanentDeviceError, TransientDeviceError, UsageError
 
 _PROGRAM = "benchmark_model"
 _GRACE_SECONDS = 15.0
 _PROBE_SECONDS = 30.0
 _MOST_OUTPUT = 1 << 20
 _NOT_RUNNABLE = (126, 127)
+_ABOUT_FLAGS = re.compile("unconsumed|other flags|has no delegate")
 
 
 class BenchmarkSession(Session):
@@ -155,7 +157,7 @@ class BenchmarkSession(Session):
         if status == 0:
             return self._measured(request, program, output)
         kind, message = _ending(status)
-        said = _complaint(output)
+        said = _last_words(output)
         return RequestFailure(
             request.id, kind, f"{message}: {said}" if said else message, transient=kind != "run"
         )
@@ -191,25 +193,31 @@ class BenchmarkSession(Session):
         return self._program
 
     def _find_program(self, request: TimingRequest) -> str:
-        reasons = {}
+        """The program whose flags this one knows; the first one's complaint counts if neither's."""
+        complaints = []
         for program in PROGRAMS:
-            try:
-                outcome = self._try(request, program)
-            except UsageError as error:
-                reasons[program] = str(error)
-                continue
-            if isinstance(outcome, Sample):
+            complaint = self._complaint(request, program)
+            if complaint is None:
                 return program
-            reasons[program] = outcome.message
-        raise PermanentDeviceError(
-            f"{self._shell.spec}: {self._binary} cannot be used: {_best_reason(reasons)}"
-        )
+            complaints.append(complaint)
+            if not _ABOUT_FLAGS.search(complaint):
+                break
+        decisive = complaints[0] if _ABOUT_FLAGS.search(complaints[-1]) else complaints[-1]
+        raise PermanentDeviceError(f"{self._shell.spec}: {self._binary} cannot be used: {decisive}")
 
-    def _try(self, request: TimingRequest, program: str) -> Outcome:
-        (outcome,) = measure_despite_losses(
-            [request], lambda pending: self._batch(pending, program), self._foothold.lose
-        )
-        return outcome
+    def _complaint(self, request: TimingRequest, program: str) -> str | None:
+        """Why this is not ``program``, or does not work at all; None if it is and does."""
+        try:
+            (outcome,) = measure_despite_losses(
+                [request], lambda pending: self._batch(pending, program), self._foothold.lose
+            )
+        except UsageError as error:
+            return str(error)
+        if isinstance(outcome, Sample):
+            return None
+        if outcome.kind == "link":
+            raise TransientDeviceError(f"{self._shell.spec}: {outcome.message}")
+        return outcome.message
 
 
 class _Stream:
@@ -293,18 +301,10 @@ def _ending(status: int) -> tuple[FailureKind, str]:
     return "run", f"{_PROGRAM} ended with status {status}"
 
 
-def _complaint(output: str) -> str:
+def _last_words(output: str) -> str:
     """What the program said of its failure, in one line."""
     try:
         parse_benchmark(output)
     except BenchmarkOutputError as error:
         return str(error)
     return ""
-
-
-def _best_reason(reasons: dict[str, str]) -> str:
-    """The reason of the program that it most likely is: one that knows its flags."""
-    for reason in reasons.values():
-        if "nconsumed" not in reason and "other flags" not in reason:
-            return reason
-    return next(iter(reasons.values()))

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
 import contextlib
 import io
 import os
-import queue
 import tarfile
 import tempfile
-import threading
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import asyncssh
 
 from lutra.devices.channel import Channel, LinkLost
-from lutra.devices.local_process import last_remark
+from lutra.devices.event_loop import LoopThread
 from lutra.devices.shell import Shell, StorageFull, quoted
+from lutra.devices.ssh_channel import SshChannel, SshSession
 from lutra.errors import PermanentDeviceError, TransientDeviceError, UsageError
-
-T = TypeVar("T")
 
 _CONNECT_SECONDS = 10.0
 _LOGIN_SECONDS = 20.0
@@ -30,8 +25,6 @@ _KEEPALIVE_SECONDS = 2.0
 _KEEPALIVES_MISSED = 3
 _ANSWER_SECONDS = 20.0
 _SLOWEST_BYTES_PER_SECOND = 250e3
-_MOST_QUEUED = 8 << 20
-_MOST_STDERR = 16 << 10
 _LINK_ERRORS = (asyncssh.Error, OSError, TimeoutError)
 
 
@@ -44,7 +37,7 @@ class SshShell(Shell):
     def __init__(self, address: str) -> None:
         self.spec = f"ssh:{address}"
         self._user, self._host, self._port = parse_address(address)
-        self._loop = _LoopThread()
+        self._loop = LoopThread()
         self._connection: asyncssh.SSHClientConnection | None = None
 
     def connect(self) -> None:
@@ -64,7 +57,7 @@ class SshShell(Shell):
             raise PermanentDeviceError(f"{self.spec}: ~/.ssh: {_reason(error)}") from error
         except _LINK_ERRORS as error:
             raise TransientDeviceError(
-                f"{self.spec} cannot be reached: {_reason(error)}"
+                f"{self.spec}: it cannot be reached: {_reason(error)}"
             ) from error
         except ValueError as error:  # a damaged known_hosts, config or key file
             raise PermanentDeviceError(f"{self.spec}: ~/.ssh: {_reason(error)}") from error
@@ -132,7 +125,7 @@ class SshShell(Shell):
 
     def start(self, command: str) -> Channel:
 
-        session = _Session()
+        session = SshSession()
 
         async def start() -> asyncssh.SSHClientChannel[bytes]:
             channel, _ = await self._open().create_session(lambda: session, command, encoding=None)
@@ -190,167 +183,6 @@ class SshShell(Shell):
     def close(self) -> None:
         self._drop_connection()
         self._loop.close()
-
-
-class _Session(asyncssh.SSHClientSession[bytes]):
-    """asyncssh's side of a channel: what arrives goes into a queue that another thread reads."""
-
-    def __init__(self) -> None:
-        self.arrived: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self.queued = 0
-        self.stderr = b""
-        self.status: int | None = None
-        self.signal: str | None = None
-        self.channel: asyncssh.SSHClientChannel[bytes] | None = None
-
-    def connection_made(self, channel: asyncssh.SSHClientChannel[bytes]) -> None:
-        self.channel = channel
-
-    def session_started(self) -> None:
-        """Nothing to do."""
-
-    def data_received(self, data: bytes, datatype: int | None) -> None:
-        if datatype is not None:
-            self.stderr = (self.stderr + data)[-_MOST_STDERR:]
-            return
-        self.arrived.put(data)
-        self.queued += len(data)
-        if self.queued > _MOST_QUEUED and self.channel is not None:
-            self.channel.pause_reading()
-
-    def taken(self, size: int) -> None:
-        """The other thread has taken bytes: room again."""
-        self.queued -= size
-        if self.queued <= _MOST_QUEUED and self.channel is not None:
-            self.channel.resume_reading()
-
-    def exit_status_received(self, status: int) -> None:
-        self.status = status
-
-    def exit_signal_received(self, signal: str, core_dumped: bool, msg: str, lang: str) -> None:
-        self.signal = signal
-
-    def pause_writing(self) -> None:
-        """What we write is small: requests of a line."""
-
-    def resume_writing(self) -> None:
-        """See `pause_writing`."""
-
-    def eof_received(self) -> bool:
-        return False
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.arrived.put(None)
-
-
-class SshChannel(Channel):
-    """A command on the host; its stderr is kept for the message of its end."""
-
-    def __init__(
-        self,
-        loop: _LoopThread,
-        channel: asyncssh.SSHClientChannel[bytes],
-        session: _Session,
-        spec: str,
-    ) -> None:
-        self._loop = loop
-        self._channel = channel
-        self._session = session
-        self._spec = spec
-        self._ended = False
-
-    def write(self, data: bytes) -> None:
-        def write() -> None:
-            with contextlib.suppress(OSError):  # it ended: the next read says how
-                self._channel.write(data)
-
-        if not self._ended:
-            self._loop.run_now(write)
-
-    def read(self, seconds: float) -> bytes | None:
-        if self._ended:
-            return b""
-        try:
-            data = self._session.arrived.get(timeout=max(seconds, 0.0))
-        except queue.Empty:
-            return None
-        if data is not None:
-            self._loop.run_now(lambda: self._session.taken(len(data)))
-            return data
-        self._ended = True
-        if self._session.status is None and self._session.signal is None:
-            raise LinkLost(f"{self._spec}: the connection ended before the program did")
-        return b""
-
-    def ending(self) -> str:
-        if self._session.signal is not None:
-            reason = f"signal {self._session.signal}"
-        else:
-            reason = f"exit status {self._session.status}"
-        return reason + last_remark(self._session.stderr)
-
-    def kill(self) -> None:
-        def kill() -> None:
-            with contextlib.suppress(OSError):
-                self._channel.kill()
-
-        self._loop.run_now(kill)
-
-    def close(self) -> None:
-        self._loop.run_now(self._channel.close)
-
-
-class _LoopThread:
-    """An event loop in a daemon thread, started when first used."""
-
-    def __init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-
-    def _running(self) -> asyncio.AbstractEventLoop:
-        if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-            self._thread = threading.Thread(
-                target=self._loop.run_forever, name="lutra-ssh", daemon=True
-            )
-            self._thread.start()
-        return self._loop
-
-    def call(self, work: Coroutine[Any, Any, T], limit_seconds: float) -> T:
-        """Run a coroutine to its end; raises TimeoutError after the limit."""
-        future = asyncio.run_coroutine_threadsafe(work, self._running())
-        try:
-            return future.result(limit_seconds)
-        except (TimeoutError, concurrent.futures.TimeoutError):
-            future.cancel()
-            raise TimeoutError(f"no answer within {limit_seconds:g} s") from None
-
-    def run_now(self, function: Any) -> None:
-        """Have the loop call a function soon."""
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(function)
-
-    def close(self) -> None:
-        """End the loop and its thread; it starts anew when used again."""
-        if self._loop is None or self._thread is None:
-            return
-        with contextlib.suppress(TimeoutError):
-            self.call(_finish_tasks(), 5.0)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-        self._loop = self._thread = None
-
-
-async def _finish_tasks() -> None:
-    """Let what is being torn down end, so that nothing is destroyed while pending."""
-    mine = asyncio.current_task()
-    others = [task for task in asyncio.all_tasks() if task is not mine]
-    if others:
-        _, pending = await asyncio.wait(others, timeout=2.0)
-        for task in pending:
-            task.cancel()
-        await asyncio.gather(*pending, return_exceptions=True)
 
 
 def parse_address(address: str) -> tuple[str | None, str, int | None]:
