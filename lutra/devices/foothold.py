@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lutra.devices.channel import LinkLost
-from lutra.devices.remote_folder import END_PROGRAMS, RemoteFolder
-from lutra.devices.shell import Shell, quoted
+from lutra.devices.remote_folder import RemoteFolder, remove_command
+from lutra.devices.shell import Shell
 from lutra.devices.system_probe import STATE_SCRIPT, parse_facts
 
 
@@ -62,9 +62,13 @@ class Foothold:
             self._folder = None
 
     def _remove_left(self) -> None:
-        """Remove what broken connections left: a device that lost power could not itself."""
+        """Remove what broken connections left.
+
+        Their keepers may not know yet that the link broke: one that put the device's state back
+        later would do so in the middle of our run. A device that lost power has none.
+        """
         for path in self._left:
-            self.shell.run(f'd={quoted(path)}; {END_PROGRAMS}; rm -rf "$d"')
+            self.shell.run(remove_command(path))
         self._left.clear()
 
     def throttled(self) -> bool:

@@ -16,27 +16,36 @@ _START_SECONDS = 30.0
 _END_SECONDS = 10.0
 _MOST_BYTES = 512 << 20  # models kept on a device: phones are small
 _GONE = "lutra-gone"
-# Programs leave the numbers of what must end with the folder in these files of it.
-END_PROGRAMS = 'kill -9 $(cat "$d/script" "$d/pid" 2>/dev/null) 2>/dev/null'
+# Programs leave their numbers in files of the folder and work in it. A number is trusted only
+# where both agree: after a reboot it can be anyone's.
+_FUNCTIONS = """
+works_in() {
+ case "$(readlink "/proc/$1/cwd" 2>/dev/null)" in */"${2##*/}") true;; *) false;; esac
+}
+end() {
+ for f in "$@"; do
+  [ -r "$f" ] && read -r p < "$f" && works_in "$p" "${f%/*}" && kill -9 "$p"
+ done
+}
+"""
 # First it removes what earlier keepers could not, because the device lost power under them.
-_KEEPER = (
-    """umask 077; trap '' HUP
-for k in {parent}/lutra-*/keeper; do
- [ -r "$k" ] || continue
- f=${{k%/keeper}}; read -r p < "$k"
- grep -q "${{f##*/}}" "/proc/$p/cmdline" 2>/dev/null || rm -rf "$f"
+_KEEPER = """umask 077; trap '' HUP
+for k in @parent@/lutra-*/keeper; do
+ [ -r "$k" ] && read -r p < "$k" && ! works_in "$p" "${k%/*}" && rm -rf "${k%/*}"
 done
-d={folder}
-mkdir "$d" 2>&1 && {{ echo $$ > "$d/keeper"; }} 2>&1 || {{ rm -rf "$d"; exit 1; }}
+d=@folder@
+mkdir "$d" 2>&1 && cd "$d" && { echo $$ > "$d/keeper"; } 2>&1 || { rm -rf "$d"; exit 1; }
 echo "$d"
 read -r line
-"""
-    + END_PROGRAMS
-    + """
-{at_end}
+end "$d/script" "$d/pid"
+@at_end@
 rm -rf "$d"; echo """
-    + _GONE
-)
+
+
+def remove_command(path: str) -> str:
+    """The command that removes a folder whose connection broke, its keeper and programs first."""
+    folder = quoted(path)
+    return f'{_FUNCTIONS}d={folder}; end "$d/keeper" "$d/script" "$d/pid"; rm -rf "$d"'
 
 
 class _Sent(NamedTuple):
@@ -59,7 +68,10 @@ class RemoteFolder:
         self._number = 0
         self._closed = False
         folder = f"{parent}/lutra-{secrets.token_hex(6)}"
-        self._keeper = shell.start(_KEEPER.format(parent=parent, folder=folder, at_end=at_end))
+        script = _FUNCTIONS + _KEEPER + _GONE
+        for name, value in (("parent", parent), ("folder", folder), ("at_end", at_end)):
+            script = script.replace(f"@{name}@", value)
+        self._keeper = shell.start(script)
         self._lines = LineReader(self._keeper)
         try:
             self.path = self._announced()
@@ -138,7 +150,7 @@ class RemoteFolder:
 
     def end_program(self) -> None:
         """Kill the program whose number is in the folder's file ``pid``."""
-        self._shell.run(f"kill -9 $(cat {quoted(self.path)}/pid)")
+        self._shell.run(f"{_FUNCTIONS}end {quoted(self.path)}/pid")
 
     def close(self) -> None:
         """Have the keeper remove the folder; safe to call twice."""

@@ -128,7 +128,9 @@ class SshShell(Shell):
         session = SshSession()
 
         async def start() -> asyncssh.SSHClientChannel[bytes]:
-            channel, _ = await self._open().create_session(lambda: session, command, encoding=None)
+            channel, _ = await self._open().create_session(
+                lambda: session, _for_any_login_shell(command), encoding=None
+            )
             return channel
 
         try:
@@ -153,7 +155,9 @@ class SshShell(Shell):
     def _unpack(self, archive: Any, folder: str, limit_seconds: float) -> None:
         async def unpack() -> asyncssh.SSHCompletedProcess:
             return await self._open().run(
-                f"mkdir -p {quoted(folder)} && tar -xmf - -C {quoted(folder)}",
+                _for_any_login_shell(
+                    f"mkdir -p {quoted(folder)} && tar -xmf - -C {quoted(folder)}"
+                ),
                 stdin=archive,
                 encoding=None,
             )
@@ -202,6 +206,11 @@ def parse_address(address: str) -> tuple[str | None, str, int | None]:
             f"'ssh:{address}' is no address; write ssh:user@host or ssh:user@host:port"
         )
     return user or None, host, int(port) if port else None
+
+
+def _for_any_login_shell(command: str) -> str:
+    """sshd hands commands to the user's login shell, which may be fish."""
+    return f"exec sh -c {quoted(command)}"
 
 
 def _reason(error: Exception) -> str:

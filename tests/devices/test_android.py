@@ -248,6 +248,40 @@ class TestSession:
         assert phone.setting(AWAKE) == "0"
         assert "benchmark_model" not in AdbShell(phone.serial).run("ps -A -o ARGS").output
 
+    def test_a_keeper_that_learns_late_of_a_lost_link_changes_nothing(
+        self, quick_device: AndroidDevice, phone: Phone, tmp_path: Path
+    ) -> None:
+        (model,) = write_models(tmp_path, 1)
+        with quick_device.open(SETTING) as session:
+            session.describe()
+            (keeper,) = phone.files.glob("lutra-*/keeper")
+            number = keeper.read_text().strip()
+            shell = AdbShell(phone.serial)
+            shell.run(f"kill -STOP {number}")
+            phone.kill_adbd()
+            (outcome,) = session.measure([TimingRequest(0, model)])
+            assert isinstance(outcome, Sample)
+            assert shell.run(f"kill -CONT {number}").status != 0
+            assert (phone.sys / GOVERNOR).read_text().strip() == "performance"
+        assert (phone.sys / GOVERNOR).read_text().strip() == "schedutil"
+        assert not list(phone.files.iterdir())
+
+    def test_numbers_of_before_a_reboot_are_trusted_no_more(
+        self, quick_device: AndroidDevice, phone: Phone
+    ) -> None:
+        quick_device.info()
+        shell = AdbShell(phone.serial)
+        number = shell.run("setsid sleep 1000 </dev/null >/dev/null 2>&1 & echo $!").output.strip()
+        assert shell.run("pgrep -f '[s]leep 1000'").output.strip() == number
+        left = phone.files / "lutra-0123456789ab"
+        left.mkdir()
+        for name in ("keeper", "script", "pid"):
+            (left / name).write_text(f"{number}\n")
+        with quick_device.open(SETTING) as session:
+            session.describe()
+            assert not left.exists()
+        assert shell.run(f"kill {number}").status == 0
+
     def test_models_are_sent_once(
         self, quick_device: AndroidDevice, phone: Phone, tmp_path: Path
     ) -> None:
