@@ -30,36 +30,42 @@ _ATTACHED_PLATFORMS = ""
     flag_value=_ATTACHED_PLATFORMS,
     help="Download TFLite's benchmark_model, by default for the attached Android devices.",
 )
+@click.option(
+    "--build",
+    type=click.Choice(["compiled-model", "interpreter"]),
+    help="Which of the two programs of that name; the interpreter build knows NNAPI.",
+)
 @click.option("--sha256", metavar="DIGEST", help="Take no other download than this.")
 @click.option("--use-benchmark", "used", type=FILE, help="Use your own build of benchmark_model.")
 @click.option("--platform", help=f"What your build is for, such as {DEFAULT_PLATFORM}.")
 @as_json
 def command(
     fetched: str | None,
+    build: str | None,
     sha256: str | None,
     used: Path | None,
     platform: str | None,
     as_json: bool,
 ) -> None:
     """What is attached, with the spec string to use."""
-    _refuse_mixtures(fetched, sha256, used, platform)
+    _refuse_mixtures(fetched, build or sha256, used, platform)
     if used is not None:
         from lutra.devices.benchmark_binary import install_benchmark
 
         _print_programs([install_benchmark(used, platform)], as_json)
     elif fetched is not None:
-        _print_programs(_fetch(fetched, sha256), as_json)
+        _print_programs(_fetch(fetched, build, sha256), as_json)
     else:
         _print_devices(_look_at_all(), as_json)
 
 
 def _refuse_mixtures(
-    fetched: str | None, sha256: str | None, used: Path | None, platform: str | None
+    fetched: str | None, fetch_option: str | None, used: Path | None, platform: str | None
 ) -> None:
     if fetched is not None and used is not None:
         raise UsageError("--fetch-benchmark and --use-benchmark exclude each other")
-    if sha256 is not None and fetched is None:
-        raise UsageError("--sha256 goes with --fetch-benchmark")
+    if fetch_option is not None and fetched is None:
+        raise UsageError("--sha256 and --build go with --fetch-benchmark")
     if platform is not None and used is None:
         raise UsageError("--platform goes with --use-benchmark FILE")
 
@@ -151,13 +157,13 @@ def _lacking(platforms: set[str | None]) -> list[str]:
 # benchmark_model
 
 
-def _fetch(platform: str, sha256: str | None) -> list[Path]:
+def _fetch(platform: str, build: str | None, sha256: str | None) -> list[Path]:
     from lutra.devices.benchmark_binary import fetch_benchmark
 
     platforms = [platform] if platform else _platforms_of_attached()
     if sha256 is not None and len(platforms) > 1:
         raise UsageError(f"--sha256 is of one program; name one of {', '.join(platforms)}")
-    return [fetch_benchmark(name, sha256=sha256, say=note) for name in platforms]
+    return [fetch_benchmark(name, build=build, sha256=sha256, say=note) for name in platforms]
 
 
 def _platforms_of_attached() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import asdict
 
 import click
@@ -28,7 +29,8 @@ def command(
     from lutra.profiler.fitness import examine
 
     options = parse_runtime_options(runtime_options)
-    fitness = examine(open_device(device_spec), runtime, options)
+    with closing(open_device(device_spec)) as device:
+        fitness = examine(device, runtime, options)
     code = 0 if fitness.fit else NOT_FIT
     if as_json:
         print_json(asdict(fitness))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,9 +88,9 @@ def command(
         _make_folder(tables[0].parent)
         verbose = bool(click.get_current_context().find_root().params.get("verbose"))
         return _profile_many(work, specs, tables, as_json, verbose)
-    device = open_device(specs[0])
-    _make_folder(tables[0].parent)
-    return _profile_one(work, device, specs[0], tables[0], as_json)
+    with closing(open_device(specs[0])) as device:
+        _make_folder(tables[0].parent)
+        return _profile_one(work, device, specs[0], tables[0], as_json)
 
 
 def _tables(specs: Sequence[str], output: str) -> list[Path]:

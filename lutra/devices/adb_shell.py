@@ -18,7 +18,7 @@ from pathlib import Path
 from adbutils import AdbClient, AdbConnection, AdbError
 
 from lutra.devices.channel import Channel, LinkLost
-from lutra.devices.shell import Shell, StorageFull
+from lutra.devices.shell import Shell, full, is_full, reason_of
 from lutra.errors import PermanentDeviceError, TransientDeviceError
 
 _CHUNK = 1 << 16  # the most that the sync service takes at once
@@ -68,7 +68,7 @@ class AdbShell(Shell):
             if self._answers():
                 return
         except _ADB_ERRORS as error:
-            raise TransientDeviceError(f"{self.spec}: {_reason(error)}") from error
+            raise TransientDeviceError(f"{self.spec}: {reason_of(error)}") from error
         raise self._unusable()
 
     def _answers(self) -> bool:
@@ -104,7 +104,7 @@ class AdbShell(Shell):
             for name, content in files.items():
                 self._send_one(connection.conn, name, content)
         except _ADB_ERRORS as error:
-            raise LinkLost(f"{self.spec}: the connection broke: {_reason(error)}") from error
+            raise LinkLost(f"{self.spec}: the connection broke: {reason_of(error)}") from error
         finally:
             _end(connection)
 
@@ -123,11 +123,8 @@ class AdbShell(Shell):
         if answer == b"OKAY":
             return
         reason = _exactly(link, min(length, 4096)).decode(errors="replace")
-        if "space" in reason.lower() or "quota" in reason.lower():
-            raise StorageFull(
-                f"{self.spec} is full: {reason}; free some of its storage, then the same command"
-                " resumes"
-            )
+        if is_full(reason):
+            raise full(self.spec, reason)
         raise PermanentDeviceError(f"{self.spec} refused {name}: {reason}")
 
     def _service(self, name: str) -> AdbConnection:
@@ -143,7 +140,7 @@ class AdbShell(Shell):
                 _end(connection)
                 raise
         except _ADB_ERRORS as error:
-            raise LinkLost(f"{self.spec}: {_reason(error)}") from error
+            raise LinkLost(f"{self.spec}: {reason_of(error)}") from error
         return connection
 
     def close(self) -> None:
@@ -162,7 +159,7 @@ class AdbChannel(Channel):
             self._connection.conn.settimeout(_ANSWER_SECONDS)
             self._connection.conn.sendall(data)
         except OSError as error:
-            raise LinkLost(f"{self._spec}: {_reason(error)}") from error
+            raise LinkLost(f"{self._spec}: {reason_of(error)}") from error
 
     def read(self, seconds: float) -> bytes | None:
         link = self._connection.conn
@@ -172,7 +169,7 @@ class AdbChannel(Channel):
         except TimeoutError:
             return None
         except OSError as error:
-            raise LinkLost(f"{self._spec}: {_reason(error)}") from error
+            raise LinkLost(f"{self._spec}: {reason_of(error)}") from error
 
     def ending(self) -> str:
         return "no status: adb tells none"
@@ -195,13 +192,9 @@ def attached() -> dict[str, str]:
         finally:
             _end(connection)
     except _ADB_ERRORS as error:
-        raise TransientDeviceError(f"the adb server cannot be used: {_reason(error)}") from error
+        raise TransientDeviceError(f"the adb server cannot be used: {reason_of(error)}") from error
     pairs = (line.split("\t", 1) for line in text.splitlines() if "\t" in line)
     return {serial: state.strip() for serial, state in pairs}
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _is_address(serial: str) -> bool:

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import re
-
 from lutra.devices.adb_shell import AdbShell, advice_for, attached
 from lutra.devices.base import Attached, Device, DeviceInfo, Health, Session, Setting
 from lutra.devices.benchmark_binary import find_benchmark, platform_of
 from lutra.devices.benchmark_flags import OPTIONS, RUNTIME
 from lutra.devices.benchmark_session import BenchmarkSession
 from lutra.devices.foothold import Ground
-from lutra.devices.settings import CORES, check_setting, chosen_cores, core_mask
+from lutra.devices.known_state import hold_clocks, keep_awake
+from lutra.devices.settings import CORES, check_setting, chosen_cores, core_mask, require_taskset
 from lutra.devices.system_probe import (
     SCRIPT,
     SystemFacts,
     fastest_cores,
-    hold_clocks,
     parse_facts,
 )
-from lutra.errors import LutraError, PermanentDeviceError, UsageError
+from lutra.errors import LutraError, UsageError
 
 _FOLDER = "/data/local/tmp"
 _LOW_BATTERY_PERCENT = 30.0
 _WARM_C = 40.0
-_AWAKE = "stay_on_while_plugged_in"
-_ON_ANY_POWER = "7"
 
 
 def android_device(address: str) -> AndroidDevice:
@@ -120,14 +116,12 @@ class AndroidDevice(Device):
         spec = self._shell.spec
         check_setting(setting, spec, {RUNTIME: OPTIONS}, CORES)
         facts = self.facts()
-        cores = chosen_cores(setting, facts.cores, fastest_cores(facts, setting.threads), spec)
-        if not facts.has("taskset"):
-            if "cores" in setting.options:
-                raise PermanentDeviceError(f"{spec} has no taskset: it cannot pin to cores")
+        cores = chosen_cores(setting, facts, spec)
+        if not require_taskset(setting, facts, spec):
             cores = ()
         return BenchmarkSession(
             self._shell,
-            _ground(facts, cores),
+            Ground(_FOLDER, hold=keep_awake() + hold_clocks(cores)),
             find_benchmark(self._platform()),
             setting,
             cores=cores,
@@ -135,30 +129,6 @@ class AndroidDevice(Device):
 
     def _platform(self) -> str:
         return platform_of(self.info().architecture, android=True)
-
-
-def _ground(facts: SystemFacts, cores: tuple[int, ...]) -> Ground:
-    """The folder, and a known state: awake, and at the highest clocks where it may."""
-    prepare, restore = hold_clocks(facts, cores)
-    awake, asleep = _keep_awake(facts)
-    return Ground(
-        parent=_FOLDER,
-        prepare="\n".join(filter(None, (awake, prepare))),
-        restore="\n".join(filter(None, (asleep, restore))),
-    )
-
-
-def _keep_awake(facts: SystemFacts) -> tuple[str, str]:
-    """Commands that keep a plugged-in device awake, and those that put the setting back."""
-    if not facts.has("settings"):
-        return "", ""
-    before = facts.first("stay_awake") or ""
-    if not re.fullmatch(r"[0-9]{1,2}", before):
-        before = "0"  # never set: as good as 0
-    return (
-        f"settings put global {_AWAKE} {_ON_ANY_POWER}; input keyevent KEYCODE_WAKEUP",
-        f"settings put global {_AWAKE} {before}",
-    )
 
 
 def _advice(facts: SystemFacts) -> list[str]:

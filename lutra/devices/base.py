@@ -209,6 +209,9 @@ class Device(ABC):
         """What a person should know or do before measuring on it, one sentence each."""
         return ()
 
+    def close(self) -> None:  # noqa: B027  (most have nothing to let go of)
+        """Let go of what is held to the device outside of sessions; it can be used again."""
+
     @abstractmethod
     def open(self, setting: Setting) -> Session:
         """Start a session; raises `DeviceError` or, for an impossible setting, `UsageError`."""

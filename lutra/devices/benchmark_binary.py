@@ -32,6 +32,9 @@ _NIGHTLY = (
     "https://storage.googleapis.com/tensorflow-nightly-public/prod/tensorflow/release/lite/tools"
     "/nightly/latest"
 )
+BUILDS: Mapping[str, str] = MappingProxyType({"compiled-model": _LITERT, "interpreter": _NIGHTLY})
+"""The two programs named benchmark_model, and where each is published."""
+
 PLATFORMS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "android_arm64": (
@@ -147,6 +150,7 @@ def fetch_benchmark(
     platform: str,
     *,
     sha256: str | None = None,
+    build: str | None = None,
     address: str | None = None,
     allow_loopback: bool = False,
     open_url: OpenUrl | None = None,
@@ -157,6 +161,7 @@ def fetch_benchmark(
     What arrives must be complete, a program for the platform and, where given, have the digest
     ``sha256``; nothing half-written stays. Its digest is recorded as ``benchmark_model.sha256``
     beside it and told to ``say`` (standard error), also whether it differs from the one before.
+    ``build`` names one of `BUILDS` where a platform has several, by default the first documented;
     ``address`` replaces the documented one; only ``allow_loopback`` permits plain HTTP, to this
     machine.
 
@@ -168,7 +173,7 @@ def fetch_benchmark(
     target = _cached(platform)
     if sha256 is not None and not re.fullmatch("[0-9a-f]{64}", sha256):
         raise UsageError(f"{sha256!r} is no SHA-256: 64 hex digits in lower case")
-    address = address or _documented(platform)
+    address = address or _documented(platform, build)
     check_address(address, allow_loopback)
     open_url = open_url or partial(open_address, allow_loopback=allow_loopback)
     with _beside(target) as (temporary, file):
@@ -185,13 +190,17 @@ def fetch_benchmark(
     return target
 
 
-def _documented(platform: str) -> str:
+def _documented(platform: str, build: str | None) -> str:
     if platform not in PLATFORMS:
         raise UsageError(
             f"no benchmark_model is published for {platform} (only for {', '.join(PLATFORMS)}); "
             "build one and give it with `lutra devices --use-benchmark FILE`"
         )
-    return PLATFORMS[platform][0]
+    start = BUILDS[build] if build is not None else "https://"
+    found = [address for address in PLATFORMS[platform] if address.startswith(start)]
+    if not found:
+        raise UsageError(f"no {build} build of benchmark_model is published for {platform}")
+    return found[0]
 
 
 def _platforms() -> tuple[str, ...]:

@@ -21,6 +21,8 @@ OPTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"delegate": ("xnnpack", "none", "gpu", "nnapi", "npu"), "gpu_fp16": ("on", "off")}
 )
 _LEAST_RUNS = 3
+# Without the second flag the CPU takes what the accelerator does not, unsaid.
+_FULLY = ("--use_cpu=false", "--require_full_delegation=true")
 _PROGRAM_FLAGS: dict[str, dict[str, tuple[str, ...]]] = {
     "interpreter": {
         "xnnpack": ("--use_xnnpack=true",),
@@ -30,11 +32,14 @@ _PROGRAM_FLAGS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "compiled-model": {
         "xnnpack": ("--use_cpu=true",),
-        "gpu": ("--use_gpu=true", "--use_cpu=false", "--allow_fp16={fp16}"),
-        "npu": ("--use_npu=true", "--use_cpu=false"),
+        "gpu": ("--use_gpu=true", *_FULLY, "--allow_fp16={fp16}"),
+        "npu": ("--use_npu=true", *_FULLY),
     },
 }
 PROGRAMS = tuple(_PROGRAM_FLAGS)
+_APPLIED = re.compile(
+    r"Explicitly applied .* delegate, and the model graph will be (?:completely|partially) executed"
+)
 _NOT_APPLIED = re.compile(
     r"(graph will not be executed by the delegate"
     r"|(?:GPU|NNAPI|NPU)\b.*\b(?:is|are) (?:not supported|unsupported)"
@@ -68,11 +73,17 @@ def flags(setting: Setting, program: str, request: TimingRequest) -> list[str]:
     ]
 
 
-def refusal(setting: Setting, output: str) -> str | None:
-    """The line in which the program says that it went on without the delegate asked for."""
-    if delegate_of(setting) in ("xnnpack", "none"):
+def refusal(setting: Setting, program: str, output: str, taken: int | None) -> str | None:
+    """Why a run does not count: it went on without the delegate asked for; None if it did not.
+
+    ``taken`` is how many operators the delegate took, where the output tells.
+    """
+    delegate = delegate_of(setting)
+    if delegate in ("xnnpack", "none"):
         return None
     for line in output.splitlines():
         if _NOT_APPLIED.search(line):
             return " ".join(line.split())[:200]
+    if program == "interpreter" and not taken and not _APPLIED.search(output):
+        return f"it does not say that the delegate '{delegate}' took any of the model"
     return None

@@ -158,8 +158,12 @@ class BenchmarkSession(Session):
             return self._measured(request, program, output)
         kind, message = _ending(status)
         said = _last_words(output)
+        core_is_off = output.lstrip().startswith("taskset:")  # phones switch cores off when hot
         return RequestFailure(
-            request.id, kind, f"{message}: {said}" if said else message, transient=kind != "run"
+            request.id,
+            kind,
+            f"{message}: {said}" if said else message,
+            transient=kind != "run" or core_is_off,
         )
 
     def _measured(
@@ -169,7 +173,8 @@ class BenchmarkSession(Session):
             run = parse_benchmark(output)
         except BenchmarkOutputError as error:
             return RequestFailure(request.id, "run", str(error), transient=False)
-        refused = refusal(self._setting, output)
+        taken = run.delegated[1] if run.delegated else None
+        refused = refusal(self._setting, run.program, output, taken)
         if run.program != program:
             refused = f"it is the {run.program} build, which has other flags"
         if refused is not None:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from lutra.devices.base import Outcome, RequestFailure, Setting, TimingRequest
-from lutra.devices.channel import LinkLost
+from lutra.devices.channel import LineReader, LinkLost, ProgramEnded
 from lutra.devices.foothold import Foothold, Ground
 from lutra.devices.link_retry import measure_despite_losses
-from lutra.devices.shell import Shell, quoted
+from lutra.devices.shell import Shell, home_path, quoted
 from lutra.devices.worker_client import WorkerClient
 from lutra.devices.worker_session import WorkerSession
 
+_START_SECONDS = 30.0
 _PACKAGE = Path(__file__).parent.parent  # lutra/
 
 
@@ -44,12 +46,19 @@ class BoardSession(WorkerSession):
 
     def _start_worker(self) -> WorkerClient:
         folder = quoted(self._foothold.folder().path)
-        return WorkerClient(
-            self._shell.start(
-                f"cd {folder} && echo $$ > pid && exec env OMP_NUM_THREADS=1 PYTHONPATH={folder}"
-                f" {quoted(self._python)} -m lutra.devices.worker"
-            )
+        mark = f"lutra-{secrets.token_hex(8)}"
+        channel = self._shell.start(
+            f"cd {folder} && echo $$ > pid && echo {mark} && exec env OMP_NUM_THREADS=1"
+            f" PYTHONPATH={folder} {home_path(self._python)} -m lutra.devices.worker"
         )
+        try:
+            lines = LineReader(channel)
+            while lines.line(_START_SECONDS) not in (mark.encode(), None):
+                """A login shell's greeting."""
+        except ProgramEnded as ended:
+            channel.close()
+            raise LinkLost(f"{self._shell.spec}: the worker {ended}") from None
+        return WorkerClient(channel, lines)
 
     def measure(self, requests: Iterable[TimingRequest]) -> Iterator[Outcome]:
         return measure_despite_losses(requests, self._batch, self._lose)

@@ -8,22 +8,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lutra.devices.channel import LinkLost
-from lutra.devices.remote_folder import RemoteFolder, remove_command
+from lutra.devices.remote_folder import RemoteFolder, clear_command
 from lutra.devices.shell import Shell
 from lutra.devices.system_probe import STATE_SCRIPT, parse_facts
 
 
 @dataclass(frozen=True)
 class Ground:
-    """How to work on a device: where files go and in which state, and how that is put back.
+    """How to work on a device: where files go, which, and in which state.
 
-    ``parent`` is a word of the device's shell; ``prepare`` and ``restore`` are its commands.
+    ``parent`` is a word of the device's shell; ``hold`` are commands as in `known_state`.
     """
 
     parent: str
     files: Mapping[str, Path | bytes] = field(default_factory=dict)
-    prepare: str = ""
-    restore: str = ""
+    hold: str = ""
 
 
 class Foothold:
@@ -45,12 +44,10 @@ class Foothold:
         if self._folder is None:
             if self._lost:
                 self.shell.reconnect()
-                self._remove_left()
+                self._clear_left()
                 self._lost = False
-            self._folder = RemoteFolder(self.shell, self._ground.parent, self._ground.restore)
+            self._folder = RemoteFolder(self.shell, self._ground.parent, self._ground.hold)
             self._folder.send(self._ground.files)
-            if self._ground.prepare:
-                self.shell.run(self._ground.prepare)
         return self._folder
 
     def lose(self) -> None:
@@ -61,14 +58,14 @@ class Foothold:
             self._folder.abandon()
             self._folder = None
 
-    def _remove_left(self) -> None:
-        """Remove what broken connections left.
+    def _clear_left(self) -> None:
+        """Clear away what broken connections left.
 
         Their keepers may not know yet that the link broke: one that put the device's state back
         later would do so in the middle of our run. A device that lost power has none.
         """
         for path in self._left:
-            self.shell.run(remove_command(path))
+            self.shell.run(clear_command(path))
         self._left.clear()
 
     def throttled(self) -> bool:
@@ -85,5 +82,5 @@ class Foothold:
             self._folder = None
         if self._left:
             with contextlib.suppress(LinkLost):
-                self._remove_left()
+                self._clear_left()
         self.shell.close()

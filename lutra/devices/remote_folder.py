@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lutra.devices.channel import LineReader, LinkLost, ProgramEnded
-from lutra.devices.shell import Shell, StorageFull, quoted
+from lutra.devices.shell import Shell, StorageFull, full, is_full, quoted
 from lutra.errors import PermanentDeviceError
 
 _START_SECONDS = 30.0
 _END_SECONDS = 10.0
 _MOST_BYTES = 512 << 20  # models kept on a device: phones are small
-_GONE = "lutra-gone"
 # Programs leave their numbers in files of the folder and work in it. A number is trusted only
 # where both agree: after a reboot it can be anyone's.
-_FUNCTIONS = """
+_FUNCTIONS = """umask 077; LC_ALL=C; export LC_ALL
 works_in() {
  case "$(readlink "/proc/$1/cwd" 2>/dev/null)" in */"${2##*/}") true;; *) false;; esac
 }
@@ -27,25 +26,32 @@ end() {
   [ -r "$f" ] && read -r p < "$f" && works_in "$p" "${f%/*}" && kill -9 "$p"
  done
 }
+clear() {
+ end "$1/script" "$1/pid"
+ [ -O "$1/restore" ] && sh "$1/restore"
+ rm -rf "$1"
+}
 """
-# First it removes what earlier keepers could not, because the device lost power under them.
-_KEEPER = """umask 077; trap '' HUP
+# First it does what earlier keepers could not, because the device lost power under them.
+_KEEPER = """trap '' HUP
 for k in @parent@/lutra-*/keeper; do
- [ -r "$k" ] && read -r p < "$k" && ! works_in "$p" "${k%/*}" && rm -rf "${k%/*}"
-done
+ [ -r "$k" ] && read -r p < "$k" && { works_in "$p" "${k%/*}" || clear "${k%/*}"; }
+done >/dev/null 2>&1
 d=@folder@
 mkdir "$d" 2>&1 && cd "$d" && { echo $$ > "$d/keeper"; } 2>&1 || { rm -rf "$d"; exit 1; }
-echo "$d"
+{
+@hold@
+} >/dev/null 2>&1
+echo "@mark@$d"
 read -r line
-end "$d/script" "$d/pid"
-@at_end@
-rm -rf "$d"; echo """
+clear "$d" >/dev/null 2>&1
+echo @mark@
+"""
 
 
-def remove_command(path: str) -> str:
-    """The command that removes a folder whose connection broke, its keeper and programs first."""
-    folder = quoted(path)
-    return f'{_FUNCTIONS}d={folder}; end "$d/keeper" "$d/script" "$d/pid"; rm -rf "$d"'
+def clear_command(path: str) -> str:
+    """The command that does a keeper's work: it, or its connection, is broken or gone."""
+    return f"{_FUNCTIONS}end {quoted(path)}/keeper; clear {quoted(path)}"
 
 
 class _Sent(NamedTuple):
@@ -56,20 +62,22 @@ class _Sent(NamedTuple):
 class RemoteFolder:
     """Files of ours under a temporary folder of the device.
 
-    A keeper, a shell that waits for the end of its input, makes the folder and removes it when
-    the connection ends, however it ends: closed, lost, or lutra killed. ``at_end`` are commands
-    that it runs then too, such as putting a setting back.
+    A keeper, a shell that waits for the end of its input, makes the folder and clears it away
+    when the connection ends, however it ends: closed, lost, or lutra killed. ``hold`` are commands
+    that bring the device into a known state (`known_state`); clearing puts it back.
     """
 
-    def __init__(self, shell: Shell, parent: str, at_end: str = "") -> None:
+    def __init__(self, shell: Shell, parent: str, hold: str = "") -> None:
         """``parent`` is a word of the shell, quoted by the caller where it must be."""
         self._shell = shell
         self._sent: dict[Path, _Sent] = {}
         self._number = 0
         self._closed = False
+        self._mark = f"lutra-{secrets.token_hex(8)}:"
         folder = f"{parent}/lutra-{secrets.token_hex(6)}"
-        script = _FUNCTIONS + _KEEPER + _GONE
-        for name, value in (("parent", parent), ("folder", folder), ("at_end", at_end)):
+        script = _FUNCTIONS + _KEEPER
+        values = {"parent": parent, "folder": folder, "hold": hold or ":", "mark": self._mark}
+        for name, value in values.items():
             script = script.replace(f"@{name}@", value)
         self._keeper = shell.start(script)
         self._lines = LineReader(self._keeper)
@@ -81,22 +89,23 @@ class RemoteFolder:
 
     def _announced(self) -> str:
         """The folder's path as the device knows it; raises when it could not be made."""
-        try:
-            line = self._lines.line(_START_SECONDS)
-        except ProgramEnded:
-            line = b""
-        if line is None:
-            raise LinkLost(f"{self._shell.spec}: no answer within {_START_SECONDS:g} s")
-        path = line.decode(errors="replace").strip()
-        if not path.startswith("/"):
-            reason = path or "no reason given"
-            if "space" in reason:
-                raise StorageFull(
-                    f"{self._shell.spec} is full: {reason}; free some of its storage, then the"
-                    " same command resumes"
-                )
-            raise PermanentDeviceError(f"{self._shell.spec}: cannot make a folder: {reason}")
-        return path
+        said = ""
+        while True:
+            try:
+                line = self._lines.line(_START_SECONDS)
+            except ProgramEnded:
+                break
+            if line is None:
+                raise LinkLost(f"{self._shell.spec}: no answer within {_START_SECONDS:g} s")
+            text = line.decode(errors="replace").strip()
+            if text.startswith(self._mark):
+                return text.removeprefix(self._mark)
+            said = text or said  # a shell's greeting, or why there is no folder
+        if is_full(said):
+            raise full(self._shell.spec, said)
+        raise PermanentDeviceError(
+            f"{self._shell.spec}: cannot make a folder: {said or 'no reason given'}"
+        )
 
     def send(self, files: Mapping[str, Path | bytes]) -> None:
         """Put files into the folder under the given names."""
@@ -160,7 +169,7 @@ class RemoteFolder:
         with contextlib.suppress(LinkLost, ProgramEnded):
             self._keeper.write(b"\n")
             while (line := self._lines.line(_END_SECONDS)) is not None:
-                if line.strip() == _GONE.encode():
+                if line.strip() == self._mark.encode():
                     break
         self._keeper.close()
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from lutra.devices.base import Setting
-from lutra.errors import UsageError
+from lutra.devices.system_probe import SystemFacts, fastest_cores
+from lutra.errors import PermanentDeviceError, TransientDeviceError, UsageError
 
 Options = Mapping[str, tuple[str, ...]]
 
@@ -63,22 +64,39 @@ def core_mask(cores: Sequence[int]) -> str:
     return f"{sum(1 << core for core in cores):x}" if cores else "any"
 
 
-def chosen_cores(
-    setting: Setting, online: Sequence[int], fastest: Sequence[int], spec: str
-) -> tuple[int, ...]:
+def chosen_cores(setting: Setting, facts: SystemFacts, spec: str) -> tuple[int, ...]:
     """The cores that a setting pins to: those of ``--option cores=MASK``, else the fastest.
 
-    More threads than pinned cores is catastrophic for latency, so it is refused with `UsageError`.
+    Raises `TransientDeviceError` when one of them is switched off now, and `UsageError` for cores
+    that there are not. More threads than pinned cores is catastrophic for latency: also refused.
     """
+    cores = _named_cores(setting, facts.cores, spec) or fastest_cores(facts, setting.threads)
+    if setting.threads > len(cores):
+        raise UsageError(f"--threads {setting.threads}: {spec} offers 1 to {len(facts.cores)}")
+    if off := sorted(set(cores) & set(facts.cores_off)):
+        raise TransientDeviceError(
+            f"core {off[0]} of {spec} is switched off now: let it cool, wake it, or choose others"
+            " with --option cores=MASK"
+        )
+    return cores
+
+
+def require_taskset(setting: Setting, facts: SystemFacts, spec: str) -> bool:
+    """Whether the device can pin; raises `PermanentDeviceError` if not, and cores are named."""
+    if not facts.has("taskset") and "cores" in setting.options:
+        raise PermanentDeviceError(f"{spec} has no taskset: it cannot pin to cores")
+    return facts.has("taskset")
+
+
+def _named_cores(setting: Setting, present: Sequence[int], spec: str) -> tuple[int, ...]:
+    """The cores of ``--option cores=MASK``; none without it."""
     mask = setting.options.get("cores")
     if mask is None:
-        if setting.threads > len(online):
-            raise UsageError(f"--threads {setting.threads}: {spec} offers 1 to {len(online)}")
-        return tuple(fastest)
+        return ()
     cores = tuple(core for core in range(256) if int(mask, 16) >> core & 1)
-    if not cores or not set(cores) <= set(online):
+    if not cores or not set(cores) <= set(present):
         raise UsageError(
-            f"--option cores={mask}: {spec} has the cores {core_mask(online)} (hexadecimal mask)"
+            f"--option cores={mask}: {spec} has the cores {core_mask(present)} (hexadecimal mask)"
         )
     if setting.threads > len(cores):
         raise UsageError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import shlex
 import time
@@ -20,6 +21,19 @@ _LONGEST_PAUSE_SECONDS = 5.0
 
 class StorageFull(PermanentDeviceError):
     """The device has no room for the models; what was measured is kept."""
+
+
+def is_full(said: str) -> bool:
+    """Whether a program's complaint, in the C locale, is that there is no room."""
+    return re.search(r"[Nn]o space left|quota exceeded", said) is not None
+
+
+def full(spec: str, said: str) -> StorageFull:
+    """The error for a device without room."""
+    reason = " ".join(said.split())[-200:]
+    return StorageFull(
+        f"{spec} is full: {reason}; free some of its storage, then the same command resumes"
+    )
 
 
 @dataclass(frozen=True)
@@ -122,6 +136,16 @@ def _read_to_mark(channel: Channel, mark: bytes, limit_seconds: float, what: str
         lines.append(line.rstrip(b"\r"))
         size += len(line)
     raise LinkLost(f"the device floods us with output ({what:.80})")
+
+
+def reason_of(error: Exception) -> str:
+    """A third party's error in one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def home_path(path: str) -> str:
+    """The path as one word of a POSIX shell, with the user's home for a leading ``~/``."""
+    return f'"$HOME"/{quoted(path[2:])}' if path.startswith("~/") else quoted(path)
 
 
 def quoted(text: str | Path) -> str:

@@ -12,15 +12,14 @@ from lutra.devices.benchmark_flags import OPTIONS, RUNTIME
 from lutra.devices.benchmark_session import BenchmarkSession
 from lutra.devices.board_session import BoardSession
 from lutra.devices.foothold import Ground
+from lutra.devices.known_state import hold_clocks
 from lutra.devices.runtimes import RUNTIMES
-from lutra.devices.settings import CORES, PYTHON, check_setting, chosen_cores
-from lutra.devices.shell import quoted
+from lutra.devices.settings import CORES, PYTHON, check_setting, chosen_cores, require_taskset
+from lutra.devices.shell import home_path, quoted
 from lutra.devices.ssh_shell import SshShell
 from lutra.devices.system_probe import (
     SCRIPT,
     SystemFacts,
-    fastest_cores,
-    hold_clocks,
     parse_facts,
 )
 from lutra.devices.worker_session import runtime_options
@@ -67,10 +66,15 @@ class BoardPython:
         if self.problem or self.runtimes:
             return self.problem
         missing = "numpy and a runtime" if "numpy" not in self.packages else "a runtime"
-        return (
-            f"its {self.command} lacks {missing}: `{self.command} -m pip install numpy"
-            " ai-edge-litert` adds them (onnxruntime and tflite-runtime work too)"
-        )
+        return f"its {self.command} lacks {missing}: {install_line('ai-edge-litert')}"
+
+
+def install_line(package: str) -> str:
+    """What to type on a board for a runtime: systems of today refuse pip outside of a venv."""
+    return (
+        f"there, `python3 -m venv ~/lutra && ~/lutra/bin/pip install numpy {package}`; then"
+        " --option python=~/lutra/bin/python"
+    )
 
 
 class SshDevice(Device):
@@ -115,12 +119,12 @@ class SshDevice(Device):
         """What a Python of the board offers; raises `DeviceError` when it cannot be asked."""
         self._connect()
         packages = ["numpy", *(runtime.package for runtime in RUNTIMES.values())]
-        words = " ".join(quoted(word) for word in (command, "-c", _LIST_PACKAGES, *packages))
-        done = self._shell.run(words, _PYTHON_SECONDS)
+        words = " ".join(quoted(word) for word in ("-c", _LIST_PACKAGES, *packages))
+        done = self._shell.run(f"{home_path(command)} {words}", _PYTHON_SECONDS)
         if done.status in (126, 127):
             return BoardPython(
                 command,
-                problem=f"it has no {command}: `sudo apt install python3-pip` or the like adds it",
+                problem=f"it has no {command}: `sudo apt install python3-venv` adds one",
             )
         try:
             answer = json.loads(done.output.splitlines()[-1])
@@ -142,8 +146,10 @@ class SshDevice(Device):
         if facts.throttled:
             found.append("boards also throttle when their power supply is too weak: check it")
         mode = facts.first("power_mode")
-        if mode is not None and mode != "MAXN":
-            found.append(f"its power mode is {mode}: `sudo nvpmodel -m 0 && sudo jetson_clocks`")
+        if mode is not None and not mode.startswith("MAXN"):
+            found.append(
+                f"its power mode is {mode}: `sudo nvpmodel -q --verbose` lists faster ones"
+            )
         if facts.per_core("governor") and not facts.tunable_cores:
             found.append("this user may not hold its clocks: root may, or set them yourself")
         return tuple(found)
@@ -171,25 +177,19 @@ class SshDevice(Device):
         check_setting(setting, spec, {**runtime_options(), RUNTIME: OPTIONS}, {**CORES, **PYTHON})
         self._connect()
         facts = self._facts
-        cores = chosen_cores(setting, facts.cores, fastest_cores(facts, setting.threads), spec)
-        prepare, restore = hold_clocks(facts, cores)
-        ground = Ground(_FOLDER, prepare=prepare, restore=restore)
+        cores = chosen_cores(setting, facts, spec)
+        ground = Ground(_FOLDER, hold=hold_clocks(cores))
         if setting.runtime == RUNTIME:
             return BenchmarkSession(
                 self._shell,
                 ground,
                 find_benchmark(self._platform()),
                 setting,
-                cores=cores if facts.has("taskset") else (),
+                cores=cores if require_taskset(setting, facts, spec) else (),
             )
         python = self.python(setting.options.get("python", _DEFAULT_PYTHON))
         if setting.runtime not in python.runtimes:
-            install = RUNTIMES[setting.runtime].install
-            raise PermanentDeviceError(
-                f"{spec} cannot run {setting.runtime}: "
-                + (
-                    python.problem
-                    or f"`{python.command} -m pip install numpy {install}` on it adds it"
-                )
-            )
+            package = RUNTIMES[setting.runtime].package.replace("_", "-")
+            remedy = python.problem or f"its {python.command} lacks it: {install_line(package)}"
+            raise PermanentDeviceError(f"{spec} cannot run {setting.runtime}: {remedy}")
         return BoardSession(self._shell, ground, setting, cores=cores, python=python.command)

@@ -15,10 +15,11 @@ import asyncssh
 
 from lutra.devices.channel import Channel, LinkLost
 from lutra.devices.event_loop import LoopThread
-from lutra.devices.shell import Shell, StorageFull, quoted
+from lutra.devices.shell import Shell, full, is_full, quoted, reason_of
 from lutra.devices.ssh_channel import SshChannel, SshSession
 from lutra.errors import PermanentDeviceError, TransientDeviceError, UsageError
 
+_SSH_PORT = 22
 _CONNECT_SECONDS = 10.0
 _LOGIN_SECONDS = 20.0
 _KEEPALIVE_SECONDS = 2.0
@@ -39,14 +40,18 @@ class SshShell(Shell):
         self._user, self._host, self._port = parse_address(address)
         self._loop = LoopThread()
         self._connection: asyncssh.SSHClientConnection | None = None
+        self._let_in = False
 
     def connect(self) -> None:
         self._drop_connection()
         try:
             self._connection = self._loop.call(self._connect(), _CONNECT_SECONDS + _LOGIN_SECONDS)
+            self._let_in = True
         except asyncssh.HostKeyNotVerifiable:
             raise PermanentDeviceError(self._host_key_problem()) from None
         except asyncssh.PermissionDenied:
+            if self._let_in:  # a board that shuts down or boots refuses whom it knows
+                raise TransientDeviceError(f"{self.spec} refuses the login now") from None
             raise PermanentDeviceError(
                 f"{self.spec} refused the login; try `ssh-copy-id {self._ssh_words()}`, or add the"
                 " key to your agent with ssh-add"
@@ -54,13 +59,13 @@ class SshShell(Shell):
         except FileNotFoundError as error:  # a known_hosts that the configuration names
             if "known_hosts" in str(error.filename):
                 raise PermanentDeviceError(self._host_key_problem()) from None
-            raise PermanentDeviceError(f"{self.spec}: ~/.ssh: {_reason(error)}") from error
+            raise PermanentDeviceError(f"{self.spec}: ~/.ssh: {reason_of(error)}") from error
         except _LINK_ERRORS as error:
             raise TransientDeviceError(
-                f"{self.spec}: it cannot be reached: {_reason(error)}"
+                f"{self.spec}: it cannot be reached: {reason_of(error)}"
             ) from error
         except ValueError as error:  # a damaged known_hosts, config or key file
-            raise PermanentDeviceError(f"{self.spec}: ~/.ssh: {_reason(error)}") from error
+            raise PermanentDeviceError(f"{self.spec}: ~/.ssh: {reason_of(error)}") from error
 
     async def _connect(self) -> asyncssh.SSHClientConnection:
         return await asyncssh.connect(
@@ -75,28 +80,33 @@ class SshShell(Shell):
 
     def _host_key_problem(self) -> str:
         """The line that says whether the key is new or changed, and what to type."""
-        known = self._known_keys()
-        name = f"[{self._host}]:{self._port}" if self._port not in (None, 22) else self._host
-        if known:
+        name, port = self._known_as()
+        entry = f"[{name}]:{port}" if port != _SSH_PORT else name
+        if _has_key(name, port):
             return (
                 f"the host key of {self.spec} is not the one in ~/.ssh/known_hosts: someone may sit"
                 " between, or the board was set up anew; if you know it was, run"
-                f" `ssh-keygen -R {quoted(name)}` and then connect with ssh once"
+                f" `ssh-keygen -R {quoted(entry)}` and then connect with ssh once"
             )
-        line = self._offered_key(name)
         return (
-            f"the host key of {self.spec} is unknown; if it is the right one, run `{line}`"
-            " (or connect with ssh once and compare)"
+            f"the host key of {self.spec} is unknown; if it is the right one, run"
+            f" `{self._line_that_adds_it(entry, port)}` (or connect with ssh once and compare)"
         )
 
-    def _known_keys(self) -> bool:
-        """Whether ~/.ssh/known_hosts has a key for the host."""
-        with contextlib.suppress(OSError, ValueError):
-            hosts = asyncssh.read_known_hosts(str(Path("~/.ssh/known_hosts").expanduser()))
-            return any(hosts.match(self._host, self._host, self._port)[:2])
-        return False
+    def _known_as(self) -> tuple[str, int]:
+        """The host's name and port as known_hosts has them, by ~/.ssh/config."""
+        try:
+            options = self._loop.call(
+                asyncssh.SSHClientConnectionOptions.construct(
+                    config=(), host=self._host, port=self._port or ()
+                ),
+                _CONNECT_SECONDS,
+            )
+        except (OSError, ValueError, asyncssh.Error):
+            return self._host, self._port or _SSH_PORT
+        return options.host_key_alias or options.host, options.port
 
-    def _offered_key(self, name: str) -> str:
+    def _line_that_adds_it(self, entry: str, port: int) -> str:
         """The shell command that adds the key which the host shows."""
         try:
             key = self._loop.call(
@@ -105,9 +115,8 @@ class SshShell(Shell):
             assert key is not None
             text = key.export_public_key().decode().split()
         except Exception:  # any reason not to see the key leaves the generic remedy
-            port_flag = "" if self._port is None else f"-p {self._port} "
-            return f"ssh-keyscan {port_flag}{quoted(self._host)} >> ~/.ssh/known_hosts"
-        return f"echo {quoted(' '.join([name, *text[:2]]))} >> ~/.ssh/known_hosts"
+            return f"ssh-keyscan -p {port} {quoted(self._host)} >> ~/.ssh/known_hosts"
+        return f"echo {quoted(' '.join([entry, *text[:2]]))} >> ~/.ssh/known_hosts"
 
     def _ssh_words(self) -> str:
         port = "" if self._port is None else f"-p {self._port} "
@@ -136,7 +145,7 @@ class SshShell(Shell):
         try:
             channel = self._loop.call(start(), _ANSWER_SECONDS)
         except _LINK_ERRORS as error:
-            raise LinkLost(f"{self.spec}: {_reason(error)}") from error
+            raise LinkLost(f"{self.spec}: {reason_of(error)}") from error
         return SshChannel(self._loop, channel, session, self.spec)
 
     def send(self, files: Mapping[str, Path | bytes]) -> None:
@@ -156,7 +165,7 @@ class SshShell(Shell):
         async def unpack() -> asyncssh.SSHCompletedProcess:
             return await self._open().run(
                 _for_any_login_shell(
-                    f"mkdir -p {quoted(folder)} && tar -xmf - -C {quoted(folder)}"
+                    f"export LC_ALL=C; mkdir -p {quoted(folder)} && tar -xmf - -C {quoted(folder)}"
                 ),
                 stdin=archive,
                 encoding=None,
@@ -165,16 +174,13 @@ class SshShell(Shell):
         try:
             done = self._loop.call(unpack(), limit_seconds)
         except _LINK_ERRORS as error:
-            raise LinkLost(f"{self.spec}: {_reason(error)}") from error
+            raise LinkLost(f"{self.spec}: {reason_of(error)}") from error
         assert isinstance(done.stderr, bytes)
         said = done.stderr.decode(errors="replace")
         if done.exit_status is None or done.exit_status < 0:
             raise LinkLost(f"{self.spec}: the connection ended while files were sent")
-        if "space" in said or "quota" in said.lower():
-            raise StorageFull(
-                f"{self.spec} is full: {' '.join(said.split())[:200]}; free some of its storage,"
-                " then the same command resumes"
-            )
+        if done.exit_status != 0 and is_full(said):
+            raise full(self.spec, said)
         if done.exit_status != 0:
             reason = " ".join(said.split())[:200] or f"tar ended with {done.exit_status}"
             raise PermanentDeviceError(f"{self.spec} refused files: {reason}")
@@ -208,13 +214,17 @@ def parse_address(address: str) -> tuple[str | None, str, int | None]:
     return user or None, host, int(port) if port else None
 
 
+def _has_key(name: str, port: int) -> bool:
+    """Whether ~/.ssh/known_hosts has a key for the host."""
+    with contextlib.suppress(OSError, ValueError):
+        hosts = asyncssh.read_known_hosts(str(Path("~/.ssh/known_hosts").expanduser()))
+        return any(hosts.match(name, "", port)[:2])
+    return False
+
+
 def _for_any_login_shell(command: str) -> str:
     """sshd hands commands to the user's login shell, which may be fish."""
     return f"exec sh -c {quoted(command)}"
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _add(tar: tarfile.TarFile, name: str, content: Path | bytes) -> None:

@@ -41,6 +41,7 @@ say machine "$(uname -m)"
 say kernel "$(uname -sr)"
 m=/sys/firmware/devicetree/base/model
 [ -r $m ] && say board "$(tr -d '\000' < $m)"
+get present /sys/devices/system/cpu/present
 get online /sys/devices/system/cpu/online
 get load /proc/loadavg
 sed -n -E 's/^MemTotal: *([0-9]+) kB/memory_kb=\1/p' /proc/meminfo 2>/dev/null
@@ -66,15 +67,12 @@ if command -v getprop >/dev/null 2>&1; then
   say $p "$(getprop $p)"
  done
 fi
-command -v settings >/dev/null 2>&1 && \
- say stay_awake "$(settings get global stay_on_while_plugged_in)"
 command -v dumpsys >/dev/null 2>&1 && dumpsys battery 2>/dev/null | sed -n -E \
  's/^ *(level|temperature|AC powered|USB powered|Wireless powered): *(.*)/battery=\1:\2/p'
 true
 """
 )
 
-_GOVERNOR_FILE = "/sys/devices/system/cpu/cpu{core}/cpufreq/scaling_governor"
 _HOT_COOLING = re.compile(r"cpufreq|cpu-|thermal-cpu|processor", re.IGNORECASE)
 _UNDER_PRESSURE = 0xF  # vcgencmd get_throttled: under-voltage, capped, throttled, soft limit: now
 _NAMES = re.compile(r"[a-z_.A-Z]+")
@@ -101,11 +99,15 @@ class SystemFacts:
 
     @property
     def cores(self) -> tuple[int, ...]:
-        """The numbers of the cores that are on, sorted."""
+        """The numbers of its cores, sorted, also of those that are switched off now."""
+        known = _ranges(self.first("present") or "") or _ranges(self.first("online") or "")
+        return known or tuple(range(len(self.values.get("processor", [])) or 1))
+
+    @property
+    def cores_off(self) -> tuple[int, ...]:
+        """The cores that are switched off now: phones do that when they are hot or idle."""
         online = _ranges(self.first("online") or "")
-        if online:
-            return online
-        return tuple(range(len(self.values.get("processor", [])) or 1))
+        return tuple(core for core in self.cores if core not in online) if online else ()
 
     def per_core(self, name: str) -> dict[int, str]:
         """A value of each core that tells it, such as ``governor``."""
@@ -217,35 +219,12 @@ def parse_facts(output: str) -> SystemFacts:
 
 
 def fastest_cores(facts: SystemFacts, count: int) -> tuple[int, ...]:
-    """The ``count`` fastest cores that are on, sorted by number.
+    """The ``count`` fastest cores, sorted by number.
 
     Equal ones from the highest number down: the first cores serve most interrupts.
     """
     ranked = sorted(facts.cores, key=lambda core: (facts.speed(core), core), reverse=True)
     return tuple(sorted(ranked[:count]))
-
-
-def hold_clocks(facts: SystemFacts, cores: tuple[int, ...]) -> tuple[str, str]:
-    """Commands that hold the cores' clocks at their highest, and those that put them back.
-
-    Both empty where this user may not, or nothing is to be changed.
-    """
-    current = facts.per_core("governor")
-    changed = {
-        core: current[core]
-        for core in cores
-        if core in facts.tunable_cores
-        and re.fullmatch(r"[a-z_]+", current.get(core, ""))
-        and current[core] != "performance"
-    }
-    return _write_governors(dict.fromkeys(changed, "performance")), _write_governors(changed)
-
-
-def _write_governors(governors: dict[int, str]) -> str:
-    return "\n".join(
-        f"echo {governor} > {_GOVERNOR_FILE.format(core=core)}"
-        for core, governor in governors.items()
-    )
 
 
 def _ranges(text: str) -> tuple[int, ...]:

@@ -22,9 +22,10 @@ class WorkerHung(TransientDeviceError):
 class WorkerClient:
     """One worker process, asked one thing at a time."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, lines: LineReader | None = None) -> None:
+        """``lines`` is the channel's reader, where someone read from it before."""
         self._channel = channel
-        self._lines = LineReader(channel)
+        self._lines = lines or LineReader(channel)
 
     def ask(self, request: dict[str, Any], limit_seconds: float = _START_SECONDS) -> dict[str, Any]:
         """Send a request and wait for its answer.

@@ -11,6 +11,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -164,9 +165,9 @@ class _Fleet:
 
     def _profile(self, job: Job) -> RunSummary:
         self._check()
-        device = open_device(job.spec)
-        self._claim(device, job.spec)
-        return self._measure(device, job.table, self._stoppable(job.watch))
+        with closing(open_device(job.spec)) as device:
+            self._claim(device, job.spec)
+            return self._measure(device, job.table, self._stoppable(job.watch))
 
     def _claim(self, device: Device, spec: str) -> None:
         """Refuse a device that is measured under another spec: each would slow the other down."""

@@ -173,7 +173,10 @@ def fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, 
     """What was asked for of the stub that stands for the download."""
     asked: list[tuple[str, str | None]] = []
 
-    def fetch(platform: str, *, sha256: str | None, say: Callable[[str], None]) -> Path:
+    def fetch(
+        platform: str, *, build: str | None, sha256: str | None, say: Callable[[str], None]
+    ) -> Path:
+        assert build in (None, "interpreter")
         asked.append((platform, sha256))
         say(f"fetched {platform}")
         path = tmp_path / platform / "benchmark_model"
@@ -191,6 +194,7 @@ def fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, 
         (["--fetch-benchmark"], [("android_arm", None), ("android_arm64", None)]),
         (["--fetch-benchmark", "linux_arm64"], [("linux_arm64", None)]),
         (["--fetch-benchmark=linux_arm", "--sha256", "ab"], [("linux_arm", "ab")]),
+        (["--fetch-benchmark=linux_arm", "--build", "interpreter"], [("linux_arm", None)]),
     ],
 )
 def test_a_benchmark_is_fetched(
@@ -229,7 +233,9 @@ def test_without_a_phone_the_usual_platform_is_fetched(
     ("arguments", "says"),
     [
         (["--fetch-benchmark", "linux_arm64", "--use-benchmark", "x"], "exclude each other"),
-        (["--sha256", "ab"], "goes with --fetch-benchmark"),
+        (["--sha256", "ab"], "go with --fetch-benchmark"),
+        (["--build", "interpreter"], "go with --fetch-benchmark"),
+        (["--fetch-benchmark", "android_arm", "--build", "compiled-model"], "no compiled-model"),
         (["--platform", "linux_arm"], "goes with --use-benchmark"),
         (["--fetch-benchmark", "toaster"], "unknown platform 'toaster'"),
         (["--fetch-benchmark", "linux_arm64", "--sha256", "ab"], "is no SHA-256"),

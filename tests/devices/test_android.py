@@ -22,7 +22,7 @@ from lutra.profiler.emission import Emission
 from lutra.profiler.fitness import examine
 from lutra.profiler.subject import ModelStore, op_subject
 from lutra.testing import DeviceContract
-from tests.devices.programs import write_models, write_program
+from tests.devices.programs import latency_ms, write_models, write_program
 from tests.devices.remote_runs import SETTING, after_visits, measure
 from tests.peers.adb_server import AdbServer
 from tests.peers.phone import Phone
@@ -143,6 +143,16 @@ class TestAttached:
         with pytest.raises(DeviceError, match=state.split()[0]) as error:
             AndroidDevice("X").info()
         assert found.advice in str(error.value)
+
+    def test_an_unauthorized_phone_is_explained(self, unauthorized_phone: str) -> None:
+        state = "unauthorized"
+        found = {device.spec: device for device in attached_devices()}[f"adb:{unauthorized_phone}"]
+        assert state in found.what
+        assert found.advice == advice_for(state)
+        with pytest.raises(PermanentDeviceError, match="Allow USB debugging") as error:
+            AndroidDevice(unauthorized_phone).info()
+        assert str(error.value) == f"{found.spec} is {state}: {found.advice}"
+        assert "\n" not in str(error.value)
 
     def test_a_killed_phone_is_offline_or_gone(self, device: AndroidDevice, phone: Phone) -> None:
         device.info()
@@ -266,13 +276,29 @@ class TestSession:
         assert (phone.sys / GOVERNOR).read_text().strip() == "schedutil"
         assert not list(phone.files.iterdir())
 
+    def test_a_setting_that_outlives_a_lost_phone_is_put_back_next_time(
+        self, quick_device: AndroidDevice, phone: Phone, tmp_path: Path
+    ) -> None:
+        session = quick_device.open(SETTING)
+        session.describe()
+        phone.reboot()
+        assert phone.setting(AWAKE) == "7"
+        with AndroidDevice(phone.serial).open(SETTING) as second:
+            second.describe()
+            assert phone.setting(AWAKE) == "7"
+        assert phone.setting(AWAKE) == "0"
+        assert not list(phone.files.iterdir())
+        session.close()
+        assert phone.setting(AWAKE) == "0"
+
     def test_numbers_of_before_a_reboot_are_trusted_no_more(
         self, quick_device: AndroidDevice, phone: Phone
     ) -> None:
         quick_device.info()
         shell = AdbShell(phone.serial)
         number = shell.run("setsid sleep 1000 </dev/null >/dev/null 2>&1 & echo $!").output.strip()
-        assert shell.run("pgrep -f '[s]leep 1000'").output.strip() == number
+        found = shell.run("until pgrep -f '[s]leep 1000'; do sleep 0.05; done").output
+        assert found.strip() == number
         left = phone.files / "lutra-0123456789ab"
         left.mkdir()
         for name in ("keeper", "script", "pid"):
@@ -309,6 +335,34 @@ class TestSession:
             outcomes = list(session.measure(TimingRequest(n, p) for n, p in enumerate(models)))
         assert all(isinstance(outcome, Sample) for outcome in outcomes)
         assert len(services) <= 3  # the models, the script, the run
+
+
+class TestOldDevice:
+    """A phone older than adb's shell protocol: adb itself tells no command's exit status."""
+
+    def test_times_models(
+        self,
+        old_phone: str,
+        phone: Phone,
+        adb_server: AdbServer,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        assert "shell_v2" in adb_server.run("-s", phone.serial, "features").stdout
+        assert "shell_v2" not in adb_server.run("-s", old_phone, "features").stdout
+        monkeypatch.setenv(ENVIRONMENT, str(write_program(tmp_path)))
+        models = write_models(tmp_path, 5)
+        with AndroidDevice(old_phone).open(SETTING) as session:
+            assert session.describe().core_mask == "80"
+            outcomes = list(session.measure(TimingRequest(n, p) for n, p in enumerate(models)))
+        for model, outcome in zip(models, outcomes, strict=True):
+            assert isinstance(outcome, Sample), outcome
+            assert outcome.block_ms[0] == pytest.approx(latency_ms(model))
+        assert not list(phone.files.iterdir())
+
+    def test_tells_that_a_command_failed(self, old_phone: str) -> None:
+        result = AdbShell(old_phone).run("echo said; exit 3")
+        assert (result.status, result.output) == (3, "said")
 
 
 class TestThermalGate:

@@ -391,6 +391,20 @@ class TestProgram:
         with device.open(setting) as session, pytest.raises(PermanentDeviceError, match="use_gpu"):
             session.describe()
 
+    def test_says_nothing_of_the_delegate_asked_for(
+        self, device: AndroidDevice, tmp_path: Path, use_program: Callable[[Path], None]
+    ) -> None:
+        setting = Setting("benchmark_model", options={"delegate": "gpu"})
+        with device.open(setting) as session, pytest.raises(PermanentDeviceError, match="'gpu'"):
+            session.describe()
+        applied = (
+            "INFO: Explicitly applied GPU delegate, and the model graph will be completely"
+            " executed by the delegate."
+        )
+        use_program(write_program(tmp_path / "program", f'echo "{applied}"'))
+        with device.open(setting) as session:
+            assert session.describe().delegate == "gpu"
+
     @pytest.mark.parametrize(
         "line",
         [
@@ -407,6 +421,31 @@ class TestProgram:
         setting = Setting("benchmark_model", options={"delegate": "gpu"})
         with device.open(setting) as session, pytest.raises(PermanentDeviceError, match="GPU"):
             session.describe()
+
+
+class TestCores:
+    def test_a_core_that_goes_off_in_the_middle_costs_no_model_its_row(
+        self, device: AndroidDevice, phone: Phone, models: list[Path], table: Path
+    ) -> None:
+        """The real taskset then refuses; phones switch cores off when they are hot."""
+        shim = phone.shims / "taskset"
+        usual = shim.read_text()
+        refuse = (
+            '#!/bin/sh\necho "taskset: failed to set pid 1\'s affinity: Invalid argument"\nexit 1\n'
+        )
+
+        with pytest.raises(TransientDeviceError, match="taskset"):
+            measure(device, table, models, after_visits(5, lambda: shim.write_text(refuse)))
+        shim.write_text(usual)
+        measure(device, table, models)
+        check_table(table, models)
+
+    def test_a_core_that_stays_off_stops_the_run(
+        self, device: AndroidDevice, phone: Phone, models: list[Path], table: Path
+    ) -> None:
+        (phone.sys / "devices/system/cpu/online").write_text("0-6\n")
+        with pytest.raises(TransientDeviceError, match="core 7 .* is switched off"):
+            measure(AndroidDevice(phone.serial), table, models)
 
 
 class TestRest:

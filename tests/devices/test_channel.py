@@ -74,6 +74,13 @@ def test_what_runs_on_boards_is_python_3_8(name: str) -> None:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "zip":
             assert not node.keywords, "zip(strict=) came with Python 3.10"
         assert not isinstance(node, ast.Match)
+        if isinstance(node, ast.Call):  # isinstance(x, int | str) came with 3.10
+            for argument in node.args:
+                assert not _is_union(argument)
+
+
+def _is_union(node: ast.expr) -> bool:
+    return isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr)
 
 
 def test_worker_files_import_nothing_but_each_other() -> None:

@@ -167,7 +167,7 @@ def test_checking_constructs_an_interpreter() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mallopt is glibc's")
 def test_torch_keeps_freed_memory(tmp_path: Path) -> None:
-    """Page faults per forward, in a process of its own: next to none after the first runs."""
+    """Page faults of most forwards, in a process of its own: next to none after the first runs."""
     big = MBConv(Shape(112, 112, 24), 24, 96, 3, 1, "relu", se=False, residual=True)
     path = model_file(tmp_path, Emission("torch"), big)
     program = f"""
@@ -176,9 +176,13 @@ from lutra.devices.runtimes import load_runtime
 runtime = load_runtime("torch")
 model = runtime.load({str(path)!r}, {{"threads": 1, "options": {{}}}})
 for _ in range(20): model.run()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(10): model.run()
-print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 10)
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+seen = []
+for _ in range(11):
+    before = faults()
+    model.run()
+    seen.append(faults() - before)
+print(sorted(seen)[5])
 """
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=100

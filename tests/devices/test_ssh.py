@@ -177,8 +177,34 @@ class TestBoard:
         self, device: SshDevice, board: Board
     ) -> None:
         setting = Setting("onnxruntime", options={"python": "/usr/bin/python3"})
-        with pytest.raises(PermanentDeviceError, match="-m pip install numpy onnxruntime"):
+        with pytest.raises(PermanentDeviceError, match="bin/pip install numpy onnxruntime"):
             device.open(setting)
+
+    def test_a_python_in_the_home_folder(
+        self, device: SshDevice, board: Board, model: Path
+    ) -> None:
+        program = board.remote_home / "my venv" / "python"
+        program.parent.mkdir()
+        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+        program.chmod(0o755)
+        with device.open(Setting("onnxruntime", options={"python": "~/my venv/python"})) as session:
+            (outcome,) = session.measure([TimingRequest(0, model, 0.005)])
+        assert isinstance(outcome, Sample)
+
+    def test_a_login_shell_that_greets(self, device: SshDevice, board: Board, model: Path) -> None:
+        """As bash does with a .bashrc that prints: sshd's commands go through it too."""
+        passwd = board.files.parent / "passwd"
+        usual = passwd.read_text()
+        shell = board.files.parent / "greeting-shell"
+        shell.write_text('#!/bin/sh\necho "Welcome!"; echo "{}"\nexec /bin/sh "$@"\n')
+        shell.chmod(0o755)
+        passwd.write_text(usual.replace(":/bin/sh", f":{shell}", 1))
+        try:
+            with device.open(SETTING) as session:
+                (outcome,) = session.measure([TimingRequest(0, model, 0.005)])
+            assert isinstance(outcome, Sample)
+        finally:
+            passwd.write_text(usual)
 
     def test_unknown_runtime_option(self, device: SshDevice) -> None:
         with pytest.raises(UsageError, match="python=PYTHON"):
@@ -272,6 +298,24 @@ class TestHostKeys:
         with pytest.raises(PermanentDeviceError, match="ssh-keygen -R") as error:
             open_device(board.spec).info()
         assert "\n" not in str(error.value)
+
+    def test_a_changed_key_of_a_host_with_a_name_is_no_unknown_one(self, board: Board) -> None:
+        other = board.known_host_line().split()[1:]
+        board.change_host_key()
+        name = f"[localhost]:{board.port}"
+        (board.home / ".ssh/known_hosts").write_text(" ".join([name, *other]) + "\n")
+        shell = SshShell(f"root@localhost:{board.port}")
+        assert "ssh-keygen -R" in shell._host_key_problem()
+        shell.close()
+
+    def test_the_line_that_adds_a_key_follows_ssh_config(self, board: Board) -> None:
+        (board.home / ".ssh/known_hosts").write_text("")
+        with pytest.raises(PermanentDeviceError, match="unknown") as error:
+            open_device("ssh:board").info()
+        subprocess.run(["sh", "-c", str(error.value).split("`")[1]], check=True)
+        device = SshDevice("board")
+        assert device.info().cores
+        device.close()
 
     def test_a_key_that_changes_in_the_middle_stops_the_run(
         self, device: SshDevice, board: Board, tmp_path: Path

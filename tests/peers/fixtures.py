@@ -1,6 +1,7 @@
 """Peers for tests: one of each for the whole session, as new at each test's end.
 
-They are skipped, with the reason, where they cannot run.
+Only bridges, which start at once, are each test's own. Peers are skipped, with the reason, where
+they cannot run.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.peers import bridge
 from tests.peers.adb_server import AdbServer
 from tests.peers.board import Board
+from tests.peers.bridge import Bridge
 from tests.peers.phone import Phone
 from tests.peers.roots import Architecture, available
 
@@ -50,6 +53,31 @@ def phone(shared_phone: Phone, adb_server: AdbServer) -> Iterator[Phone]:
     """A phone that the adb server can reach but is not connected to."""
     yield shared_phone
     shared_phone.heal()
+
+
+@pytest.fixture(scope="session")
+def bridge_program() -> None:
+    """The bridge can run; made while npm still sees the user's HOME, not a test's."""
+    missing = bridge.available()
+    if missing is not None:
+        pytest.skip(missing)
+
+
+@pytest.fixture
+def unauthorized_phone(bridge_program: None, phone: Phone, adb_server: AdbServer) -> Iterator[str]:
+    """The serial of a phone that adb knows and whose owner does not answer its question."""
+    with Bridge(phone, adb_server, authorized=False) as bridged:
+        adb_server.run("connect", bridged.serial)
+        yield bridged.serial
+
+
+@pytest.fixture
+def old_phone(bridge_program: None, phone: Phone, adb_server: AdbServer) -> Iterator[str]:
+    """The serial of a ``phone`` that adb may use and that offers none of adb's newer features."""
+    with Bridge(phone, adb_server, authorized=True) as bridged:
+        adb_server.run("connect", bridged.serial)
+        adb_server.run("-s", bridged.serial, "wait-for-device")
+        yield bridged.serial
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,7 @@ HERE = Path(__file__).resolve().parent
 LITERT = "ai-edge-litert==2.3.0"  # benchmark_model.c declares this version's functions
 BOARD_PACKAGES = ("openssh-server", "openssh-sftp-server", "python3", "procps", "util-linux")
 BOARD_WHEELS = ("numpy==1.26.4", "tflite-runtime==2.14.0")
+ADBKIT = "@devicefarmer/adbkit@3.3.9"
 ANDROID_LINKER = "/system/bin/linker64"  # what tells a program for Android from one for Linux
 LINKERS = {"amd64": "/lib64/ld-linux-x86-64.so.2", "arm64": "/lib/ld-linux-aarch64.so.1"}
 TOOLS = ("ip", "unshare", "nsenter", "mount", "chroot", "apt-get", "dpkg-deb", "tar")
@@ -64,6 +65,21 @@ def benchmark_model(architecture: Architecture) -> Path:
 def sleeping_benchmark(architecture: Architecture) -> Path:
     """The same program without inference: a run sleeps as long as the "model" says."""
     return _compiled("sleeping_benchmark", architecture, [])
+
+
+def adbkit() -> Path:
+    """Node's package adbkit, with what it needs beside it; RuntimeError when npm cannot have it."""
+    folder = cache() / f"adbkit-{_digest(ADBKIT)}"
+    with _lock(folder.name):
+        if not folder.exists():
+            raw = folder.with_name(f"{folder.name}.raw")
+            shutil.rmtree(raw, ignore_errors=True)
+            raw.mkdir()
+            options = ["--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
+            options += ["--fetch-retries=1", "--fetch-timeout=30000"]
+            _run(["npm", "install", *options, "--prefix", str(raw), ADBKIT])
+            raw.rename(folder)
+    return folder / "node_modules/@devicefarmer/adbkit"
 
 
 def cache() -> Path:

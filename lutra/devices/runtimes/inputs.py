@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
+
+if TYPE_CHECKING:  # numpy has it since 1.20, boards may have less
+    import numpy.typing as npt
 
 _NOISE = np.random.default_rng(0).standard_normal(1 << 18, dtype=np.float32)
 _STEPS_PER_UNIT = 32  # of an 8-bit grid that reaches four standard deviations
@@ -18,7 +20,7 @@ def random_input(shape: Sequence[Any], dtype: npt.DTypeLike) -> npt.NDArray[Any]
     Zeros are valid for token ids, lengths and masks. Raises ValueError for a dynamic shape and
     for a type that is no number.
     """
-    if not all(isinstance(size, int | np.integer) and size > 0 for size in shape):
+    if not all(isinstance(size, (int, np.integer)) and size > 0 for size in shape):
         raise ValueError(f"dynamic shape {list(shape)}; fix its sizes in the file first")
     kind = np.dtype(dtype)
     if kind.kind == "f":
