@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from lutra.devices.adb_shell import AdbShell, advice_for, attached
 from lutra.devices.base import Attached, Device, DeviceInfo, Health, Session, Setting
 from lutra.devices.benchmark_binary import find_benchmark, platform_of
@@ -133,14 +135,15 @@ class AndroidDevice(Device):
 
 def _advice(facts: SystemFacts) -> list[str]:
     battery = facts.health().battery_percent
-    temperature = facts.battery.get("temperature", "")
+    tenths = facts.battery.get("temperature", "")  # of a degree
+    temperature = int(tenths) / 10 if re.fullmatch("[0-9]{1,4}", tenths) else None
     found = []
     if battery is not None and battery < _LOW_BATTERY_PERCENT:
         found.append(f"battery at {battery:.0f} %: phones slow down when it is low; charge it")
     if facts.charging is False:
         found.append("it is not on power: it may sleep in the middle of a run; plug it in")
-    if temperature.isdigit() and int(temperature) / 10 > _WARM_C:
-        found.append(f"the battery is at {int(temperature) / 10:.0f} degC: let it cool down")
+    if temperature is not None and temperature > _WARM_C:
+        found.append(f"the battery is at {temperature:.0f} degC: let it cool down")
     if facts.has("taskset"):
         fastest = fastest_cores(facts, 1)
         found.append(

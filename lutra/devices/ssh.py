@@ -66,14 +66,15 @@ class BoardPython:
         if self.problem or self.runtimes:
             return self.problem
         missing = "numpy and a runtime" if "numpy" not in self.packages else "a runtime"
-        return f"its {self.command} lacks {missing}: {install_line('ai-edge-litert')}"
+        return f"its {self.command} lacks {missing}: {install_line('litert')}"
 
 
-def install_line(package: str) -> str:
+def install_line(runtime: str) -> str:
     """What to type on a board for a runtime: systems of today refuse pip outside of a venv."""
+    package = RUNTIMES[runtime].package.replace("_", "-")
     return (
         f"there, `python3 -m venv ~/lutra && ~/lutra/bin/pip install numpy {package}`; then"
-        " --option python=~/lutra/bin/python"
+        f" --runtime {runtime} --option python=~/lutra/bin/python"
     )
 
 
@@ -189,7 +190,8 @@ class SshDevice(Device):
             )
         python = self.python(setting.options.get("python", _DEFAULT_PYTHON))
         if setting.runtime not in python.runtimes:
-            package = RUNTIMES[setting.runtime].package.replace("_", "-")
-            remedy = python.problem or f"its {python.command} lacks it: {install_line(package)}"
+            remedy = python.problem or (
+                f"its {python.command} lacks it: {install_line(setting.runtime)}"
+            )
             raise PermanentDeviceError(f"{spec} cannot run {setting.runtime}: {remedy}")
         return BoardSession(self._shell, ground, setting, cores=cores, python=python.command)
