@@ -61,12 +61,14 @@ class AdbShell(Shell):
     def connect(self) -> None:
         """Make sure that the device answers; over the network, connect to it anew."""
         try:
-            if _is_address(self._serial) and not self._answers():
+            if self._answers():
+                return
+            if _is_address(self._serial):
                 client = AdbClient()
                 client.disconnect(self._serial)
                 client.connect(self._serial, timeout=_CONNECT_SECONDS)
-            if self._answers():
-                return
+                if self._answers():
+                    return
         except _ADB_ERRORS as error:
             raise TransientDeviceError(f"{self.spec}: {reason_of(error)}") from error
         raise self._unusable()

@@ -12,6 +12,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from lutra.devices.base import Attached, Device
+from lutra.devices.shell import reason_of
 from lutra.errors import UsageError
 
 _GROUP = "lutra.devices"
@@ -56,8 +57,7 @@ def attached_devices() -> list[Attached]:
         try:
             found += _load(name)()
         except Exception as error:  # whatever is wrong with one link, the others can be seen
-            reason = " ".join(str(error).split()) or type(error).__name__
-            found.append(Attached(scheme, "cannot be listed", reason))
+            found.append(Attached(scheme, "cannot be listed", reason_of(error)))
     return found
 
 

@@ -36,7 +36,6 @@ true
 SCRIPT = (
     STATE_SCRIPT
     + r"""
-say uid "$(id -u 2>/dev/null)"
 say machine "$(uname -m)"
 say kernel "$(uname -sr)"
 m=/sys/firmware/devicetree/base/model
@@ -91,11 +90,6 @@ class SystemFacts:
     def has(self, tool: str) -> bool:
         """Whether a command is installed."""
         return tool in self.values.get("tool", [])
-
-    @property
-    def is_root(self) -> bool:
-        """Whether commands run as root."""
-        return self.first("uid") == "0"
 
     @property
     def cores(self) -> tuple[int, ...]:
