@@ -296,7 +296,10 @@ class TestSession:
     ) -> None:
         quick_device.info()
         shell = AdbShell(phone.serial)
-        number = shell.run("setsid sleep 1000 </dev/null >/dev/null 2>&1 & echo $!").output.strip()
+        started = 'until [ "$(cut -d" " -f6 /proc/$!/stat)" = $! ]; do sleep 0.05; done'
+        number = shell.run(
+            f"setsid sleep 1000 </dev/null >/dev/null 2>&1 & echo $!; {started}"
+        ).output.strip()
         found = shell.run("until pgrep -f '[s]leep 1000'; do sleep 0.05; done").output
         assert found.strip() == number
         left = phone.files / "lutra-0123456789ab"
