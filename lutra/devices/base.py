@@ -58,6 +58,9 @@ class Health:
     temperature_c: float | None = None
     battery_percent: float | None = None
     throttled: bool | None = None
+    power_w: float | None = None
+    throttle_reasons: tuple[str, ...] = ()
+    other_processes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,8 @@ class Sample:
     model ran, warm-up included, ``timed_seconds`` the part that was timed. ``nodes`` counts the
     model's operators and those that the delegate took, where the runtime tells.
     ``reference_ms`` holds, for each of the request's references, its milliseconds between blocks.
+    ``device_ms`` is what the device alone needed where the host may have been slower, ``clock_mhz``
+    its clock meanwhile, ``flags`` what the device says was wrong (``shared``, ``throttled``).
     """
 
     id: int
@@ -123,6 +128,9 @@ class Sample:
     timed_seconds: float
     nodes: tuple[int, int] | None = None
     reference_ms: tuple[tuple[float, ...], ...] = ()
+    device_ms: float | None = None
+    clock_mhz: float | None = None
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -143,11 +151,13 @@ class Session(ABC):
 
     A session that ``pairs`` times a request's references in turns with its model; for one that
     cannot, references are requests of their own. ``batch`` is how many requests one call of
-    `measure` may be handed, and may take before it answers the first.
+    `measure` may be handed, and may take before it answers the first. A session that is
+    ``clocked`` tells the device's clock with each sample.
     """
 
     pairs: bool = False
     batch: int = 1
+    clocked: bool = False
 
     def throttled(self) -> bool:
         """Whether the device says that it holds its clocks back now; asked after each batch."""

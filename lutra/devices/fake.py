@@ -44,13 +44,18 @@ class FakeScript:
     ``drift`` turns the number of requests answered so far into a factor on latency (1.0: none);
     ``noise`` is the relative standard deviation of a block; ``failures`` maps a request's
     ordinal (from 0) to the failure kind it ends in. With ``pairs``, references are timed in turns
-    with each model.
+    with each model. ``clock_mhz`` makes it a device that tells its clock, at which it works, and
+    ``flags`` what it says was wrong, both by the requests answered so far; ``device_ms`` is what
+    a model takes without the host.
     """
 
     latency_ms: Callable[[Path], float] = latency_from_size
     drift: Callable[[int], float] = lambda _: 1.0
     noise: float = 0.001
     pairs: bool = False
+    clock_mhz: Callable[[int], float] | None = None
+    flags: Callable[[int], tuple[str, ...]] = lambda _: ()
+    device_ms: Callable[[Path], float] | None = None
     failures: Mapping[int, str] = field(default_factory=dict)
     seed: int = 0
     answered: int = 0
@@ -89,6 +94,7 @@ class FakeSession(Session):
     def __init__(self, script: FakeScript, setting: Setting) -> None:
         self._script = script
         self.pairs = script.pairs
+        self.clocked = script.clock_mhz is not None
         self._setting = setting
         self._process = 1
         self._random = np.random.default_rng(script.seed)
@@ -118,7 +124,8 @@ class FakeSession(Session):
                 raise ValueError(f"unknown failure kind in the script: {other}")
 
     def _sample(self, request: TimingRequest, ordinal: int) -> Sample:
-        latency = self._script.latency_ms(request.model) * self._script.drift(ordinal)
+        script = self._script
+        latency = script.latency_ms(request.model) * script.drift(ordinal)
         return Sample(
             request.id,
             self._blocks(request.model, ordinal),
@@ -128,6 +135,9 @@ class FakeSession(Session):
             busy_seconds=request.seconds,
             timed_seconds=request.seconds,
             reference_ms=tuple(self._blocks(path, ordinal) for path in request.references),
+            device_ms=script.device_ms(request.model) if script.device_ms else None,
+            clock_mhz=script.clock_mhz(ordinal) if script.clock_mhz else None,
+            flags=script.flags(ordinal),
         )
 
     def _blocks(self, model: Path, ordinal: int) -> tuple[float, ...]:

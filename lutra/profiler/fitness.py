@@ -21,7 +21,7 @@ from lutra.errors import DeviceError, LutraError, PermanentDeviceError
 from lutra.profiler.job import Bench, choose_runtime, open_bench
 from lutra.profiler.run import Protocol
 from lutra.profiler.statistics import visit_from_sample
-from lutra.profiler.subject import Subject, reference_subjects
+from lutra.profiler.subject import Subject
 
 _ROUNDS = 7
 _VISITS_PER_ROUND = 3
@@ -95,7 +95,7 @@ def _noise_percent(bench: Bench, clock: Callable[[], float]) -> float:
 def _round(bench: Bench) -> Iterator[tuple[Subject, float]]:
     """A few visits of each reference, timed as in a run, with what each came to."""
     protocol = Protocol().suited_to(bench.session)
-    references = reference_subjects(bench.emission) * _VISITS_PER_ROUND
+    references = bench.references() * _VISITS_PER_ROUND
     requests = [
         TimingRequest(
             number,

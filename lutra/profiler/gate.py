@@ -1,6 +1,6 @@
 """The drift gate: references tell when the machine was slower than it usually is.
 
-``throttled`` is what the device itself says: it closes the gate too.
+A device that tells its clock is judged by that too, and ``throttled`` is what it says itself.
 """
 
 from __future__ import annotations
@@ -8,26 +8,42 @@ from __future__ import annotations
 from bisect import insort
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from lutra.tables import Visit
 
 BASELINE_QUANTILE = 0.1
+CLOCK_LIMIT = 0.03  # of a card that holds its clock, readings differ by one step of 0.8 %
 
 
 class DriftGate:
     """Judges reference visits against the low quantile of all that were seen in the run."""
 
-    def __init__(self, limit: float, seen: Mapping[str, Sequence[float]] | None = None) -> None:
-        """``seen``: visits of earlier runs, so that a run that is slow from its start shows."""
+    def __init__(
+        self,
+        limit: float,
+        seen: Mapping[str, Sequence[float]] | None = None,
+        clocks_mhz: Mapping[str, float] | None = None,
+    ) -> None:
+        """``seen``: visits of earlier runs, so that a run that is slow from its start shows;
+        ``clocks_mhz`` the device's clock in them.
+        """
         self.limit = limit
+        self._clocks: dict[str, float] = dict(clocks_mhz or {})
+        self._behind: dict[str, float] = {}
         self._seen: dict[str, list[float]] = defaultdict(list)
         for key, values in (seen or {}).items():
             self._seen[key] = sorted(values)
         self._latest: dict[str, float] = {}
         self.throttled = False
 
-    def observe(self, key: str, low_ms: float) -> None:
+    def observe(self, key: str, low_ms: float, clock_mhz: float | None = None) -> None:
         """Take note of a reference visit."""
         insort(self._seen[key], low_ms)
         self._latest[key] = low_ms
+        if clock_mhz is not None:
+            self._clocks[key] = max(self._clocks.get(key, 0.0), clock_mhz)
+            self._behind[key] = self._clocks[key] / clock_mhz - 1.0
 
     @property
     def drift(self) -> float:
@@ -39,11 +55,19 @@ class DriftGate:
     @property
     def closed(self) -> bool:
         """Whether visits around the latest references should not be trusted."""
-        return self.throttled or self.drift > self.limit
+        return self.throttled or self._clock_low or self.drift > self.limit
+
+    @property
+    def _clock_low(self) -> bool:
+        return any(behind > CLOCK_LIMIT for behind in self._behind.values())
 
     def flags(self, drift: float) -> tuple[str, ...]:
         """What is wrong with a visit made now, the machine being ``drift`` slower than steady."""
-        flags = (("drift", drift > self.limit), ("throttled", self.throttled))
+        flags = (
+            ("drift", drift > self.limit),
+            ("clock", self._clock_low),
+            ("throttled", self.throttled),
+        )
         return tuple(name for name, wrong in flags if wrong)
 
     def baselines(self) -> dict[str, float]:
@@ -53,3 +77,21 @@ class DriftGate:
     def _baseline(self, key: str) -> float:
         ordered = self._seen[key]
         return ordered[int(BASELINE_QUANTILE * len(ordered))]
+
+
+def flag_low_clocks(visits: Sequence[Visit]) -> Sequence[Visit]:
+    """One subject's visits, those flagged ``clock`` whose clock was below its others'.
+
+    Compared with itself only: what a card draws, and so the clock it can hold, differs from op to
+    op.
+    """
+    known = [visit.clock_mhz for visit in visits if visit.clock_mhz is not None]
+    if not known:
+        return visits
+    least = max(known) / (1.0 + CLOCK_LIMIT)
+    return [
+        replace(visit, flags=tuple(dict.fromkeys((*visit.flags, "clock"))))
+        if visit.clock_mhz is not None and visit.clock_mhz < least
+        else visit
+        for visit in visits
+    ]

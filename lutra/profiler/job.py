@@ -28,6 +28,11 @@ class Bench:
     store: ModelStore
     emission: Emission
 
+    def references(self) -> list[Subject]:
+        """The blocks that tell how the device drifts."""
+        batch = self.emission.batch if self.session.clocked else 1
+        return reference_subjects(self.emission, batch)
+
     def measure(
         self,
         table: LatencyTable,
@@ -52,7 +57,7 @@ class Bench:
             table,
             self.store,
             protocol.suited_to(self.session),
-            references=reference_subjects(self.emission),
+            references=self.references(),
             reference_ms=reference_ms,
             drift=drift,
             on_progress=on_progress,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 from lutra.devices.base import Outcome, RequestFailure, Session, TimingRequest
 from lutra.errors import ModelError, TransientDeviceError
 from lutra.profiler.drift import Drift, table_drifts
-from lutra.profiler.gate import DriftGate
+from lutra.profiler.gate import DriftGate, flag_low_clocks
 from lutra.profiler.plan import plan_round
 from lutra.profiler.statistics import visit_from_sample
 from lutra.profiler.stopping import StoppingRule
@@ -44,10 +44,24 @@ class Protocol:
     seed: int = 0
 
     def suited_to(self, session: Session) -> Protocol:
-        """The protocol for a session: where visits come in batches from a device that cannot
-        pair, each is a process of its own on a phone that heats. It must last long against
-        the process's start, the gate is tighter, and cooling takes real pauses.
+        """The protocol for a session.
+
+        A device that tells its clock times blocks between two events of its own, which should
+        be rare against the runs, and takes up to a second to raise its clock. Where visits come
+        in batches from a device that cannot pair, each is a process of its own on a phone that
+        heats: it must last long against the process's start, and cooling takes real pauses. The
+        gate is tighter on both.
         """
+        if session.clocked:
+            return replace(
+                self,
+                warmup_seconds=max(self.warmup_seconds, 1.0),
+                block_seconds=max(self.block_seconds, 0.005),
+                reference_every=max(self.reference_every, 8),
+                drift_limit=0.04,
+                cool_seconds=1.0,
+                cool_share=0.3,
+            )
         if session.pairs or session.batch == 1:
             return self
         return replace(
@@ -77,7 +91,7 @@ class Progress:
 
 @dataclass
 class RunSummary:
-    """What a run came to."""
+    """What a run came to; ``flags`` counts the subjects' visits by what was wrong with them."""
 
     subjects: int = 0
     visits: int = 0
@@ -90,6 +104,7 @@ class RunSummary:
     busy_seconds: float = 0.0
     cooled_seconds: float = 0.0
     timed_seconds: float = 0.0
+    flags: dict[str, int] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
@@ -130,7 +145,9 @@ class ProfilingRun:
         self._on_progress = on_progress
         self._clock = clock
         self._sleep = sleep
-        self._gate = DriftGate(protocol.drift_limit, reference_visits(table, reference_ms))
+        self._gate = DriftGate(
+            protocol.drift_limit, reference_visits(table, reference_ms), reference_clocks(table)
+        )
         self._visits: dict[Subject, list[tuple[int, Visit]]] = defaultdict(list)
         self._attempts: dict[Subject, int] = defaultdict(int)
         self._since_reference: list[Subject] = []
@@ -199,7 +216,8 @@ class ProfilingRun:
 
     def _corrected(self, category: Category, visits: Sequence[Visit]) -> Sequence[Visit]:
         drift = self._drifts.get(category)
-        return [drift.corrected(visit) for visit in visits] if drift else visits
+        visits = [drift.corrected(visit) for visit in visits] if drift else visits
+        return flag_low_clocks(visits)
 
     def _visits_of(self, subject: Subject) -> list[Visit]:
         return [visit for _, visit in self._visits[subject]]
@@ -250,7 +268,7 @@ class ProfilingRun:
             self._take(asked[outcome.id], outcome, round_number)
             yield
         self._gate.throttled = self._session.throttled()
-        if self._gate.throttled:
+        if self._gate.throttled and not self._session.clocked:  # samples of those say it themselves
             for subject in self._visited:
                 self._reconsider(subject)
 
@@ -319,7 +337,7 @@ class ProfilingRun:
         self, subject: Subject, visit: Visit, nodes: tuple[int, int] | None
     ) -> None:
         """Judge the visits since the last references by this one too."""
-        self._gate.observe(subject.key, visit.low_ms)
+        self._gate.observe(subject.key, visit.low_ms, visit.clock_mhz)
         self._commit(subject, visit, nodes)
         if self._gate.closed:
             for visited in self._since_reference:
@@ -378,14 +396,17 @@ class ProfilingRun:
         summary.subjects = len(subjects)
         summary.wall_seconds = wall_seconds
         self._correct_everything(subjects)
+        counted: Counter[str] = Counter()
         for subject in subjects:
             visits = self._corrected(subject.category, self._visits_of(subject))
             summary.flagged_visits += sum(bool(visit.flags) for visit in visits)
+            counted.update(flag for visit in visits for flag in visit.flags)
             status = self._status(subject)
             summary.stable += status == "stable"
             summary.unstable += status == "unstable"
             summary.partial += status == "partial"
             summary.failed += status == "failed"
+        summary.flags = dict(counted)
         self._table.record_run({**asdict(summary), "seed": self._protocol.seed})
         return summary
 
@@ -417,6 +438,15 @@ def reference_visits(
         visits = table.visits("reference", row.key)
         seen[row.key] = seen.get(row.key, []) + [visit.low_ms for visit in visits]
     return seen
+
+
+def reference_clocks(table: LatencyTable) -> dict[str, float]:
+    """The device's clock at the references of earlier runs into this table, in MHz."""
+    return {
+        row.key: row.measurement.clock_mhz
+        for row in table.rows("reference")
+        if row.measurement is not None and row.measurement.clock_mhz is not None
+    }
 
 
 def reference_baseline(table: LatencyTable) -> dict[str, float]:

@@ -7,7 +7,7 @@ are spread in time, whose order-statistic interval needs no assumption about the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from statistics import median
 
@@ -34,6 +34,9 @@ def visit_from_sample(sample: Sample, round_number: int, process: int, drift: fl
         runs_per_block=sample.runs_per_block,
         timed_seconds=sample.timed_seconds,
         drift=drift,
+        flags=sample.flags,
+        clock_mhz=sample.clock_mhz,
+        device_ms=sample.device_ms,
         reference_ms=tuple(
             float(np.quantile(seen, VISIT_QUANTILE)) for seen in sample.reference_ms
         ),
@@ -72,8 +75,8 @@ def summarise(visits: Sequence[Visit]) -> Measurement:
     """The measurement that visits add up to, with the status ``partial``.
 
     Visits taken while the machine drifted are used only where fewer than two others exist: then
-    the three with the least drift, and the measurement carries the flag ``drift``. Raises
-    `ValueError` without visits.
+    the three with the least drift, and the measurement carries their flags. Raises `ValueError`
+    without visits.
     """
     if not visits:
         raise ValueError("no visits to sum up")
@@ -90,6 +93,13 @@ def summarise(visits: Sequence[Visit]) -> Measurement:
         rounds=len({visit.round for visit in used}),
         processes=len({visit.process for visit in used}),
         drift=max(visit.drift for visit in used),
-        flags=("drift",) if used is not steady else (),
+        flags=tuple(dict.fromkeys(flag for visit in used for flag in visit.flags)),
         status="partial",
+        clock_mhz=_median_known(visit.clock_mhz for visit in used),
+        device_ms=_median_known(visit.device_ms for visit in used),
     )
+
+
+def _median_known(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return median(known) if known else None

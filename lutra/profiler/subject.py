@@ -33,13 +33,13 @@ def op_subject(op: OpConfig, emission: Emission) -> Subject:
     return Subject("op", op.key, emission.builder(lambda: op.graph))
 
 
-def reference_subjects(emission: Emission) -> list[Subject]:
+def reference_subjects(emission: Emission, batch: int = 1) -> list[Subject]:
     """The blocks that are re-timed all through a run to see the machine drift.
 
-    Always fp32, one input at a time: they tell of the machine, and other kernels can be many
-    times slower.
+    Always fp32: they tell of the machine, and other kernels can be many times slower. One input
+    at a time, unless the device is a large one that they would not fill.
     """
-    plain = replace(emission, precision="fp32", batch=1)
+    plain = replace(emission, precision="fp32", batch=batch)
     return [replace(op_subject(op, plain), category="reference") for op in REFERENCE_OPS]
 
 

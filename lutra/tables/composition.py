@@ -6,16 +6,19 @@ remain exact and fast, and every coefficient is non-negative and has a meaning::
 
     latency = constant + sum over units of
               scale * unit_ms + per_unit_ms + border * border_mb + weights * weight_mb
+              + per_kernel_ms * kernels
 
 ``border_mb`` is what the unit reads and writes at its borders, ``weight_mb`` its weights, both in
-fp32 megabytes. Which terms are used is chosen by cross-validation on the calibration networks.
+fp32 megabytes, ``kernels`` the nodes of its graph: each is a kernel on a GPU, or a fixed few.
+Where a host and its device work side by side, latency is the larger of two of these
+(`tables/launch.py`). Which terms are used is chosen in `tables/fitting.py`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,15 +26,8 @@ import numpy.typing as npt
 from lutra.errors import NotATableError
 from lutra.ops import OpConfig
 
-TERMS = ("scale", "per_unit_ms", "border_ms_per_mb", "weight_ms_per_mb")
-_CANDIDATES: tuple[tuple[str, ...], ...] = (
-    ("scale",),
-    ("scale", "per_unit_ms"),
-    ("scale", "border_ms_per_mb"),
-    ("scale", "border_ms_per_mb", "weight_ms_per_mb"),
-    ("scale", "per_unit_ms", "border_ms_per_mb", "weight_ms_per_mb"),
-)
-_FOLDS = 5
+TERMS = ("scale", "per_unit_ms", "border_ms_per_mb", "weight_ms_per_mb", "per_kernel_ms")
+_ADDED_LATER = frozenset({"per_kernel_ms"})
 
 Floats = npt.NDArray[np.float64]
 
@@ -45,11 +41,16 @@ class Composition:
     border_ms_per_mb: float = 0.0
     weight_ms_per_mb: float = 0.0
     constant_ms: float = 0.0
+    per_kernel_ms: float = 0.0
 
     def prices(self, features: Floats) -> Floats:
         """What each unit adds to a network, in ms: (units, terms) -> (units,)."""
         prices: Floats = features @ np.array([getattr(self, term) for term in TERMS])
         return prices
+
+    def totals(self, features: Floats) -> Floats:
+        """The latency of networks in ms, from their units' summed features: (N, terms) -> (N,)."""
+        return self.prices(features) + self.constant_ms
 
     def to_json(self) -> dict[str, float]:
         """The dictionary that `from_json` reads."""
@@ -57,91 +58,38 @@ class Composition:
 
     @classmethod
     def from_json(cls, document: object) -> Composition:
-        """Read stored coefficients; raises `NotATableError` for anything else."""
+        """Read stored coefficients, also of before a term was added; raises `NotATableError`."""
         names = set(asdict(cls()))
         if (
             not isinstance(document, Mapping)
-            or set(document) != names
-            or not all(
-                isinstance(value, int | float) and np.isfinite(value) for value in document.values()
-            )
+            or set(document) not in (names, names - _ADDED_LATER)
+            or not all(map(_is_coefficient, document.values()))
         ):
             raise NotATableError("the table's calibration is damaged; run `lutra calibrate` again")
-        return cls(**{name: float(document[name]) for name in names})
+        return cls(**{name: float(value) for name, value in document.items()})
+
+
+def _is_coefficient(value: object) -> bool:
+    """Whether it is a number that a fit can have: finite and not negative."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value) and value >= 0.0
+    except OverflowError:  # JSON's integers have no limit
+        return False
 
 
 def unit_features(ops: Sequence[OpConfig], latencies_ms: Floats) -> Floats:
     """(units, terms): what `Composition.prices` weighs; NaN where a unit was not measured."""
     borders = np.array([op.border_bytes for op in ops]) / 1e6
     weights = np.array([op.weight_bytes for op in ops]) / 1e6
-    features: Floats = np.stack([latencies_ms, np.ones(len(ops)), borders, weights], axis=1)
+    features: Floats = np.stack(
+        [latencies_ms, np.ones(len(ops)), borders, weights, kernel_counts(ops)], axis=1
+    )
     features[np.isnan(latencies_ms)] = np.nan
     return features
 
 
-@dataclass(frozen=True)
-class Fit:
-    """A composition with its cross-validated mean absolute percentage error."""
-
-    composition: Composition
-    terms: tuple[str, ...]
-    networks: int
-    cv_mape_percent: float
-    cv_p95_percent: float
-    sum_mape_percent: float
-
-    def to_json(self) -> dict[str, Any]:
-        """For the table's ``calibration`` document."""
-        return asdict(self)
-
-
-def fit(features: Floats, measured_ms: Floats) -> Fit:
-    """Fit the composition on whole networks.
-
-    ``features`` is (networks, terms): the sum over each network's units of `unit_features`.
-    ``measured_ms`` is (networks,). Errors count relative to the measured value. At least
-    two networks are needed; terms are chosen by cross-validation where there are enough.
-    """
-    candidates = [terms for terms in _CANDIDATES if 3 * (len(terms) + 1) <= len(measured_ms)] or [
-        ("scale",)
-    ]
-    errors = {terms: _cross_validated(features, measured_ms, terms) for terms in candidates}
-    best = min(candidates, key=lambda terms: float(np.mean(np.abs(errors[terms]))))
-    absolute = 100.0 * np.abs(errors[best])
-    plain = 100.0 * np.abs(features[:, 0] / measured_ms - 1.0)
-    return Fit(
-        composition=_solve(features, measured_ms, best),
-        terms=best,
-        networks=len(measured_ms),
-        cv_mape_percent=float(absolute.mean()),
-        cv_p95_percent=float(np.quantile(absolute, 0.95)),
-        sum_mape_percent=float(plain.mean()),
-    )
-
-
-def _cross_validated(features: Floats, measured: Floats, terms: Sequence[str]) -> Floats:
-    """(networks,): relative error of each network predicted without it being fitted on."""
-    errors = np.empty(len(measured))
-    order = np.random.default_rng(0).permutation(len(measured))
-    for fold in range(min(_FOLDS, len(measured))):
-        held_out = order[fold::_FOLDS]
-        kept = np.setdiff1d(order, held_out)
-        composition = _solve(features[kept], measured[kept], terms)
-        predicted = composition.prices(features[held_out]) + composition.constant_ms
-        errors[held_out] = predicted / measured[held_out] - 1.0
-    return errors
-
-
-def _solve(features: Floats, measured: Floats, terms: Sequence[str]) -> Composition:
-    """Non-negative least squares on relative errors."""
-    from scipy.optimize import nnls
-
-    columns = [TERMS.index(term) for term in terms]
-    design = np.hstack([features[:, columns], np.ones((len(measured), 1))])
-    relative = design / measured[:, None]
-    size = np.maximum(relative.mean(axis=0), 1e-12)
-    solution = nnls(relative / size, np.ones(len(measured)))[0] / size
-    return Composition(
-        **dict(zip(terms, map(float, solution[:-1]), strict=True)),
-        constant_ms=float(solution[-1]),
-    )
+def kernel_counts(ops: Sequence[OpConfig]) -> Floats:
+    """(units,): the nodes of each unit's graph."""
+    return np.array([len(op.graph.nodes) for op in ops], dtype=np.float64)

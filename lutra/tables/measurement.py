@@ -7,6 +7,10 @@ from typing import Literal
 
 Category = Literal["op", "network", "reference"]
 Status = Literal["stable", "unstable", "partial", "failed"]
+Bound = Literal["launch", "device"]
+# Device times come from replays, which leave out some of the pause between kernels, and both are
+# measured to 1 or 2 %: a unit within 10 % of its device time says nothing of its host.
+LAUNCH_BOUND = 1.1
 
 
 @dataclass(frozen=True)
@@ -17,6 +21,8 @@ class Visit:
     median on machines with bursts of other load. ``reference_ms`` is what the references took in
     turns with it, where the session pairs; the latencies are as measured, not corrected. ``drift``
     is how much slower than its baseline the machine was (0.03: 3 %), ``flags`` what was wrong.
+    ``clock_mhz`` is the device's clock during the visit. ``device_ms`` is what the device alone
+    needed, where the host hands it work piece by piece and may be the slower of the two.
     """
 
     round: int
@@ -30,13 +36,16 @@ class Visit:
     drift: float
     flags: tuple[str, ...] = ()
     reference_ms: tuple[float, ...] = ()
+    clock_mhz: float | None = None
+    device_ms: float | None = None
 
 
 @dataclass(frozen=True)
 class Measurement:
     """The value of a subject with its 95 % interval, and what it rests on.
 
-    All of an op's or network's visits; a reference's latest 200.
+    All of an op's or network's visits; a reference's latest 200. ``clock_mhz`` and ``device_ms``
+    are medians of the visits'.
     """
 
     latency_ms: float
@@ -49,11 +58,23 @@ class Measurement:
     drift: float
     flags: tuple[str, ...]
     status: Status
+    clock_mhz: float | None = None
+    device_ms: float | None = None
 
     @property
     def half_width(self) -> float:
         """Half the 95 % interval relative to the value."""
         return (self.ci_high_ms - self.ci_low_ms) / 2 / self.latency_ms
+
+    @property
+    def bound(self) -> Bound | None:
+        """What the latency is made of: the host's launches, or the device's own work.
+
+        None where the device's share was not measured.
+        """
+        if self.device_ms is None:
+            return None
+        return "launch" if self.latency_ms > LAUNCH_BOUND * self.device_ms else "device"
 
 
 @dataclass(frozen=True)

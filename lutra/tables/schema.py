@@ -72,6 +72,12 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE subjects ADD COLUMN delegated_nodes INTEGER;  -- those that the delegate took
     ALTER TABLE visits ADD COLUMN reference_ms TEXT NOT NULL DEFAULT '';  -- a JSON list, or nothing
     """,
+    """
+    ALTER TABLE visits ADD COLUMN clock_mhz REAL;  -- the device's clock meanwhile, where known
+    ALTER TABLE visits ADD COLUMN device_ms REAL;  -- without the host that launches the work
+    ALTER TABLE measurements ADD COLUMN clock_mhz REAL;
+    ALTER TABLE measurements ADD COLUMN device_ms REAL;
+    """,
 )
 VERSION = len(MIGRATIONS)
 

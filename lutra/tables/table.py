@@ -33,6 +33,9 @@ _FRAME_COLUMNS = (
     "processes",
     "drift",
     "flags",
+    "clock_mhz",
+    "device_ms",
+    "bound",
     "nodes",
     "delegated_nodes",
     "failure",
@@ -41,7 +44,7 @@ _FRAME_COLUMNS = (
 
 _VISITS = (
     "SELECT round, process, low_ms, v.median_ms, v.minimum_ms, blocks, runs_per_block,"
-    " timed_seconds, v.drift, v.flags, reference_ms, key"
+    " timed_seconds, v.drift, v.flags, reference_ms, clock_mhz, device_ms, key"
     " FROM visits v JOIN subjects s ON s.id = v.subject"
 )
 
@@ -174,8 +177,9 @@ class LatencyTable:
                 )
             cursor = connection.execute(
                 "INSERT INTO visits (subject, round, process, low_ms, median_ms, minimum_ms,"
-                " blocks, runs_per_block, timed_seconds, drift, flags, at, reference_ms)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " blocks, runs_per_block, timed_seconds, drift, flags, at, reference_ms,"
+                " clock_mhz, device_ms)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     subject,
                     visit.round,
@@ -190,6 +194,8 @@ class LatencyTable:
                     ",".join(visit.flags),
                     _now(),
                     json.dumps(visit.reference_ms) if visit.reference_ms else "",
+                    visit.clock_mhz,
+                    visit.device_ms,
                 ),
             )
             connection.execute("DELETE FROM failures WHERE subject = ?", (subject,))
@@ -249,7 +255,7 @@ class LatencyTable:
         found = self._rows(
             "SELECT category, key, latency_ms, ci_low_ms, ci_high_ms, m.median_ms, m.minimum_ms,"
             " rounds, processes, m.drift, m.flags, status, kind, message, transient, attempts,"
-            " nodes, delegated_nodes"
+            " m.clock_mhz, m.device_ms, nodes, delegated_nodes"
             " FROM subjects s LEFT JOIN measurements m ON m.subject = s.id"
             " LEFT JOIN failures f ON f.subject = s.id"
             " WHERE (?1 IS NULL OR category = ?1) AND (?2 IS NULL OR role = ?2)"
@@ -289,6 +295,14 @@ class LatencyTable:
         rows = self.rows("op")
         return {row.key: row.measurement.latency_ms for row in rows if row.measurement}
 
+    def device_latencies(self) -> dict[str, float]:
+        """Milliseconds that the device alone needs, by op key, where that was measured."""
+        return {
+            row.key: row.measurement.device_ms
+            for row in self.rows("op")
+            if row.measurement and row.measurement.device_ms is not None
+        }
+
     def to_frame(self, category: Category | None = None) -> pandas.DataFrame:
         """The table as pandas: one row per subject; failures have a message and no numbers."""
         import pandas
@@ -321,7 +335,7 @@ def row_record(row: Row) -> dict[str, Any]:
     if row.nodes is not None:
         record["nodes"], record["delegated_nodes"] = row.nodes
     if row.measurement is not None:
-        for name in _FRAME_COLUMNS[3:11]:
+        for name in _FRAME_COLUMNS[3:15]:
             record[name] = getattr(row.measurement, name)
         record["flags"] = ",".join(row.measurement.flags)
     elif row.failure is not None:
@@ -340,7 +354,7 @@ def _subject_id(connection: sqlite3.Connection, category: Category, key: str, ro
 
 def _put_measurement(connection: sqlite3.Connection, subject: int, value: Measurement) -> None:
     connection.execute(
-        "INSERT OR REPLACE INTO measurements VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO measurements VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             subject,
             value.latency_ms,
@@ -353,16 +367,18 @@ def _put_measurement(connection: sqlite3.Connection, subject: int, value: Measur
             value.drift,
             ",".join(value.flags),
             value.status,
+            value.clock_mhz,
+            value.device_ms,
         ),
     )
 
 
 def _row(values: tuple[Any, ...]) -> Row:
     category, key = values[:2]
-    measured, failed, nodes = values[2:12], values[12:16], values[16:]
+    measured, failed, device, nodes = values[2:12], values[12:16], values[16:18], values[18:]
     measurement = None
     if measured[0] is not None:
-        measurement = Measurement(*(*measured[:8], _flags(measured[8]), measured[9]))
+        measurement = Measurement(*(*measured[:8], _flags(measured[8]), measured[9], *device))
     failure = None
     if failed[0] is not None and measurement is None:
         failure = Failure(failed[0], failed[1], bool(failed[2]), failed[3])
@@ -374,7 +390,7 @@ def _visit(values: tuple[Any, ...]) -> Visit:
         references = tuple(float(value) for value in json.loads(values[10] or "[]"))
     except (TypeError, ValueError, RecursionError) as error:
         raise NotATableError("the table is damaged: a visit's references are no numbers") from error
-    return Visit(*(*values[:9], _flags(values[9]), references))
+    return Visit(*(*values[:9], _flags(values[9]), references, *values[11:13]))
 
 
 def _flags(text: str) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import pytest
 
 from lutra.devices.base import Outcome, Setting, TimingRequest
 from lutra.devices.fake import FakeDevice, FakeScript, FakeSession
+from lutra.devices.runtimes.torch_graph import load_module
 from lutra.errors import LutraError, ModelError, TransientDeviceError
 from lutra.ops import Conv, Shape
 from lutra.profiler.emission import Emission
@@ -279,3 +280,81 @@ def test_run_is_usable_with_any_clock(tmp_path: Path) -> None:
             summary = run.measure(subjects(), budget_seconds=40.0)
     assert 0 < summary.visits < 30
     assert summary.partial == 5
+
+
+# devices that tell their clock
+
+FULL_MHZ = 1980.0
+
+
+def test_spell_at_a_low_clock_is_flagged_measured_again_and_does_not_move_values(
+    measure: Measure,
+) -> None:
+    def clock(answered: int) -> float:
+        return 1400.0 if 12 <= answered < 24 else FULL_MHZ
+
+    script = FakeScript(
+        latency_ms=lambda path: 1.0, noise=0.0, clock_mhz=clock, drift=lambda n: FULL_MHZ / clock(n)
+    )
+    summary, table = measure(script, subjects(), sleep=lambda _: None)
+    assert summary.flagged_visits > 0
+    for row in table.rows("op"):
+        assert row.measurement is not None
+        assert row.measurement.latency_ms == pytest.approx(1.0)
+        assert row.measurement.clock_mhz == FULL_MHZ
+        assert row.status == "stable"
+
+
+def test_run_that_goes_on_at_a_lower_clock_is_flagged_from_its_start(measure: Measure) -> None:
+    measure(FakeScript(noise=0.0, clock_mhz=lambda _: FULL_MHZ), subjects(1))
+    slow = FakeScript(noise=0.0, clock_mhz=lambda _: 1400.0)
+    summary, table = measure(slow, subjects(2), sleep=lambda _: None)
+    assert summary.unstable == 1
+    second = subjects(2)[1]
+    assert all("clock" in visit.flags for visit in table.visits("op", second.key))
+    row = table.row("op", second.key)
+    assert row is not None
+    assert row.measurement is not None
+    assert row.measurement.flags == ("clock",)
+
+
+def test_card_that_others_use_all_the_time_flags_the_rows(measure: Measure) -> None:
+    script = FakeScript(noise=0.0, clock_mhz=lambda _: FULL_MHZ, flags=lambda _: ("shared",))
+    summary, table = measure(script, subjects(2))
+    assert summary.unstable == 2
+    for row in table.rows("op"):
+        assert row.measurement is not None
+        assert row.measurement.flags == ("shared",)
+
+
+def test_card_that_others_use_for_a_while_is_measured_again(measure: Measure) -> None:
+    script = FakeScript(
+        noise=0.0,
+        clock_mhz=lambda _: FULL_MHZ,
+        flags=lambda answered: ("shared",) if answered < 10 else (),
+    )
+    summary, table = measure(script, subjects(2))
+    assert summary.complete
+    flagged = [v for s in subjects(2) for v in table.visits("op", s.key) if v.flags == ("shared",)]
+    assert flagged
+
+
+def test_what_the_device_alone_needs_is_kept(measure: Measure) -> None:
+    script = FakeScript(
+        latency_ms=lambda path: 1.0, clock_mhz=lambda _: FULL_MHZ, device_ms=lambda path: 0.25
+    )
+    _, table = measure(script, subjects(2))
+    assert table.device_latencies() == {subject.key: 0.25 for subject in subjects(2)}
+    frame = table.to_frame("op")
+    assert list(frame["bound"]) == ["launch", "launch"]
+    assert list(frame["clock_mhz"]) == [FULL_MHZ] * 2
+
+
+def test_references_of_a_large_device_are_of_the_tables_batch() -> None:
+    def input_batch(script: FakeScript) -> int:
+        with open_bench(FakeDevice(script), Setting("torch", batch=8)) as bench:
+            path = bench.store.path(bench.references()[0])
+            return int(load_module(str(path)).input_shape[0])
+
+    assert input_batch(FakeScript(clock_mhz=lambda _: FULL_MHZ)) == 8
+    assert input_batch(FakeScript()) == 1

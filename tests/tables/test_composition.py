@@ -1,70 +1,23 @@
-"""How parts add up: known truths are found again."""
+"""How parts add up: features, prices, and what is stored of them."""
 
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lutra.errors import NotATableError
 from lutra.search.spaces import get_space
-from lutra.tables.composition import TERMS, Composition, fit, unit_features
+from lutra.tables.composition import TERMS, Composition, kernel_counts, unit_features
 from tests.conftest import SPACE
 
 space = get_space(SPACE)
+compositions = st.builds(Composition, *[st.floats(0.0, 1e6)] * 6)
 
 
-def network_features(count: int, seed: int) -> npt.NDArray[Any]:
-    """(networks, terms) from made-up unit latencies that grow with MACs and bytes."""
-    rng = np.random.default_rng(seed)
-    macs = np.array([op.macs for op in space.units])
-    latencies = 0.01 + macs / 2e7 * rng.uniform(0.7, 1.3, len(macs))
-    padded = np.vstack([unit_features(space.units, latencies), np.zeros(len(TERMS))])
-    rows = space.sample(count, rng)
-    summed: npt.NDArray[Any] = padded[space.unit_indices(rows)].sum(axis=1)
-    return summed
-
-
-@settings(max_examples=20, deadline=None)
-@given(
-    st.builds(
-        Composition,
-        st.floats(0.5, 1.5),
-        st.floats(0.0, 0.05),
-        st.floats(0.0, 0.1),
-        st.floats(0.0, 0.1),
-        st.floats(0.0, 0.5),
-    )
-)
-def test_noiseless_truth_is_predicted(truth: Composition) -> None:
-    train, test = network_features(40, 0), network_features(40, 1)
-    fitted = fit(train, truth.prices(train) + truth.constant_ms)
-    predicted = fitted.composition.prices(test) + fitted.composition.constant_ms
-    expected = truth.prices(test) + truth.constant_ms
-    assert np.abs(predicted / expected - 1).max() < 0.02
-
-
-def test_coefficients_are_never_negative() -> None:
-    features = network_features(30, 0)
-    fitted = fit(features, 0.9 * features[:, 0] - 0.1)
-    assert min(fitted.composition.to_json().values()) >= 0.0
-
-
-def test_few_networks_fit_only_a_scale() -> None:
-    features = network_features(3, 0)
-    fitted = fit(features, 0.9 * features[:, 0])
-    assert fitted.terms == ("scale",)
-    assert fitted.composition.scale == pytest.approx(0.9, rel=1e-3)
-
-
-def test_noise_is_reported_not_fitted() -> None:
-    features = network_features(40, 0)
-    noise = np.random.default_rng(1).normal(1.0, 0.03, 40)
-    fitted = fit(features, features[:, 0] * noise)
-    assert 1.0 < fitted.cv_mape_percent < 4.0
-    assert fitted.cv_p95_percent > fitted.cv_mape_percent
+def stored(**changes: Any) -> dict[str, Any]:
+    return {**Composition().to_json(), **changes}
 
 
 def test_unmeasured_units_stay_unknown() -> None:
@@ -74,15 +27,72 @@ def test_unmeasured_units_stay_unknown() -> None:
     assert np.flatnonzero(np.isnan(prices)).tolist() == [3]
 
 
-def test_json_round_trips() -> None:
-    composition = Composition(0.9, 0.01, 0.02, 0.03, 0.04)
+def test_kernels_are_the_nodes_of_a_unit_s_graph() -> None:
+    counts = kernel_counts(space.units)
+    assert counts.tolist() == [len(op.graph.nodes) for op in space.units]
+    features = unit_features(space.units, np.ones(len(space.units)))
+    assert np.array_equal(features[:, TERMS.index("per_kernel_ms")], counts)
+
+
+def test_each_kernel_costs() -> None:
+    features = unit_features(space.units, np.ones(len(space.units)))
+    prices = Composition(per_kernel_ms=0.25).prices(features)
+    assert np.allclose(prices, 1.0 + 0.25 * kernel_counts(space.units))
+
+
+@given(compositions)
+def test_json_round_trips(composition: Composition) -> None:
     assert Composition.from_json(composition.to_json()) == composition
 
 
+def test_coefficients_from_before_kernels_counted_are_read() -> None:
+    old = {
+        "scale": 0.9,
+        "per_unit_ms": 0.01,
+        "border_ms_per_mb": 0.02,
+        "weight_ms_per_mb": 0.03,
+        "constant_ms": 0.04,
+    }
+    assert Composition.from_json(old) == Composition(0.9, 0.01, 0.02, 0.03, 0.04)
+
+
 @pytest.mark.parametrize(
-    "document", [None, [], {}, {"scale": 1.0}, {**Composition().to_json(), "scale": float("nan")},
-                 {**Composition().to_json(), "scale": "1"}, {**Composition().to_json(), "x": 1.0}]
-)  # fmt: skip
+    "document",
+    [
+        None,
+        [],
+        {},
+        {"scale": 1.0},
+        {name: 0.0 for name in TERMS},
+        stored(scale=float("nan")),
+        stored(scale=float("inf")),
+        stored(scale=-1.0),
+        stored(scale=10**400),
+        stored(scale="1"),
+        stored(scale=True),
+        stored(scale=None),
+        stored(scale=[1.0]),
+        stored(x=1.0),
+        stored(launch=stored()),
+    ],
+)
 def test_damaged_json_is_refused(document: object) -> None:
     with pytest.raises(NotATableError, match="lutra calibrate"):
         Composition.from_json(document)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+documents = st.dictionaries(st.sampled_from([*Composition().to_json(), "x"]), json_values)
+
+
+@given(json_values | documents)
+def test_any_json_is_read_or_refused(document: object) -> None:
+    try:
+        composition = Composition.from_json(document)
+    except NotATableError:
+        return
+    assert all(np.isfinite(value) and value >= 0 for value in composition.to_json().values())
