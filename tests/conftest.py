@@ -13,7 +13,7 @@ from lutra.devices.fake import FakeDevice, FakeScript
 from lutra.search.profile import profile
 from lutra.search.spaces import get_space
 
-pytest_plugins = ["tests.peers.fixtures"]
+pytest_plugins = ["tests.peers.fixtures", "tests.peers.gpu.fixtures"]
 
 SPACE = "ofa-mbv3-w1.0"
 

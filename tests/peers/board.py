@@ -105,6 +105,11 @@ class Board:
         return self._work / "remote"
 
     @property
+    def programs(self) -> Path:
+        """The folder that is first in PATH of the board's commands, or all of it."""
+        return self._work / "bin"
+
+    @property
     def sys(self) -> Path:
         """The /sys of an arm64 board: plain files. One on the host's system has the host's."""
         return self._work / "sys"
@@ -191,16 +196,17 @@ class Board:
         shutil.copy(self._work / "client_key.pub", self._work / "authorized_keys")
         (self._work / "sshd_config").write_text(self._sshd_config())
         self._write_accounts()
-        self._write_bin()
         self._write_values()
 
     def _write_values(self) -> None:
         """Write all that a test can have changed."""
-        for folder in (self.files, self.remote_home, self.home, self._work / "vcgencmd"):
+        folders = (self.files, self.remote_home, self.home, self.programs, self._work / "vcgencmd")
+        for folder in folders:
             folder.mkdir(exist_ok=True)
             for path in folder.iterdir():
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         self._write_client()
+        self._write_programs()
         if self.kind == "arm64":
             for part in ("bus", "class", "devices", "firmware"):
                 shutil.rmtree(self.sys / part, ignore_errors=True)
@@ -233,10 +239,8 @@ class Board:
         (self._work / "passwd").write_text("\n".join(lines) + "\n")
         (self._work / "shadow").write_text("root:*:19000:0:99999:7:::\n")
 
-    def _write_bin(self) -> None:
-        """The folder that is first in PATH, or all of it."""
-        folder = self._work / "bin"
-        folder.mkdir()
+    def _write_programs(self) -> None:
+        folder = self.programs
         if self.kind == "arm64":
             for shim in (HERE / "shims/board").iterdir():
                 shutil.copy(shim, folder / shim.name)
@@ -251,7 +255,7 @@ class Board:
             (folder / "python3").chmod(0o755)
 
     def _sshd_config(self) -> str:
-        path = str(self._work / "bin")
+        path = str(self.programs)
         if not self.without_python:
             path += f":{_SYSTEM_PATH}"
         variables = f"TMPDIR={self.files} PATH={path}"

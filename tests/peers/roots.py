@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -205,20 +205,42 @@ def _compiled(name: str, architecture: Architecture, libraries: list[str]) -> Pa
     source, header = HERE / f"{name}.c", HERE / "benchmark_common.h"
     recipe = _digest(source.read_text(), header.read_text(), LITERT, ANDROID_LINKER)
     program = cache() / f"{name}-{architecture}-{recipe}" / name
-    with _lock(program.parent.name):
-        if not program.exists():
-            program.parent.mkdir(exist_ok=True)
-            partial = program.with_suffix(".partial")
-            target = f"{_MACHINE[architecture]}-linux-gnu.2.31"
-            compiler = [sys.executable, "-m", "ziglang", "cc", "-target", target]
-            options = ["-O2", "-Wall", "-Wextra", "-Werror", "-s"]
-            options.append(f"-Wl,--dynamic-linker={ANDROID_LINKER}")
+    options = [f"-Wl,--dynamic-linker={ANDROID_LINKER}"]
+    return _built(program, source, _MACHINE[architecture], options, [*libraries, "-lm"])
+
+
+def shared_library(source: Path, soname: str, definitions: Sequence[str] = ()) -> Path:
+    """A library of this machine from a C file, under the name that programs load it by; cached."""
+    machine = os.uname().machine
+    recipe = _digest(source.read_text(), *definitions)
+    library = cache() / f"{source.stem}-{machine}-{recipe}" / soname
+    options = ["-shared", "-fPIC", f"-Wl,-soname,{soname}", *definitions]
+    return _built(library, source, machine, options, [])
+
+
+def _built(
+    target: Path, source: Path, machine: str, options: list[str], libraries: list[str]
+) -> Path:
+    """``target``, compiled by zig on first use, in a folder of its own that names its recipe."""
+    with _lock(target.parent.name):
+        if not target.exists():
+            target.parent.mkdir(exist_ok=True)
+            partial = target.with_suffix(".partial")
+            compiler = [
+                sys.executable,
+                "-m",
+                "ziglang",
+                "cc",
+                "-target",
+                f"{machine}-linux-gnu.2.31",
+            ]
+            warnings = ["-O2", "-Wall", "-Wextra", "-Werror", "-s"]
             files = ["-o", str(partial), str(source)]
             zig = str(cache() / "zig")
             folders = {"ZIG_GLOBAL_CACHE_DIR": zig, "ZIG_LOCAL_CACHE_DIR": zig}
-            _run([*compiler, *options, *files, *libraries, "-lm"], {**os.environ, **folders})
-            partial.rename(program)
-    return program
+            _run([*compiler, *warnings, *options, *files, *libraries], {**os.environ, **folders})
+            partial.rename(target)
+    return target
 
 
 def _wheel(requirement: str, architecture: Architecture) -> Path:
