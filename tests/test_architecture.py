@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from lutra.devices.board_session import worker_files
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "lutra"
 FLOORS = {
@@ -26,6 +28,7 @@ HEAVY = (
     "onnx",
     "onnxruntime",
     "pandas",
+    "pynvml",
     "scipy",
     "sklearn",
     "tflite_runtime",
@@ -37,6 +40,7 @@ USERS = {
     "litert.py": "ai_edge_litert",
     "onnx.py": "onnx",
     "onnxruntime.py": "onnxruntime",
+    "onnxruntime_cuda.py": "onnxruntime",
     "ssh_channel.py": "asyncssh",
     "ssh_shell.py": "asyncssh",
     "tflite.py": "ai_edge_litert",
@@ -44,6 +48,7 @@ USERS = {
     "tflite_precision.py": "ai_edge_litert",
     "tflite_runtime.py": "tflite_runtime",
     "torch.py": "torch",
+    "torch_cuda.py": "torch",
     "torch_graph.py": "torch",
 }
 
@@ -73,12 +78,13 @@ def test_floors_import_only_those_below(floor: str) -> None:
                 assert below == floor or below in FLOORS[floor], f"{file} imports {module}"
 
 
-def test_the_worker_needs_no_package_of_ours_but_its_runtimes() -> None:
-    files = [PACKAGE / "devices" / "worker.py", *(PACKAGE / "devices" / "runtimes").glob("*.py")]
-    for file in files:
+def test_the_worker_s_files_need_no_others_of_ours() -> None:
+    files = worker_files()
+    names = {name.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for name in files}
+    for file in files.values():
+        assert isinstance(file, Path)
         for module in imports(file):
-            if module.startswith("lutra"):
-                assert module.startswith("lutra.devices.runtimes"), f"{file} imports {module}"
+            assert module in names or not module.startswith("lutra"), f"{file} imports {module}"
 
 
 @pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.name)

@@ -6,6 +6,7 @@ import contextlib
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from lutra.devices.base import Outcome, RequestFailure, Setting, TimingRequest
@@ -15,9 +16,11 @@ from lutra.devices.link_retry import measure_despite_losses
 from lutra.devices.shell import Shell, home_path, quoted
 from lutra.devices.worker_client import WorkerClient
 from lutra.devices.worker_session import WorkerSession
+from lutra.errors import PermanentDeviceError
 
 _START_SECONDS = 30.0
 _PACKAGE = Path(__file__).parent.parent  # lutra/
+_WORKER_FILES = ("worker.py", "device_timing.py", "gpu_watch.py", "nvml.py", "cuda_driver.py")
 
 
 def worker_files() -> dict[str, Path | bytes]:
@@ -25,10 +28,22 @@ def worker_files() -> dict[str, Path | bytes]:
     files = [
         _PACKAGE / "__init__.py",
         _PACKAGE / "devices" / "__init__.py",
-        _PACKAGE / "devices" / "worker.py",
+        *(_PACKAGE / "devices" / name for name in _WORKER_FILES),
         *sorted((_PACKAGE / "devices" / "runtimes").glob("*.py")),
     ]
     return {str(file.relative_to(_PACKAGE.parent)): file for file in files}
+
+
+def gpu_files() -> dict[str, Path | bytes]:
+    """What reads a GPU's state, also on a machine that lacks NVIDIA's package for it.
+
+    Raises `PermanentDeviceError` where this machine lacks it too.
+    """
+    found = find_spec("pynvml")
+    if found is None or found.origin is None:
+        raise PermanentDeviceError("GPUs need the package nvidia-ml-py: pip install nvidia-ml-py")
+    reader = _PACKAGE / "devices" / "nvml.py"
+    return {"pynvml.py": Path(found.origin), "lutra/devices/nvml.py": reader}
 
 
 class BoardSession(WorkerSession):
@@ -37,19 +52,28 @@ class BoardSession(WorkerSession):
     batch = 32
 
     def __init__(
-        self, shell: Shell, ground: Ground, setting: Setting, *, cores: tuple[int, ...], python: str
+        self,
+        shell: Shell,
+        ground: Ground,
+        setting: Setting,
+        *,
+        cores: tuple[int, ...],
+        python: str,
+        cuda: int | None = None,
     ) -> None:
-        super().__init__(self._start_worker, setting, cores)
+        super().__init__(self._start_worker, setting, cores, cuda)
         self._shell = shell
         self._python = python
-        self._foothold = Foothold(shell, replace(ground, files=worker_files()))
+        files = worker_files() if cuda is None else {**worker_files(), **gpu_files()}
+        self._foothold = Foothold(shell, replace(ground, files=files))
 
     def _start_worker(self) -> WorkerClient:
         folder = quoted(self._foothold.folder().path)
         mark = f"lutra-{secrets.token_hex(8)}"
         channel = self._shell.start(
             f"cd {folder} && echo $$ > pid && echo {mark} && exec env OMP_NUM_THREADS=1"
-            f" PYTHONPATH={folder} {home_path(self._python)} -m lutra.devices.worker"
+            f" PYTHONPATH={folder} TMPDIR={folder}"
+            f" {home_path(self._python)} -m lutra.devices.worker"
         )
         try:
             lines = LineReader(channel)
@@ -85,7 +109,7 @@ class BoardSession(WorkerSession):
         self._foothold.lose()
 
     def throttled(self) -> bool:
-        return self._foothold.throttled()
+        return super().throttled() if self.clocked else self._foothold.throttled()
 
     def restart(self) -> None:
         super().close()

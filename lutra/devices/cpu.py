@@ -56,15 +56,16 @@ class CpuDevice(Device):
 
     def open(self, setting: Setting) -> Session:
         check_setting(setting, "cpu", runtime_options())
-        return WorkerSession(_start_worker, setting, _pinned_cores(setting.threads))
+        return WorkerSession(start_worker, setting, pinned_cores(setting.threads))
 
 
-def _start_worker() -> WorkerClient:
+def start_worker() -> WorkerClient:
+    """A worker process on this machine."""
     command = [sys.executable, "-P", "-m", "lutra.devices.worker"]  # -P: nothing from the cwd
     return WorkerClient(LocalProcess(command, {**os.environ, "OMP_NUM_THREADS": "1"}))
 
 
-def _pinned_cores(threads: int) -> tuple[int, ...]:
+def pinned_cores(threads: int) -> tuple[int, ...]:
     """The last cores this process may use: the first ones serve most interrupts.
 
     More threads than pinned cores is catastrophic for latency, so it is refused. Empty where the

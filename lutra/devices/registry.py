@@ -19,10 +19,14 @@ _GROUP = "lutra.devices"
 _BUILT_IN = {
     "adb": "lutra.devices.android:android_device",
     "cpu": "lutra.devices.cpu:cpu_device",
+    "cuda": "lutra.devices.cuda:cuda_device",
     "fake": "lutra.devices.fake:fake_device",
     "ssh": "lutra.devices.ssh:ssh_device",
 }
-_LISTS = {"adb": "lutra.devices.android:attached_devices"}
+_LISTS = {
+    "adb": "lutra.devices.android:attached_devices",
+    "cuda": "lutra.devices.cuda:attached_gpus",
+}
 
 
 def device_schemes() -> tuple[str, ...]:

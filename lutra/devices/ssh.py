@@ -25,7 +25,7 @@ from lutra.devices.system_probe import (
 from lutra.devices.worker_session import runtime_options
 from lutra.errors import LutraError, PermanentDeviceError
 
-_FOLDER = '"${TMPDIR:-/tmp}"'
+FOLDER = '"${TMPDIR:-/tmp}"'
 _DEFAULT_PYTHON = "python3"
 _OLDEST_PYTHON = (3, 8)
 _PYTHON_SECONDS = 60.0
@@ -40,9 +40,14 @@ print(json.dumps({"version": list(sys.version_info[:2]), "packages":
 """
 
 
-def ssh_device(address: str) -> SshDevice:
-    """The device of spec ``ssh:user@host[:port]``; raises `UsageError` for another form."""
-    return SshDevice(address)
+def ssh_device(address: str) -> Device:
+    """The device of spec ``ssh:user@host[:port]``, or with ``/cuda:N`` behind it that host's GPU.
+
+    Raises `UsageError` for another form.
+    """
+    from lutra.devices.ssh_cuda import SshCudaDevice, is_gpu_address
+
+    return SshCudaDevice(address) if is_gpu_address(address) else SshDevice(address)
 
 
 @dataclass(frozen=True)
@@ -89,19 +94,21 @@ class SshDevice(Device):
         self._shell.close()
 
     @cached_property
-    def _facts(self) -> SystemFacts:
+    def facts(self) -> SystemFacts:
+        """What the system said of itself when it was first asked."""
         return self._read()
 
     def _read(self) -> SystemFacts:
-        self._connect()
-        return parse_facts(self._shell.run(SCRIPT).output)
+        return parse_facts(self.connected_shell().run(SCRIPT).output)
 
-    def _connect(self) -> None:
+    def connected_shell(self) -> SshShell:
+        """Its shell, connected; raises `DeviceError` where that cannot be."""
         if not self._shell.connected:
             self._shell.connect()
+        return self._shell
 
     def info(self) -> DeviceInfo:
-        facts = self._facts
+        facts = self.facts
         return DeviceInfo(
             spec=self._shell.spec,
             kind="board",
@@ -118,10 +125,10 @@ class SshDevice(Device):
 
     def python(self, command: str = _DEFAULT_PYTHON) -> BoardPython:
         """What a Python of the board offers; raises `DeviceError` when it cannot be asked."""
-        self._connect()
+        shell = self.connected_shell()
         packages = ["numpy", *(runtime.package for runtime in RUNTIMES.values())]
         words = " ".join(quoted(word) for word in ("-c", _LIST_PACKAGES, *packages))
-        done = self._shell.run(f"{home_path(command)} {words}", _PYTHON_SECONDS)
+        done = shell.run(f"{home_path(command)} {words}", _PYTHON_SECONDS)
         if done.status in (126, 127):
             return BoardPython(
                 command,
@@ -138,8 +145,12 @@ class SshDevice(Device):
             return BoardPython(command, problem=f"its {command} is older than 3.8")
         return BoardPython(command, found)
 
+    def python_of(self, setting: Setting) -> BoardPython:
+        """The Python that a setting names, or the board's own."""
+        return self.python(setting.options.get("python", _DEFAULT_PYTHON))
+
     def advice(self) -> tuple[str, ...]:
-        facts = self._facts
+        facts = self.facts
         python = self._default_python
         found = [python.advice] if python.advice else []
         if not python.runtimes:
@@ -176,22 +187,21 @@ class SshDevice(Device):
     def open(self, setting: Setting) -> Session:
         spec = self._shell.spec
         check_setting(setting, spec, {**runtime_options(), RUNTIME: OPTIONS}, {**CORES, **PYTHON})
-        self._connect()
-        facts = self._facts
+        shell, facts = self.connected_shell(), self.facts
         cores = chosen_cores(setting, facts, spec)
-        ground = Ground(_FOLDER, hold=hold_clocks(cores))
+        ground = Ground(FOLDER, hold=hold_clocks(cores))
         if setting.runtime == RUNTIME:
             return BenchmarkSession(
-                self._shell,
+                shell,
                 ground,
                 find_benchmark(self._platform()),
                 setting,
                 cores=cores if require_taskset(setting, facts, spec) else (),
             )
-        python = self.python(setting.options.get("python", _DEFAULT_PYTHON))
+        python = self.python_of(setting)
         if setting.runtime not in python.runtimes:
             remedy = python.problem or (
                 f"its {python.command} lacks it: {install_line(setting.runtime)}"
             )
             raise PermanentDeviceError(f"{spec} cannot run {setting.runtime}: {remedy}")
-        return BoardSession(self._shell, ground, setting, cores=cores, python=python.command)
+        return BoardSession(shell, ground, setting, cores=cores, python=python.command)

@@ -207,7 +207,8 @@ def parse_address(address: str) -> tuple[str | None, str, int | None]:
     elif rest.count(":") == 1:
         host, _, port = rest.partition(":")
     valid_port = not port or (port.isascii() and port.isdigit() and 0 < int(port) < 65536)
-    if not host or host.startswith("-") or not valid_port or (at and not user):
+    valid_host = host and not host.startswith("-") and "/" not in host
+    if not valid_host or not valid_port or (at and not user):
         raise UsageError(
             f"'ssh:{address}' is no address; write ssh:user@host or ssh:user@host:port"
         )

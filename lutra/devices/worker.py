@@ -2,14 +2,16 @@
 
 Requests come on stdin, one answer each goes to stdout, in order::
 
-    {"do": "open", "runtime": "onnxruntime", "cores": [1], "threads": 1, "batch": 1, "options": {}}
+    {"do": "open", "runtime": "onnxruntime", "cores": [1], "threads": 1, "batch": 1,
+     "options": {}, "cuda": null}
     {"do": "time", "id": 7, "model": "/tmp/x.onnx", "seconds": 0.04, "warmup_seconds": 0.02,
      "block_seconds": 0.0005, "keep": false, "references": ["/tmp/r.onnx"]}
-    {"do": "health"}
 
-An answer has ``ok``; where it is false, ``kind`` and ``message`` say why. Between requests the
-worker blocks on stdin and costs nothing; it ends when stdin closes. Only the standard library,
-numpy and the runtime are imported, so that the same files run on a board.
+``cuda`` is the number of the GPU to work on, as nvidia-smi counts. An answer has ``ok``; where it
+is false, ``kind`` and ``message`` say why, ``fatal`` that this process can do no more, and
+``transient`` that a retry may help. Between requests the worker blocks on stdin and costs nothing;
+it ends when stdin closes. Only the standard library, numpy and the runtime are imported, so that
+the same files run on a board.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, TextIO
 
+from lutra.devices.device_timing import timed as timed_by_device
 from lutra.devices.runtimes import load_runtime
 
 _MAX_BLOCKS = 400
@@ -38,12 +41,11 @@ class Worker:
         self._runtime: Any = None
         self._settings: dict[str, Any] = {}
         self._kept: dict[str, Any] = {}
+        self._watch: Any = None
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """The answer to one request; failures are answers too."""
-        handler = {"open": self._open, "time": self._time, "health": self._health}.get(
-            request.get("do", "")
-        )
+        handler = {"open": self._open, "time": self._time}.get(request.get("do", ""))
         if handler is None:
             return _failure("run", f"unknown request {request.get('do')!r}")
         return handler(request)
@@ -55,14 +57,18 @@ class Worker:
         except OSError as error:
             return _failure("load", f"cannot pin to the cores {request['cores']}: {error.strerror}")
         try:
-            self._runtime = load_runtime(request["runtime"])
+            if request["cuda"] is not None:
+                from lutra.devices.gpu_watch import GpuWatch
+
+                self._watch = GpuWatch(request["cuda"])
+            self._runtime = load_runtime(request["runtime"], request["cuda"])
             self._settings = request
-            return {"ok": True, "pid": os.getpid(), **self._runtime.describe(request)}
+            described = self._runtime.describe(request)
+            if self._watch is not None:
+                self._watch.settled_in()
+            return {"ok": True, "pid": os.getpid(), **described}
         except Exception as error:
             return _failure("load", f"runtime {request['runtime']}: {' '.join(str(error).split())}")
-
-    def _health(self, request: dict[str, Any]) -> dict[str, Any]:
-        return {"ok": True, "load_1m": os.getloadavg()[0]}
 
     def _time(self, request: dict[str, Any]) -> dict[str, Any]:
         path = request["model"]
@@ -71,17 +77,35 @@ class Worker:
             loading = time.perf_counter()
             model = self._kept.get(path) or self._runtime.load(path, self._settings)
         except Exception as error:
-            return _failure("load", _one_line(error))
+            return self._failed("load", error)
         loaded = time.perf_counter()
         try:
-            answer = _timed(model.run, references, request)
+            answer = self._timed(model, references, request)
         except Exception as error:
-            return _failure("run", _one_line(error))
+            return self._failed("run", error)
         if request["keep"]:
             self._kept[path] = model
         else:
             model.unload()
         return {"ok": True, "load_seconds": loaded - loading, "nodes": model.nodes, **answer}
+
+    def _timed(self, model: Any, references: list[Any], request: dict[str, Any]) -> dict[str, Any]:
+        if self._watch is None:
+            return _timed(model.run, references, request)
+        answer = timed_by_device(model, request, self._watch.clock_mhz)
+        return {**answer, "flags": self._watch.flags()}
+
+    def _failed(self, kind: str, error: Exception) -> dict[str, Any]:
+        """The answer to an error of the runtime's; some end what a process can do on a GPU."""
+        failure = _failure(kind, _one_line(error))
+        if self._watch is None:
+            return failure
+        if self._runtime.out_of_memory(error):
+            shared = "shared" in self._watch.flags()
+            blame = "another process uses it too" if shared else "a smaller --batch needs less"
+            message = f"the GPU has no memory left, {blame}: {failure['message']}"
+            return {**failure, "message": message[:500], "transient": shared}
+        return {**failure, "fatal": self._watch.is_lost(error) or self._runtime.fatal(error)}
 
     def _kept_model(self, path: str) -> Any:
         if path not in self._kept:

@@ -17,20 +17,29 @@ from lutra.devices.base import (
     Setting,
     TimingRequest,
 )
-from lutra.devices.runtimes import RUNTIMES
+from lutra.devices.runtimes import runtimes_on
 from lutra.devices.settings import Options, core_mask, options_text
 from lutra.devices.worker_client import WorkerClient, WorkerDied, WorkerHung
 from lutra.errors import PermanentDeviceError, TransientDeviceError
 
 
 class WorkerSession(Session):
-    """Times models through the worker that ``start`` starts, anew whenever it is gone."""
+    """Times models through the worker that ``start`` starts, anew whenever it is gone.
 
-    pairs = True
+    With ``cuda``, the number of a GPU of the worker's machine, on that.
+    """
 
     def __init__(
-        self, start: Callable[[], WorkerClient], setting: Setting, cores: tuple[int, ...]
+        self,
+        start: Callable[[], WorkerClient],
+        setting: Setting,
+        cores: tuple[int, ...],
+        cuda: int | None = None,
     ) -> None:
+        self.pairs = cuda is None
+        self.clocked = cuda is not None
+        self._cuda = cuda
+        self._throttled = False
         self._start = start
         self._setting = setting
         self._cores = cores
@@ -45,7 +54,9 @@ class WorkerSession(Session):
             version=self._described["version"],
             delegate=self._described["delegate"],
             core_mask=core_mask(self._cores),
-            options=options_text(self._setting, RUNTIMES[self._setting.runtime].options),
+            options=options_text(
+                self._setting, runtimes_on(self._cuda)[self._setting.runtime].options
+            ),
         )
 
     @property
@@ -69,6 +80,7 @@ class WorkerSession(Session):
                         "threads": self._setting.threads,
                         "batch": self._setting.batch,
                         "options": dict(self._setting.options),
+                        "cuda": self._cuda,
                     }
                 )
             except TransientDeviceError:
@@ -98,7 +110,14 @@ class WorkerSession(Session):
 
     def _outcome(self, request: TimingRequest, answer: dict[str, Any]) -> Outcome:
         if not answer["ok"]:
-            return RequestFailure(request.id, answer["kind"], answer["message"], transient=False)
+            fatal = answer.get("fatal", False)
+            if fatal:
+                self._drop()
+            kind: FailureKind = "crash" if fatal else answer["kind"]
+            transient = fatal or answer.get("transient", False)
+            return RequestFailure(request.id, kind, answer["message"], transient=transient)
+        flags = tuple(answer.get("flags", ()))
+        self._throttled = "throttled" in flags
         return Sample(
             request.id,
             tuple(answer["block_ms"]),
@@ -109,7 +128,13 @@ class WorkerSession(Session):
             answer["timed_seconds"],
             tuple(answer["nodes"]) if answer["nodes"] else None,
             tuple(tuple(seen) for seen in answer["reference_ms"]),
+            device_ms=answer.get("device_ms"),
+            clock_mhz=answer.get("clock_mhz"),
+            flags=flags,
         )
+
+    def throttled(self) -> bool:
+        return self._throttled
 
     def _drop(self) -> None:
         if self._client is not None:
@@ -127,9 +152,9 @@ class WorkerSession(Session):
             self._client = None
 
 
-def runtime_options() -> dict[str, Options]:
-    """The options of every runtime that the worker knows."""
-    return {name: runtime.options for name, runtime in RUNTIMES.items()}
+def runtime_options(cuda: int | None = None) -> dict[str, Options]:
+    """The options of every runtime that the worker knows, on the CPU or on a GPU."""
+    return {name: runtime.options for name, runtime in runtimes_on(cuda).items()}
 
 
 def _wire(request: TimingRequest, place: Callable[[Path], str]) -> dict[str, Any]:

@@ -3,9 +3,10 @@
 A runtime module offers ``describe(settings) -> dict`` (version, delegate; raises when the runtime
 cannot work here) and ``load(path, settings) -> Model``. A model has ``run()``, ``unload()`` and
 ``nodes``: how many nodes it has and how many a delegate took, or None where the runtime does not
-tell. ``settings`` is the dictionary of the worker's ``open`` request: ``threads``, ``batch``,
-``options``. These files import only the standard library, numpy and the runtime they time: they
-also run on boards.
+tell. One that the device's own clock times has what `lutra.devices.device_timing` asks for instead
+of ``run()``, and its module has ``fatal(error)`` and ``out_of_memory(error)``. ``settings`` is the
+dictionary of the worker's ``open`` request: ``threads``, ``batch``, ``options``. These files import
+only the standard library, numpy and the runtime they time: they also run on boards.
 """
 
 from __future__ import annotations
@@ -47,15 +48,38 @@ RUNTIMES = {
     ),
 }
 
+_ON_OFF = ("off", "on")
+_CUDA = MappingProxyType({"graph": _ON_OFF, "tf32": _ON_OFF, "inputs": ("rotating", "same")})
+# The same runtimes on an NVIDIA GPU.
+CUDA_RUNTIMES = {
+    "torch": Runtime(
+        "lutra.devices.runtimes.torch_cuda",
+        "torch",
+        "'torch>=2.4,<2.14'",
+        {**_CUDA, "compile": _ON_OFF, "layout": ("nchw", "channels_last"), "autotune": _ON_OFF},
+    ),
+    "onnxruntime": Runtime(
+        "lutra.devices.runtimes.onnxruntime_cuda",
+        "onnxruntime",
+        "onnxruntime-gpu",
+        {**_CUDA, "provider": ("cuda", "tensorrt")},
+    ),
+}
+
 
 def installed() -> tuple[str, ...]:
     """The runtimes whose package is installed beside this file; whether it works, `open` says."""
     return tuple(name for name, runtime in RUNTIMES.items() if find_spec(runtime.package))
 
 
-def load_runtime(name: str) -> ModuleType:
+def runtimes_on(cuda: int | None) -> dict[str, Runtime]:
+    """The runtimes of the CPU, or with the number of a GPU those of NVIDIA GPUs."""
+    return RUNTIMES if cuda is None else CUDA_RUNTIMES
+
+
+def load_runtime(name: str, cuda: int | None = None) -> ModuleType:
     """The module of a runtime; raises ImportError, with the remedy, if its package is missing."""
-    runtime = RUNTIMES[name]
+    runtime = runtimes_on(cuda)[name]
     try:
         return import_module(runtime.module)
     except ModuleNotFoundError as error:

@@ -10,20 +10,9 @@ from typing import Any
 
 import onnxruntime
 
-from lutra.devices.runtimes.inputs import random_input
+from lutra.devices.runtimes.onnx_inputs import random_inputs
 
 onnxruntime.set_default_logger_severity(3)
-
-_TYPES = {
-    "tensor(float)": "float32",
-    "tensor(float16)": "float16",
-    "tensor(double)": "float64",
-    "tensor(int8)": "int8",
-    "tensor(uint8)": "uint8",
-    "tensor(int32)": "int32",
-    "tensor(int64)": "int64",
-    "tensor(bool)": "bool",
-}
 
 
 def describe(settings: dict[str, Any]) -> dict[str, str]:
@@ -49,13 +38,8 @@ class Model:
     def __init__(self, session: onnxruntime.InferenceSession) -> None:
         self._session = session
         self._binding = session.io_binding()
-        for value in session.get_inputs():
-            if value.type not in _TYPES:
-                raise ValueError(f"input {value.name} is {value.type}, which is not known")
-            array = _input(value)
-            self._binding.bind_ortvalue_input(
-                value.name, onnxruntime.OrtValue.ortvalue_from_numpy(array)
-            )
+        for name, array in random_inputs(session).items():
+            self._binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(array))
         for value in session.get_outputs():
             self._binding.bind_output(value.name)
         session.run_with_iobinding(self._binding)
@@ -70,10 +54,3 @@ class Model:
     def unload(self) -> None:
         """Free the session."""
         del self._binding, self._session
-
-
-def _input(value: Any) -> Any:
-    try:
-        return random_input(value.shape, _TYPES[value.type])
-    except ValueError as error:
-        raise ValueError(f"input {value.name}: {error}") from error

@@ -63,6 +63,7 @@ class Model:
         self, module: GraphModule, features: torch.Tensor, *, compile_module: bool
     ) -> None:
         self._module: Any = torch.compile(module) if compile_module else module
+        self._compiled = compile_module
         self._features = features
 
     def run(self) -> None:
@@ -73,7 +74,8 @@ class Model:
     def unload(self) -> None:
         """Free the module, and what was compiled for it."""
         del self._module
-        torch.compiler.reset()
+        if self._compiled:
+            torch.compiler.reset()
 
 
 def _compiled(settings: dict[str, Any]) -> bool:
