@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,6 +18,9 @@ from lutra.cli.options import (
     table_argument,
 )
 from lutra.cli.output import note, print_json, print_table, progress, visits_to
+
+if TYPE_CHECKING:
+    from lutra.tables.composition import Composition
 
 
 @click.command("calibrate")
@@ -58,7 +62,16 @@ def command(
         ["networks", "plain sum MAPE %", "fitted MAPE % (cross-validated)", "p95 %"],
         [[fitted.networks, fitted.sum_mape_percent, fitted.cv_mape_percent, fitted.cv_p95_percent]],
     )
-    coefficients = fitted.composition.to_json()
-    terms = ", ".join(f"{name} {value:.4g}" for name, value in coefficients.items() if value)
-    note(f"fitted: {terms}")
+    if fitted.launch is None:
+        note(f"fitted: {_text(fitted.composition)}")
+    else:
+        note("fitted: the larger of what the device needs and what the host needs to launch it")
+        note(f"  device: {_text(fitted.composition)}")
+        note(f"  launch: {_text(fitted.launch)}")
     note(f"next: lutra validate {table}")
+
+
+def _text(composition: Composition) -> str:
+    """The coefficients that are not zero."""
+    coefficients = composition.to_json().items()
+    return ", ".join(f"{name} {value:.4g}" for name, value in coefficients if value)

@@ -9,6 +9,12 @@ import click
 from lutra.cli.options import FILE, as_json, space_option, table_argument
 from lutra.cli.output import note, print_json, print_table
 
+_BOUNDS = {
+    "device-bound": "device-bound: the device takes longer than the host that launches its work",
+    "launch-bound": "launch-bound: the host takes longer to launch the work than the device to do"
+    " it, so each op counts what its launches take",
+}
+
 
 @click.command("predict")
 @table_argument
@@ -32,6 +38,7 @@ def command(table: Path, architecture_file: Path, space_name: str | None, as_jso
     architecture = read_architecture(architecture_file, predictor.space.name)
     prediction = predictor.predict_one(architecture)
     parts = predictor.breakdown(architecture)
+    constant_ms = predictor.constant_ms(architecture)
     if as_json:
         print_json(
             {
@@ -41,7 +48,8 @@ def command(table: Path, architecture_file: Path, space_name: str | None, as_jso
                 "predicted_high_ms": prediction.high_ms,
                 "macs": prediction.macs,
                 "params": prediction.params,
-                "constant_ms": predictor.composition.constant_ms,
+                "bound": prediction.bound,
+                "constant_ms": constant_ms,
                 "ops": [part._asdict() for part in parts],
             }
         )
@@ -50,7 +58,7 @@ def command(table: Path, architecture_file: Path, space_name: str | None, as_jso
         [p.key, p.unit_ms, p.predicted_ms, 100 * p.predicted_ms / prediction.latency_ms]
         for p in parts
     ]
-    rows.append(["(constant)", None, predictor.composition.constant_ms, None])
+    rows.append(["(constant)", None, constant_ms, None])
     interval = (
         f" ({prediction.low_ms:.4g} to {prediction.high_ms:.4g} ms for 95 % of networks)"
         if prediction.low_ms is not None
@@ -59,5 +67,7 @@ def command(table: Path, architecture_file: Path, space_name: str | None, as_jso
     rows.append(["total", None, prediction.latency_ms, 100.0])
     print_table(["op", "alone ms", "in the network ms", "%"], rows)
     note(f"{prediction.latency_ms:.4g} ms{interval}, {prediction.macs / 1e6:.0f}M MACs")
+    if prediction.bound:
+        note(_BOUNDS[prediction.bound])
     if not predictor.calibrated:
         note(f"the table is not calibrated: this is a plain sum; run lutra calibrate {table}")

@@ -27,7 +27,7 @@ from lutra.search.networks import (
 )
 from lutra.search.spaces import Architecture
 from lutra.tables import LatencyTable
-from lutra.tables.composition import Fit, fit
+from lutra.tables.fitting import Fit, fit
 
 VALIDATE = "validate"
 _SEEDS = {CALIBRATE: 1, VALIDATE: 2}
@@ -99,13 +99,13 @@ def calibrate(
     A validation that the table holds is withdrawn: it spoke of the fit before. Raises
     `TableError` when fewer than two networks could be measured.
     """
-    predictor = EfficiencyPredictor(table, space_name)
+    predictor = EfficiencyPredictor(table, space_name, plain_sum=True)
     measured = _measure(
         bench, table, predictor, CALIBRATE, networks, protocol, budget_seconds, on_progress
     )
     space = predictor.space
     rows = np.stack([space.encode(architecture) for architecture in measured.architectures])
-    fitted = fit(predictor.network_features(rows), measured.measured_ms)
+    fitted = fit(predictor.networks(rows, measured.measured_ms), gpu=predictor.on_gpu)
     document: dict[str, object] = {
         **fitted.to_json(),
         "repeatability_percent": measured.repeatability_percent,
@@ -176,7 +176,10 @@ def _networks_for(
     drawn = sample_networks(
         predictor.space, predictor.resolutions, count + len(other), _SEEDS[role]
     )
-    return [item for item in drawn if network_key(item) not in other][:count]
+    chosen = [item for item in drawn if network_key(item) not in other][:count]
+    if role == CALIBRATE and predictor.both is not None:
+        return predictor.both.of_both_bounds(chosen, predictor.resolutions)
+    return chosen
 
 
 def _collected(table: LatencyTable, architectures: Sequence[Architecture]) -> Measured:

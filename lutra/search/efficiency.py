@@ -2,36 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from lutra.errors import MissingOpError
+from lutra.errors import MissingOpError, NotATableError
 from lutra.profiler.drift import table_drifts
 from lutra.profiler.run import reference_baseline
 from lutra.search.costs import UnitCost, macs_cost, params_cost
+from lutra.search.host_and_device import HostAndDevice, network_sums
+from lutra.search.latency import Latency
 from lutra.search.spaces import Architecture, SearchSpace
 from lutra.search.spaces.base import Rows
 from lutra.search.table_spaces import Profiled, profiled
 from lutra.tables import LatencyTable
 from lutra.tables.composition import Composition, unit_features
+from lutra.tables.fitting import Networks
 
 CALIBRATION = "calibration"
 VALIDATION = "validation"
+BOUNDS = ("device-bound", "launch-bound")
+GPU = "cuda"
 
 Floats = npt.NDArray[np.float64]
 
 
 class Prediction(NamedTuple):
-    """One architecture's predicted latency, with the interval that 95 % of networks fall into."""
+    """One architecture's predicted latency, with the interval that 95 % of networks fall into.
+
+    ``bound`` is one of `BOUNDS` where the larger of two forms is the latency: whether the device
+    or the host that launches its work takes longer.
+    """
 
     latency_ms: float
     low_ms: float | None
     high_ms: float | None
     macs: int
     params: int
+    bound: str | None = None
 
 
 class Part(NamedTuple):
@@ -46,32 +56,30 @@ class EfficiencyPredictor:
     """Latency, MACs and parameters of architectures of one space on one table's target.
 
     ``error_percent`` is the 95th percentile of the absolute error on whole networks: from
-    `validate` where that was run, else cross-validated by `calibrate`, else None.
+    `validate` where that was run, else cross-validated by `calibrate`, else None. With
+    ``plain_sum`` the table's calibration is not looked at. ``both`` is there for tables that know
+    what host and device need.
     """
 
-    def __init__(self, table: LatencyTable, space_name: str | None = None) -> None:
+    def __init__(
+        self, table: LatencyTable, space_name: str | None = None, *, plain_sum: bool = False
+    ) -> None:
         self.profiled: Profiled = profiled(table, space_name)
         self.space: SearchSpace = self.profiled.space
         self.target = table.target
         self.path = table.path
         self.reference_ms = reference_baseline(table)
         self.drift = table_drifts(table)["network"]
-        calibration = _stored(table, CALIBRATION, self.space)
-        self.composition = (
-            Composition.from_json(calibration["composition"]) if calibration else Composition()
-        )
+        calibration = None if plain_sum else _stored(table, CALIBRATION, self.space)
+        self.composition, self.launch = _compositions(calibration)
         self.calibrated = calibration is not None
         self.error_percent = _error_percent(table, self.space)
         latencies = table.op_latencies()
         self._unit_ms = np.array([latencies.get(op.key, np.nan) for op in self.space.units])
         self.features = unit_features(self.space.units, self._unit_ms)
-        self.latency = UnitCost(
-            "latency",
-            "ms",
-            self.space,
-            self.composition.prices(self.features),
-            self.composition.constant_ms,
-        )
+        self.on_gpu = table.target.device == GPU
+        self.both = HostAndDevice.read(table, self.space, self._unit_ms) if self.on_gpu else None
+        self.latency = self._latency()
         self.macs = macs_cost(self.space)
         self.params = params_cost(self.space)
 
@@ -90,9 +98,9 @@ class EfficiencyPredictor:
         self._require(row)
         latency = float(self.predict(row)[0])
         low, high = self.interval(latency)
-        return Prediction(
-            latency, low, high, int(self.macs.of(row)[0]), int(self.params.of(row)[0])
-        )
+        macs, params = (int(cost.of(row)[0]) for cost in (self.macs, self.params))
+        bound = BOUNDS[int(self.latency.ruling(row)[0])] if self.launch else None
+        return Prediction(latency, low, high, macs, params, bound)
 
     def interval(self, latency_ms: float) -> tuple[float | None, float | None]:
         """Where 95 % of networks predicted at ``latency_ms`` were measured, if that is known."""
@@ -102,42 +110,96 @@ class EfficiencyPredictor:
         return latency_ms * (1.0 - share), latency_ms * (1.0 + share)
 
     def breakdown(self, architecture: Architecture) -> list[Part]:
-        """What each unit contributes, in order; the rest is the composition's constant."""
+        """What each unit contributes, in order; the rest is `constant_ms`.
+
+        Where the larger of two forms is the latency, that is to the one that rules.
+        """
         row = self.space.encode(architecture)[None, :]
         self._require(row)
+        prices = self._ruling_form(row).prices
         return [
-            Part(
-                self.space.units[index].key,
-                float(self._unit_ms[index]),
-                float(self.latency.prices[index]),
-            )
+            Part(self.space.units[index].key, float(self._unit_ms[index]), float(prices[index]))
             for index in self.space.unit_indices(row)[0]
             if index >= 0
         ]
 
+    def constant_ms(self, architecture: Architecture) -> float:
+        """What the form that rules this network adds to its units' parts."""
+        return self._ruling_form(self.space.encode(architecture)[None, :]).constant
+
     def network_features(self, rows: Rows) -> Floats:
         """(N, genes) -> (N, terms): each network's sums of `unit_features`, for fitting."""
-        padded = np.vstack([self.features, np.zeros(self.features.shape[1])])
-        summed: Floats = padded[self.space.unit_indices(rows)].sum(axis=1)
-        return summed
+        return network_sums(self.space, self.features, rows)
+
+    def networks(self, rows: Rows, measured_ms: Floats) -> Networks:
+        """What `fit` needs of measured networks: (N, genes) and (N,) ms.
+
+        With both forms where the table knows what the device alone needs of all their units.
+        """
+        features = self.network_features(rows)
+        device, launch = self.both.sums(rows) if self.both else (None, None)
+        if device is None or np.isnan(device).any():
+            return Networks(measured_ms, features)
+        return Networks(measured_ms, features, device, launch)
+
+    def _ruling_form(self, row: Rows) -> UnitCost:
+        return self.latency.forms[int(self.latency.ruling(row)[0])]
+
+    def _latency(self) -> Latency:
+        if self.launch is None:
+            return Latency((self._form("latency", self.composition, self.features),))
+        if self.both is None:
+            raise NotATableError(
+                f"{self.path} is calibrated for device times that it does not hold;"
+                " run `lutra calibrate` again"
+            )
+        return Latency(
+            (
+                self._form("device latency", self.composition, self.both.device),
+                self._form("launch latency", self.launch, self.both.launch),
+            )
+        )
+
+    def _form(self, name: str, composition: Composition, features: Floats) -> UnitCost:
+        prices = composition.prices(features)
+        return UnitCost(name, "ms", self.space, prices, composition.constant_ms)
 
     def _require(self, rows: Rows) -> None:
         indices = np.unique(self.space.unit_indices(rows))
         self.require_units(indices[indices >= 0].tolist())
 
     def require_units(self, indices: Sequence[int]) -> None:
-        """Raise `MissingOpError` unless all these units of the space were measured."""
+        """Raise `MissingOpError` unless all these units were measured as latencies need it."""
         missing = [index for index in indices if np.isnan(self._unit_ms[index])]
         if missing:
             raise MissingOpError(
                 f"{self.path} lacks {len(missing)} needed op configurations, such as"
                 f" {self.space.units[missing[0]].key}; `lutra profile` measures what is missing"
             )
+        prices = self.latency.forms[0].prices
+        missing = [index for index in indices if np.isnan(prices[index])]
+        if missing:
+            raise MissingOpError(
+                f"{self.path} is calibrated for device times, but holds none of {len(missing)}"
+                f" needed op configurations, such as {self.space.units[missing[0]].key};"
+                " run `lutra calibrate` again"
+            )
 
 
-def _stored(
-    table: LatencyTable, name: str, space: SearchSpace
-) -> dict[str, dict[str, float]] | None:
+def _compositions(
+    calibration: Mapping[str, object] | None,
+) -> tuple[Composition, Composition | None]:
+    """The stored composition, and that of launches where there is one."""
+    if calibration is None:
+        return Composition(), None
+    launch = calibration.get("launch")
+    return (
+        Composition.from_json(calibration.get("composition")),
+        None if launch is None else Composition.from_json(launch),
+    )
+
+
+def _stored(table: LatencyTable, name: str, space: SearchSpace) -> dict[str, object] | None:
     documents = table.meta(name)
     found = documents.get(space.name) if isinstance(documents, dict) else None
     return found if isinstance(found, dict) else None

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations_with_replacement
+from itertools import combinations, combinations_with_replacement
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from lutra.errors import AccuracyError, InfeasibleError, UsageError
 from lutra.search.costs import UnitCost, resolutions_text, total_costs
+from lutra.search.pairs import least_larger
 from lutra.search.spaces import SearchSpace
 from lutra.search.spaces.base import Rows
 
@@ -192,8 +193,9 @@ class Problem:
         excess = self._excess(rows)
         nearest = rows[np.argsort(excess, kind="stable")[:_DESCENT_STARTS]]
         if not self.feasible(nearest[:1])[0]:
-            nearest = np.stack([self._descend(row) for row in nearest])
-            nearest = nearest[np.argsort(self._excess(nearest), kind="stable")]
+            nearest = self._descended(nearest)
+        if not self.feasible(nearest[:1])[0]:
+            nearest = self._descended(np.concatenate([nearest, *self._pair_rows()]))
         if not self.feasible(nearest[:1])[0]:
             raise self._infeasible_together(nearest[:1])
         row: npt.NDArray[np.int16] = nearest[0]
@@ -204,17 +206,27 @@ class Problem:
         value, row = limit.cost.cheapest(self.resolutions)
         if value <= limit.maximum:
             return
-        fastest, takes = ("fastest", "takes") if limit.cost.unit == "ms" else ("smallest", "has")
         best_of = (
             ""
             if len(self.resolutions) == 1
             else (f", the best of {resolutions_text(self.resolutions)}")
         )
         raise InfeasibleError(
-            f"the {fastest} subnet of {self.space.name} {takes} {limit.cost.text(value)} at"
+            f"the {self._extreme_subnet(limit.cost)} {limit.cost.text(value)} at"
             f" resolution {self.space.resolutions[row[-1]]}{best_of}; the limit on"
             f" {limit.cost.name}, {limit.cost.text(limit.maximum)}, is below it"
         )
+
+    def _extreme_subnet(self, cost: UnitCost) -> str:
+        """What to call the subnet with the lowest cost, and its verb.
+
+        The least device latency is not that of the fastest subnet, which may wait for its host.
+        """
+        if cost.unit != "ms":
+            return f"smallest subnet of {self.space.name} has"
+        if cost.name == "latency":
+            return f"fastest subnet of {self.space.name} takes"
+        return f"subnet of {self.space.name} with the least {cost.name} takes"
 
     def _lattice_rows(self) -> Rows:
         """Each resolution's exact optima for weighted sums of the costs relative to the limits."""
@@ -235,12 +247,30 @@ class Problem:
             )
         return np.unique(np.stack(rows), axis=0)
 
+    def _pair_rows(self) -> Iterator[Rows]:
+        """Like `_lattice_rows`, with the weights that suit each two of the limits best."""
+        relative = [
+            UnitCost(
+                cost.name, "", self.space, cost.prices / maximum, float(cost.constant / maximum)
+            )
+            for cost, maximum in ((limit.cost, limit.maximum) for limit in self.limits)
+        ]
+        for first, second in combinations(relative, 2):
+            for resolution in self.resolutions:
+                yield least_larger(first, second, resolution)[1]
+
     def _excess(self, rows: Rows) -> npt.NDArray[np.float64]:
         """(N, genes) -> (N,): the largest cost relative to its limit; infinite for NaN."""
         relative = self.costs_of(rows) / self._maxima
         excess: npt.NDArray[np.float64] = np.where(np.isnan(relative), np.inf, relative)
         largest: npt.NDArray[np.float64] = excess.max(axis=1, initial=-np.inf)
         return largest
+
+    def _descended(self, rows: Rows) -> Rows:
+        """What each row descends to, the nearest to all limits first."""
+        reached = np.stack([self._descend(row) for row in rows])
+        ordered: Rows = reached[np.argsort(self._excess(reached), kind="stable")]
+        return ordered
 
     def _descend(self, row: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
         """Change the gene that lowers the excess most, while one does."""

@@ -12,7 +12,6 @@ from lutra.errors import AccuracyError, UsageError
 from lutra.search.accuracy import AccuracyPredictor
 from lutra.search.algorithms import get_algorithm
 from lutra.search.algorithms.base import Candidates
-from lutra.search.costs import UnitCost
 from lutra.search.efficiency import EfficiencyPredictor
 from lutra.search.problem import Limit, Problem
 from lutra.search.result import Candidate, SearchResult
@@ -40,7 +39,7 @@ def search(
     """
     limits = _limits(predictor, max_latency_ms, max_macs)
     searched, notes = _resolutions(predictor, accuracy, resolutions)
-    problem = Problem(predictor.space, accuracy, tuple(limits.values()), searched)
+    problem = Problem(predictor.space, accuracy, limits, searched)
     method = get_algorithm(algorithm)
     try:
         chosen = method.settings(**{"keep": KEPT, **(settings or {})})
@@ -52,7 +51,7 @@ def search(
         space=predictor.space.name,
         target=predictor.target,
         table=str(predictor.path),
-        limits={name: limit.maximum for name, limit in limits.items()},
+        limits=_maxima(latency_ms=max_latency_ms, macs=max_macs),
         algorithm=algorithm,
         seed=seed,
         settings={**asdict(chosen), "resolutions": list(searched)},
@@ -80,15 +79,19 @@ def half_way_budget_ms(predictor: EfficiencyPredictor, accuracy: AccuracyPredict
 
 def _limits(
     predictor: EfficiencyPredictor, max_latency_ms: float | None, max_macs: float | None
-) -> dict[str, Limit]:
-    costs: list[tuple[str, UnitCost, float | None]] = [
-        ("latency_ms", predictor.latency, max_latency_ms),
-        ("macs", predictor.macs, max_macs),
-    ]
-    limits = {name: Limit(cost, maximum) for name, cost, maximum in costs if maximum is not None}
+) -> tuple[Limit, ...]:
+    limits: list[Limit] = []
+    if max_latency_ms is not None:
+        limits += predictor.latency.limits(max_latency_ms)
+    if max_macs is not None:
+        limits.append(Limit(predictor.macs, max_macs))
     if not limits:
         raise UsageError("a search needs a limit: --max-latency 20ms or --max-flops 300M")
-    return limits
+    return tuple(limits)
+
+
+def _maxima(**maxima: float | None) -> dict[str, float]:
+    return {name: maximum for name, maximum in maxima.items() if maximum is not None}
 
 
 def _resolutions(
