@@ -7,7 +7,13 @@ from dataclasses import asdict
 
 import click
 
-from lutra.cli.options import as_json, parse_runtime_options, runtime_option
+from lutra.cli.options import (
+    as_json,
+    cuda_option,
+    parse_runtime_options,
+    runtime_option,
+    with_gpu,
+)
 from lutra.cli.output import note, one_line, print_json, print_table
 
 NOT_FIT = 3
@@ -17,9 +23,14 @@ NOT_FIT = 3
 @click.argument("device_spec", metavar="DEVICE")
 @click.option("--runtime", help="What to measure with; by default the device's first.")
 @runtime_option
+@cuda_option
 @as_json
 def command(
-    device_spec: str, runtime: str | None, runtime_options: tuple[str, ...], as_json: bool
+    device_spec: str,
+    runtime: str | None,
+    runtime_options: tuple[str, ...],
+    cuda: str | None,
+    as_json: bool,
 ) -> int:
     """Governor, load, temperature and the noise floor, with what to do about each finding.
 
@@ -29,14 +40,17 @@ def command(
     from lutra.profiler.fitness import examine
 
     options = parse_runtime_options(runtime_options)
-    with closing(open_device(device_spec)) as device:
+    with closing(open_device(with_gpu(device_spec, cuda))) as device:
         fitness = examine(device, runtime, options)
     code = 0 if fitness.fit else NOT_FIT
     if as_json:
         print_json(asdict(fitness))
         return code
     state = {**asdict(fitness.info), **asdict(fitness.health)}
-    rows: list[list[object]] = [[name, value] for name, value in state.items()]
+    rows: list[list[object]] = [
+        [name, ", ".join(value) or None if isinstance(value, tuple) else value]
+        for name, value in state.items()
+    ]
     rows.append(["runtime", fitness.runtime])
     rows.append(["noise_percent", fitness.noise_percent])
     print_table(["what", "value"], rows)

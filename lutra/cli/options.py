@@ -40,6 +40,22 @@ rounds_option = click.option(
 )
 
 
+cuda_option = click.option(
+    "--cuda", metavar="N", help="GPU N of a host over SSH, as nvidia-smi counts there."
+)
+
+
+def with_gpu(spec: str, cuda: str | None) -> str:
+    """The spec of a host's GPU; raises `UsageError` where there cannot be one."""
+    if cuda is None:
+        return spec
+    if not spec.startswith("ssh:"):
+        raise UsageError(f"--cuda {cuda} goes with ssh:user@host; a GPU of this machine is cuda:0")
+    from lutra.devices.ssh_cuda import gpu_spec
+
+    return gpu_spec(spec, cuda)
+
+
 def parse_runtime_options(pairs: tuple[str, ...]) -> dict[str, str]:
     """``("xnnpack=off",)`` as a dictionary; raises `UsageError` for what has no ``=``."""
     for pair in pairs:

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lutra.cli.options import FILE, as_json, budget_option, runtime_option, threads_option
+from lutra.cli.options import (
+    FILE,
+    as_json,
+    budget_option,
+    cuda_option,
+    runtime_option,
+    threads_option,
+    with_gpu,
+)
 from lutra.cli.output import (
     Report,
     note,
@@ -53,7 +61,11 @@ if TYPE_CHECKING:
     help="onnxruntime, litert, tflite-runtime, torch or benchmark_model; by default the"
     " device's first.",
 )
-@click.option("--precision", help="fp32 (default), fp16 or int8; a model file has its own.")
+@click.option("--precision", help="fp32 (default), fp16, bf16, int8; a model file has its own.")
+@click.option(
+    "--batch", type=click.IntRange(1, 4096), help="Inputs per run (1); latencies are per run."
+)
+@cuda_option
 @threads_option
 @runtime_option
 @click.option(
@@ -67,6 +79,7 @@ def command(
     specs: tuple[str, ...],
     output: str,
     models: tuple[Path, ...],
+    cuda: str | None,
     dry_run: bool,
     as_json: bool,
     **given: Any,
@@ -79,6 +92,7 @@ def command(
 
     for spec in specs:
         check_spec(spec)
+    specs = tuple(with_gpu(spec, cuda) for spec in specs)
     tables = _tables(specs, output)
     work = model_work(models, given) if models else space_work(given)
     if dry_run:

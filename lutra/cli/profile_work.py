@@ -33,7 +33,12 @@ _SUMMARY_COLUMNS = (
     "timing %",
 )
 _MODEL_COLUMNS = ("key", "latency_ms", "ci_low_ms", "ci_high_ms", "rounds", "status", "failure")
-
+_WRONG = {
+    "shared": "were made while another process used the GPU (flag 'shared'): end it, and measure"
+    " into another -o",
+    "throttled": "were made while the device held its clocks back (flag 'throttled'): let it cool",
+    "clock": "were made below the clock that the device can hold (flag 'clock')",
+}
 
 Done = tuple[str, Path, "RunSummary"]  # a device's spec, its table and what its run came to
 
@@ -44,6 +49,7 @@ class Work(ABC):
 
     runtime: str | None
     threads: int
+    batch: int
     options: Mapping[str, str]
     protocol: Protocol
     budget_seconds: float
@@ -70,7 +76,7 @@ class Work(ABC):
         from lutra.profiler.job import choose_runtime
 
         runtime = self.runtime or choose_runtime(device, format_name)
-        return Setting(runtime, threads=self.threads, options=self.options)
+        return Setting(runtime, self.threads, self.batch, self.options)
 
 
 @dataclass(frozen=True)
@@ -126,6 +132,8 @@ class SpaceWork(Work):
         _print_rows(_SUMMARY_COLUMNS, [spec for spec, *_ in done], rows, with_spec=with_spec)
         if any(summary.partial for *_, summary in done):
             note("some ops were not visited often enough; the same command goes on")
+        for _, table, summary in done:
+            _note_flags(table, summary)
         each = ", and so for each table" if len(done) > 1 else ""
         note(f"next: lutra calibrate {done[0][1]}{each}")
 
@@ -223,6 +231,7 @@ def _how(given: dict[str, Any], protocol: Protocol) -> dict[str, Any]:
     return {
         "runtime": given["runtime"],
         "threads": given["threads"],
+        "batch": given["batch"] or 1,
         "options": parse_runtime_options(given["runtime_options"]),
         "protocol": replace(protocol, seed=given["seed"], limit_seconds=limit_seconds),
         "budget_seconds": parse_budget(given["budget"]),
@@ -233,12 +242,21 @@ def _refuse_space_options(models: list[ModelFile], given: dict[str, Any]) -> Non
     for name in ("space", "resolutions"):
         if given[name] is not None:
             raise UsageError(f"--model and --{name} exclude each other: a model file is whole")
+    if given["batch"] is not None:
+        raise UsageError("--model and --batch exclude each other: a model file has its own")
     for model in models:
         if given["precision"] not in (None, model.precision):
             raise UsageError(
                 f"{model.path} is {model.precision}; --precision {given['precision']} cannot"
                 " change that"
             )
+
+
+def _note_flags(table: Path, summary: RunSummary) -> None:
+    """Say what was wrong with visits, where a person can do something about it."""
+    for flag, reason in _WRONG.items():
+        if flag in summary.flags:
+            note(f"{table}: {summary.flags[flag]} visits {reason}")
 
 
 def _summary_row(table: Path, summary: RunSummary) -> list[object]:

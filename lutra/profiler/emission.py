@@ -13,7 +13,7 @@ from lutra.ops import Graph, Weights, seeded_weights
 FORMATS: dict[str, tuple[str, ...]] = {
     "onnx": ("fp32", "fp16", "int8"),
     "tflite": ("fp32", "fp16", "int8"),
-    "torch": ("fp32", "fp16"),
+    "torch": ("fp32", "fp16", "bf16"),
 }
 _FORMAT_OF_RUNTIME = {
     "onnxruntime": "onnx",
@@ -37,8 +37,10 @@ class Emission:
             raise UsageError(f"unknown format '{self.format}'; known: {', '.join(FORMATS)}")
         if self.precision not in FORMATS[self.format]:
             known = ", ".join(FORMATS[self.format])
+            hint = ". TF32 is a way to compute fp32: --option tf32=on" * (self.precision == "tf32")
             raise UsageError(
-                f"precision '{self.precision}' is not available as {self.format}; known: {known}"
+                f"precision '{self.precision}' is not available as {self.format};"
+                f" known: {known}{hint}"
             )
 
     def emit(

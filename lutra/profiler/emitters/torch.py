@@ -14,7 +14,7 @@ from lutra.ops import Graph, Weights
 
 __all__ = ["OPS", "emit_torch", "torch_module"]
 
-_DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def emit_torch(
@@ -27,7 +27,7 @@ def emit_torch(
 ) -> bytes:
     """The graph as a torch model file (`lutra.devices.runtimes.torch_graph` reads it).
 
-    ``precision`` is ``fp32`` or ``fp16``: the type of weights, inputs and arithmetic.
+    ``precision`` is ``fp32``, ``fp16`` or ``bf16``: the type of weights, inputs and arithmetic.
     """
     file = io.BytesIO()
     document = _document(graph, weights, _DTYPES[precision], batch)
