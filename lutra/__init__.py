@@ -5,4 +5,4 @@ measured), ``devices`` (where), ``tables`` (what came out), ``profiler`` (how it
 ``search`` (what to choose), ``cli``. Nothing heavy is imported here.
 """
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
