@@ -409,7 +409,7 @@ def lutra(*arguments: object) -> subprocess.Popen[str]:
 def test_a_killed_profile_resumes_and_completes(tmp_path: Path) -> None:
     """On the real CPU: killed twice, the third run ends with a complete table."""
     path = tmp_path / "killed.lut"
-    command = ["profile", "cpu", "-o", path, "--budget", "25s"]
+    command = ["profile", "cpu", "-o", path, "--budget", "15s"]
     kept = 0
     for _ in range(2):
         with lutra(*command) as process:

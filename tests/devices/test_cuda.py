@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from lutra.devices.base import Device, Outcome, RequestFailure, Sample, Setting, TimingRequest
+from lutra.devices.base import (
+    Device,
+    Outcome,
+    RequestFailure,
+    Sample,
+    Session,
+    Setting,
+    TimingRequest,
+)
 from lutra.devices.cuda import CudaDevice, attached_gpus, cuda_device
 from lutra.errors import PermanentDeviceError, UsageError
 from lutra.ops import Conv, MBConv, OpConfig, Shape
@@ -23,15 +31,43 @@ MANY_KERNELS = MBConv(Shape(14, 14, 16), 16, 64, 3, 1, activation="h_swish", se=
 LARGE = Conv(Shape(112, 112, 64), 256, kernel=7)
 
 
-class TestCuda(DeviceContract):
+@pytest.fixture
+def device(simulated_gpu: ScriptedGpu) -> CudaDevice:
+    return CudaDevice(0)
+
+
+@pytest.fixture(scope="module")
+def eager_session(shared_simulated_gpu: ScriptedGpu) -> Iterator[Session]:
+    with CudaDevice(0).open(Setting("torch")) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def replaying_session(shared_simulated_gpu: ScriptedGpu) -> Iterator[Session]:
+    with CudaDevice(0).open(Setting("torch", options={"graph": "on"})) as opened:
+        yield opened
+
+
+@pytest.fixture
+def eager(simulated_gpu: ScriptedGpu, eager_session: Session) -> Session:
+    """One session for all tests that can share it: a worker imports torch for seconds."""
+    return eager_session
+
+
+@pytest.fixture
+def replaying(simulated_gpu: ScriptedGpu, replaying_session: Session) -> Session:
+    """The same with ``graph=on``."""
+    return replaying_session
+
+
+class TestContract(DeviceContract):
     @pytest.fixture
     def device(self, simulated_gpu: ScriptedGpu) -> Device:
         return CudaDevice(0)
 
-
-@pytest.fixture
-def device(simulated_gpu: ScriptedGpu) -> CudaDevice:
-    return CudaDevice(0)
+    @pytest.fixture
+    def session(self, eager: Session) -> Session:
+        return eager
 
 
 @pytest.fixture
@@ -42,17 +78,15 @@ def store(tmp_path: Path) -> ModelStore:
 
 
 def time_each(
-    device: Device, store: ModelStore, *ops: OpConfig, batch: int = 1, **options: str
+    session: Session, store: ModelStore, *ops: OpConfig, batch: int = 1
 ) -> Iterator[Outcome]:
-    """One outcome for each op, in one session."""
+    """One outcome for each op."""
     emission = Emission("torch", batch=batch)
     paths = [store.path(op_subject(op, emission)) for op in ops]
-    with device.open(Setting("torch", batch=batch, options=options)) as session:
-        requests = (
-            TimingRequest(number, path, seconds=0.005, warmup_seconds=0.05, block_seconds=0.001)
-            for number, path in enumerate(paths)
-        )
-        yield from session.measure(requests)
+    return session.measure(
+        TimingRequest(number, path, seconds=0.005, warmup_seconds=0.05, block_seconds=0.001)
+        for number, path in enumerate(paths)
+    )
 
 
 def sample_of(outcome: Outcome) -> Sample:
@@ -158,41 +192,41 @@ def test_torch_without_cuda_is_one_line_with_the_remedy(
 
 
 def test_eager_tells_launch_bound_from_device_bound_and_a_graph_has_no_launches(
-    device: CudaDevice, store: ModelStore
+    eager: Session, replaying: Session, store: ModelStore
 ) -> None:
-    small, large = map(sample_of, time_each(device, store, MANY_KERNELS, LARGE))
+    small, large = map(sample_of, time_each(eager, store, MANY_KERNELS, LARGE))
     assert small.device_ms is not None
     assert large.device_ms is not None
     assert min(small.block_ms) > 3 * small.device_ms  # ten kernels of 8 us to launch, 2 to run
     assert min(large.block_ms) == pytest.approx(large.device_ms, rel=0.05)
-    (replayed,) = map(sample_of, time_each(device, store, MANY_KERNELS, graph="on", inputs="same"))
+    assert small.runs_per_block % 8 == 0  # rotating inputs
+    (replayed,) = map(sample_of, time_each(replaying, store, MANY_KERNELS))
     assert replayed.device_ms is None
     assert min(replayed.block_ms) == pytest.approx(small.device_ms, rel=0.05)
-    assert small.runs_per_block % 8 == 0
 
 
 def test_latency_is_of_the_whole_batch(
-    device: CudaDevice, store: ModelStore, tmp_path: Path
+    replaying: Session, store: ModelStore, tmp_path: Path
 ) -> None:
-    (one,) = map(sample_of, time_each(device, store, LARGE, graph="on"))
+    (one,) = map(sample_of, time_each(replaying, store, LARGE))
     others = ModelStore(tmp_path, "torch")
-    (many,) = map(sample_of, time_each(device, others, LARGE, batch=8, graph="on"))
+    (many,) = map(sample_of, time_each(replaying, others, LARGE, batch=8))
     assert min(many.block_ms) == pytest.approx(8 * min(one.block_ms), rel=0.1)
 
 
 def test_options_are_part_of_the_target(device: CudaDevice, store: ModelStore) -> None:
-    options = {"layout": "channels_last", "tf32": "on", "autotune": "on", "graph": "off"}
-    with device.open(Setting("torch", options=options)) as session:
-        assert session.describe().options == "autotune=on,layout=channels_last,tf32=on"
-        path = store.path(op_subject(MANY_KERNELS, Emission("torch")))
-        (outcome,) = session.measure([TimingRequest(0, path, seconds=0.001)])
+    options = {"layout": "channels_last", "tf32": "on", "autotune": "on", "inputs": "same"}
+    with device.open(Setting("torch", options={**options, "graph": "off"})) as session:
+        recorded = "autotune=on,inputs=same,layout=channels_last,tf32=on"
+        assert session.describe().options == recorded
+        (outcome,) = time_each(session, store, MANY_KERNELS)
         assert sample_of(outcome).clock_mhz == 1755
 
 
-def test_the_clock_is_told_with_each_sample(
-    device: CudaDevice, store: ModelStore, simulated_gpu: ScriptedGpu
+def test_clock_is_told_with_each_sample(
+    replaying: Session, store: ModelStore, simulated_gpu: ScriptedGpu
 ) -> None:
-    outcomes = time_each(device, store, LARGE, LARGE)
+    outcomes = time_each(replaying, store, LARGE, LARGE)
     fast = sample_of(next(outcomes))
     simulated_gpu.set(clock_mhz=1200)
     slow = sample_of(next(outcomes))
@@ -204,66 +238,64 @@ def test_the_clock_is_told_with_each_sample(
 
 
 def test_other_process_and_throttling_flag_what_is_measured(
-    device: CudaDevice, store: ModelStore, simulated_gpu: ScriptedGpu
+    replaying: Session, store: ModelStore, simulated_gpu: ScriptedGpu
 ) -> None:
-    with device.open(Setting("torch")) as session:
-        path = store.path(op_subject(SMALL, Emission("torch")))
+    def flags() -> tuple[str, ...]:
+        (outcome,) = time_each(replaying, store, SMALL)
+        return sample_of(outcome).flags
 
-        def flags() -> tuple[str, ...]:
-            (outcome,) = session.measure([TimingRequest(0, path, seconds=0.001)])
-            return sample_of(outcome).flags
-
-        assert flags() == ()
-        assert not session.throttled()
-        simulated_gpu.set(processes="4242:1000", throttle="20")
-        assert flags() == ("throttled", "shared")
-        assert session.throttled()
-        simulated_gpu.set(processes="", throttle="0")
-        assert flags() == ()
+    assert flags() == ()
+    assert not replaying.throttled()
+    simulated_gpu.set(processes="4242:1000", throttle="20")
+    assert flags() == ("throttled", "shared")
+    assert replaying.throttled()
+    simulated_gpu.set(processes="", throttle="0")
+    assert flags() == ()
 
 
 def test_card_without_room_fails_that_model_only(
-    device: CudaDevice, store: ModelStore, simulated_gpu: ScriptedGpu
+    replaying: Session, store: ModelStore, simulated_gpu: ScriptedGpu
 ) -> None:
     simulated_gpu.set(sim_memory=200_000)
-    first, second = time_each(device, store, LARGE, SMALL)
-    failure = failure_of(first)
+    first, second, third = time_each(replaying, store, SMALL, LARGE, SMALL)
+    failure = failure_of(second)
     assert "no memory left, a smaller --batch needs less: " in failure.message
     assert not failure.transient
-    assert sample_of(second).process == 1
+    assert sample_of(first).process == sample_of(third).process
 
 
 def test_card_filled_by_another_process_is_tried_again(
     device: CudaDevice, store: ModelStore, simulated_gpu: ScriptedGpu
 ) -> None:
     simulated_gpu.set(sim_memory=200_000, processes="4242:1000")  # it was there before us
-    first, second = time_each(device, store, LARGE, SMALL)
+    with device.open(Setting("torch")) as session:
+        first, second = time_each(session, store, LARGE, SMALL)
     failure = failure_of(first)
     assert "another process uses it too" in failure.message
     assert failure.transient
     assert sample_of(second).flags == ("shared",)
 
 
-def test_lost_card_ends_the_worker_and_then_the_session(
-    device: CudaDevice, store: ModelStore, simulated_gpu: ScriptedGpu
+def test_fault_of_one_model_is_survived_in_a_fresh_process(
+    replaying: Session, store: ModelStore, simulated_gpu: ScriptedGpu
 ) -> None:
-    outcomes = time_each(device, store, SMALL, SMALL, SMALL)
-    sample_of(next(outcomes))
-    simulated_gpu.set(lost=1)
+    outcomes = time_each(replaying, store, SMALL, SMALL, SMALL)
+    before = sample_of(next(outcomes))
+    simulated_gpu.set(sim_fault=1)
     failure = failure_of(next(outcomes))
     assert failure.kind == "crash"
     assert failure.transient
     assert "unspecified launch failure" in failure.message
+    simulated_gpu.set(sim_fault=0)
+    assert sample_of(next(outcomes)).process == before.process + 1
+
+
+def test_lost_card_ends_the_worker_and_then_the_session(
+    replaying: Session, store: ModelStore, simulated_gpu: ScriptedGpu
+) -> None:
+    outcomes = time_each(replaying, store, SMALL, SMALL, SMALL)
+    sample_of(next(outcomes))
+    simulated_gpu.set(lost=1)
+    assert failure_of(next(outcomes)).kind == "crash"
     with pytest.raises(PermanentDeviceError, match="fallen off the bus"):
         next(outcomes)
-
-
-def test_fault_of_one_model_is_survived_in_a_fresh_process(
-    device: CudaDevice, store: ModelStore, simulated_gpu: ScriptedGpu
-) -> None:
-    outcomes = time_each(device, store, SMALL, SMALL, SMALL)
-    sample_of(next(outcomes))
-    simulated_gpu.set(sim_fault=1)
-    assert failure_of(next(outcomes)).kind == "crash"
-    simulated_gpu.set(sim_fault=0)
-    assert sample_of(next(outcomes)).process == 2

@@ -642,6 +642,7 @@ def test_bundled_against_measured_subnets(bundled: AdditivePredictor) -> None:
     assert abs(np.mean(residuals)) < 0.01
 
 
+@pytest.mark.slow  # half a minute
 @needs_data
 def test_fitting_again_gives_the_bundled_model(tmp_path: Path) -> None:
     output = tmp_path / "model.json"

@@ -64,16 +64,16 @@ def gpu_board(board: Board, tmp_path: Path) -> GpuBoard:
     return put_gpu(board, tmp_path)
 
 
-@pytest.fixture
-def scripted_gpu(tmp_path: Path) -> Iterator[ScriptedGpu]:
-    """This machine's GPU, until the test ends: in this process, and in those with its environment.
+@contextlib.contextmanager
+def gpu_here(folder: Path) -> Iterator[ScriptedGpu]:
+    """A scripted GPU in this machine: in this process, and in those with its environment.
 
-    Skipped, with the reason, where it cannot be.
+    Skips, with the reason, where it cannot be.
     """
     missing = available()
     if missing is not None:
         pytest.skip(missing)
-    gpu = ScriptedGpu(tmp_path)
+    gpu = ScriptedGpu(folder)
     with contextlib.ExitStack() as undo:
         try:
             undo.enter_context(gpu.loaded())
@@ -83,11 +83,29 @@ def scripted_gpu(tmp_path: Path) -> Iterator[ScriptedGpu]:
 
 
 @pytest.fixture
-def simulated_gpu(scripted_gpu: ScriptedGpu, monkeypatch: pytest.MonkeyPatch) -> ScriptedGpu:
-    """The scripted GPU, on which the workers' torch computes in simulation."""
+def scripted_gpu(tmp_path: Path) -> Iterator[ScriptedGpu]:
+    """This machine's GPU until the test ends, see `gpu_here`."""
+    with gpu_here(tmp_path) as gpu:
+        yield gpu
+
+
+@pytest.fixture(scope="module")
+def shared_simulated_gpu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScriptedGpu]:
+    """This machine's GPU for a module's tests; the workers' torch computes on it in simulation."""
     folders = [str(SIMULATION), *filter(None, [os.environ.get("PYTHONPATH")])]
-    for name, value in scripted_gpu.environment().items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(folders))
-    monkeypatch.setattr("lutra.devices.cuda._has_cuda_build", lambda name: name == "torch")
-    return scripted_gpu
+    with (
+        gpu_here(tmp_path_factory.mktemp("gpu")) as gpu,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for name, value in gpu.environment().items():
+            patch.setenv(name, value)
+        patch.setenv("PYTHONPATH", os.pathsep.join(folders))
+        patch.setattr("lutra.devices.cuda._has_cuda_build", lambda name: name == "torch")
+        yield gpu
+
+
+@pytest.fixture
+def simulated_gpu(shared_simulated_gpu: ScriptedGpu) -> ScriptedGpu:
+    """The `shared_simulated_gpu`, as new."""
+    shared_simulated_gpu.reset()
+    return shared_simulated_gpu

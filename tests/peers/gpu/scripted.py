@@ -60,6 +60,11 @@ class ScriptedGpu:
     def __init__(self, folder: Path) -> None:
         self._library = library()
         self._script = folder / "nvml.script"
+        self._state: dict[str, object] = {}
+        self.reset()
+
+    def reset(self) -> None:
+        """Make it as new."""
         self._state = dict(SERVER)
         self.set()
 

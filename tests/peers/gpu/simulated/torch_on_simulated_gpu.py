@@ -28,6 +28,7 @@ L2_BYTES = 60 << 20
 NOISE = 0.002
 # On meta tensors torch runs these through decompositions in Python, which takes long.
 _LIKE_THEIR_FIRST = {"relu", "relu6", "hardswish", "hardsigmoid", "add", "mul"}
+_WEIGHTED = {"conv2d", "linear"}
 _NOT_KERNELS = {"to", "roll", "flatten", "__get__", "clone", "contiguous", "detach", "size"}
 
 
@@ -70,13 +71,13 @@ class SimulatedGpu:
 GPU = SimulatedGpu()
 
 
-def kernel_us(output: torch.Tensor, arguments: tuple[Any, ...]) -> float:
+def kernel_us(name: str, output: torch.Tensor, arguments: tuple[Any, ...]) -> float:
     """How long a kernel takes: the slower of its arithmetic and its traffic, and its start."""
     tensors = [item for item in arguments if isinstance(item, torch.Tensor)]
     bytes_touched = sum(item.nbytes for item in [output, *tensors])
     macs = output.numel()
-    if len(tensors) > 1 and tensors[1].dim() in (2, 4):
-        macs *= max(1, tensors[1].numel() // tensors[1].shape[0])
+    if name in _WEIGHTED:
+        macs *= tensors[1].numel() // tensors[1].shape[0]
     return KERNEL_US + max(macs / MACS_PER_US, bytes_touched / BYTES_PER_US)
 
 
@@ -102,7 +103,7 @@ class OnGpu(TorchFunctionMode):
             if name == "to" and result.nbytes > scripted("sim_memory", 1e15):
                 raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate much")
             if name not in _NOT_KERNELS:
-                GPU.kernel(kernel_us(result, args))
+                GPU.kernel(kernel_us(name, result, args))
         return result
 
 
