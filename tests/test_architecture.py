@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from lutra.devices.board_session import worker_files
-
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "lutra"
 FLOORS = {
@@ -76,15 +74,6 @@ def test_floors_import_only_those_below(floor: str) -> None:
             if package == "lutra" and rest:
                 below = rest.partition(".")[0]
                 assert below == floor or below in FLOORS[floor], f"{file} imports {module}"
-
-
-def test_the_worker_s_files_need_no_others_of_ours() -> None:
-    files = worker_files()
-    names = {name.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for name in files}
-    for file in files.values():
-        assert isinstance(file, Path)
-        for module in imports(file):
-            assert module in names or not module.startswith("lutra"), f"{file} imports {module}"
 
 
 @pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.name)

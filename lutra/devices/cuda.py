@@ -72,7 +72,8 @@ class CudaDevice(Device):
         return tuple(name for name in CUDA_RUNTIMES if _has_cuda_build(name))
 
     def advice(self) -> tuple[str, ...]:
-        found = self._report().advice()
+        host = CpuDevice()
+        found = self._report().advice(host.health().load_1m, host.info().cores)
         if self.runtimes():
             return found
         return ("no runtime is built for CUDA: `pip install onnxruntime-gpu`, or torch", *found)

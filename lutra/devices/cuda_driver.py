@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from ctypes import POINTER, byref, c_char_p, c_float, c_int, c_size_t, c_uint, c_void_p
+from ctypes import POINTER, byref, c_char_p, c_float, c_int, c_uint, c_void_p
 from functools import lru_cache
 from typing import Any
 
@@ -40,7 +40,6 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "cuDevicePrimaryCtxRetain": (POINTER(c_void_p), c_int),
     "cuDevicePrimaryCtxRelease_v2": (c_int,),
     "cuCtxSetCurrent": (c_void_p,),
-    "cuMemGetInfo_v2": (POINTER(c_size_t), POINTER(c_size_t)),
     "cuStreamCreate": (POINTER(c_void_p), c_uint),
     "cuStreamSynchronize": (c_void_p,),
     "cuStreamDestroy_v2": (c_void_p,),
@@ -111,12 +110,6 @@ class Stream:
     def synchronize(self) -> None:
         """Wait until all work queued here is done; raises the error that it ended with."""
         self._driver("cuStreamSynchronize", self.handle)
-
-    def memory_bytes(self) -> tuple[int, int]:
-        """(free, all) memory of the device, whoever uses it."""
-        free, total = c_size_t(), c_size_t()
-        self._driver("cuMemGetInfo_v2", byref(free), byref(total))
-        return free.value, total.value
 
     def close(self) -> None:
         """Give everything back; no runtime may use the stream any more. Does not fail."""

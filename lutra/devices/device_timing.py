@@ -10,17 +10,16 @@ its end: a timer of the host would time the handing over. A model that is timed 
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable
 from statistics import median
 from typing import Any
 
-ReadClock = Callable[[], "float | None"]
-
 _MIN_BLOCKS = 3
 _SETTLED = 0.02
 _CLOCK_SETTLED = 0.01
-_WINDOW = 3  # blocks; two windows are compared
+_WINDOW = 2  # blocks; two windows are compared
 _LARGEST_STEP = 32  # of a short block's length not much is known: grow by no more at once
 _MOST_RUNS = 1 << 20
 _REPLAY_SHARE = 0.25
@@ -29,7 +28,7 @@ _REPLAY_SHARE = 0.25
 def timed(
     model: Any,
     request: dict[str, Any],
-    read_clock: ReadClock,
+    read_clock: Callable[[], float | None],
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Any]:
     """Warm up until blocks and the device's clock stand still, then time blocks.
@@ -38,12 +37,14 @@ def timed(
     """
     begun = clock()
     runs = _runs_per_block(model, request["block_seconds"])
-    _settle(model, runs, begun + request["warmup_seconds"], read_clock, clock)
+    _settle(model, runs, clock() + request["warmup_seconds"], read_clock, clock)
+    gc.disable()
     timed_from = clock()
     clocks: list[float | None] = []
     blocks = _blocks(model, runs, request["seconds"], clock, lambda: clocks.append(read_clock()))
     timed_seconds = clock() - timed_from
     device_ms = _device_ms(model, request, clock)
+    gc.enable()
     known = [value for value in clocks if value is not None]
     return {
         "block_ms": blocks,
@@ -70,7 +71,11 @@ def _runs_per_block(model: Any, block_seconds: float) -> int:
 
 
 def _settle(
-    model: Any, runs: int, deadline: float, read_clock: ReadClock, clock: Callable[[], float]
+    model: Any,
+    runs: int,
+    deadline: float,
+    read_clock: Callable[[], float | None],
+    clock: Callable[[], float],
 ) -> None:
     """Run blocks until the last ones agree with those before, and so do the clocks."""
     blocks: list[float] = []

@@ -61,9 +61,12 @@ class GpuReport:
             other_processes=tuple(_process(item) for item in state["processes"]),
         )
 
-    def advice(self) -> tuple[str, ...]:
-        """What to do before measuring on it."""
-        found = [
+    def advice(self, load_1m: float | None, host_cores: int) -> tuple[str, ...]:
+        """What to do before measuring on it, and on its host, which launches the work."""
+        found = []
+        if load_1m is not None and load_1m > 0.5 * host_cores:
+            found.append(f"load {load_1m:.1f} on its host: stop other work while measuring")
+        found += [
             f"{process} computes on the same GPU: end it, or rows are flagged 'shared'"
             for process in self.health(None).other_processes
         ]

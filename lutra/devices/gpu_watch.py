@@ -18,7 +18,8 @@ class GpuWatch:
         self._strangers = Strangers(self._gpu)
         # CUDA counts cards in another order, and others may have been hidden from this process.
         uuid = self._gpu.facts()["uuid"]
-        if uuid is not None:
+        chosen_slice = os.environ.get("CUDA_VISIBLE_DEVICES", "").startswith("MIG-")
+        if uuid is not None and not chosen_slice:
             os.environ["CUDA_VISIBLE_DEVICES"] = uuid
 
     def settled_in(self) -> None:

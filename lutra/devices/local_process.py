@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import subprocess
@@ -50,7 +51,8 @@ class LocalProcess(Channel):
 
     def kill(self) -> None:
         self._process.kill()
-        self._process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # stuck in a driver that hangs
+            self._process.wait(_STOP_SECONDS)
 
     def close(self) -> None:
         if self._errors.closed:

@@ -81,7 +81,8 @@ class SshCudaDevice(Device):
 
     def advice(self) -> tuple[str, ...]:
         missing = () if self.runtimes() else (_remedy(self._python, "torch"),)
-        return (*missing, *self._first_report.advice())
+        load, cores = self._host.health().load_1m, self._host.info().cores
+        return (*missing, *self._first_report.advice(load, cores))
 
     def open(self, setting: Setting) -> Session:
         free = {**CORES, **PYTHON}

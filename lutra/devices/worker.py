@@ -97,9 +97,9 @@ class Worker:
 
     def _failed(self, kind: str, error: Exception) -> dict[str, Any]:
         """The answer to an error of the runtime's; some end what a process can do on a GPU."""
-        failure = _failure(kind, _one_line(error))
         if self._watch is None:
-            return failure
+            return _failure(kind, _one_line(error))
+        failure = _failure(kind, _first_line(error))  # torch's others are advice to its developers
         if self._runtime.out_of_memory(error):
             shared = "shared" in self._watch.flags()
             blame = "another process uses it too" if shared else "a smaller --batch needs less"
@@ -188,6 +188,10 @@ def _failure(kind: str, message: str) -> dict[str, Any]:
 def _one_line(error: BaseException) -> str:
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}"[:500]
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"[:500]
 
 
 def _protocol_stream() -> TextIO:

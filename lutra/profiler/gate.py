@@ -6,14 +6,17 @@ A device that tells its clock is judged by that too, and ``throttled`` is what i
 from __future__ import annotations
 
 from bisect import insort
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from statistics import median
 
 from lutra.tables import Visit
 
 BASELINE_QUANTILE = 0.1
 CLOCK_LIMIT = 0.03  # of a card that holds its clock, readings differ by one step of 0.8 %
+# A clock is compared with the median, not the best: a cold card boosts above what it can hold.
+_CLOCKS_KEPT = 20
 
 
 class DriftGate:
@@ -29,7 +32,9 @@ class DriftGate:
         ``clocks_mhz`` the device's clock in them.
         """
         self.limit = limit
-        self._clocks: dict[str, float] = dict(clocks_mhz or {})
+        self._clocks: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_CLOCKS_KEPT))
+        for key, mhz in (clocks_mhz or {}).items():
+            self._clocks[key].extend([mhz] * (_CLOCKS_KEPT // 2))
         self._behind: dict[str, float] = {}
         self._seen: dict[str, list[float]] = defaultdict(list)
         for key, values in (seen or {}).items():
@@ -42,8 +47,8 @@ class DriftGate:
         insort(self._seen[key], low_ms)
         self._latest[key] = low_ms
         if clock_mhz is not None:
-            self._clocks[key] = max(self._clocks.get(key, 0.0), clock_mhz)
-            self._behind[key] = self._clocks[key] / clock_mhz - 1.0
+            self._clocks[key].append(clock_mhz)
+            self._behind[key] = median(self._clocks[key]) / clock_mhz - 1.0
 
     @property
     def drift(self) -> float:
@@ -80,7 +85,7 @@ class DriftGate:
 
 
 def flag_low_clocks(visits: Sequence[Visit]) -> Sequence[Visit]:
-    """One subject's visits, those flagged ``clock`` whose clock was below its others'.
+    """One subject's visits, those flagged ``clock`` whose clock was below the others' median.
 
     Compared with itself only: what a card draws, and so the clock it can hold, differs from op to
     op.
@@ -88,7 +93,7 @@ def flag_low_clocks(visits: Sequence[Visit]) -> Sequence[Visit]:
     known = [visit.clock_mhz for visit in visits if visit.clock_mhz is not None]
     if not known:
         return visits
-    least = max(known) / (1.0 + CLOCK_LIMIT)
+    least = median(known) / (1.0 + CLOCK_LIMIT)
     return [
         replace(visit, flags=tuple(dict.fromkeys((*visit.flags, "clock"))))
         if visit.clock_mhz is not None and visit.clock_mhz < least

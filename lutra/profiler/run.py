@@ -58,7 +58,8 @@ class Protocol:
                 warmup_seconds=max(self.warmup_seconds, 1.0),
                 block_seconds=max(self.block_seconds, 0.005),
                 reference_every=max(self.reference_every, 8),
-                drift_limit=0.04,
+                reference_seconds=max(self.reference_seconds, 0.02),
+                drift_limit=0.05,
                 cool_seconds=1.0,
                 cool_share=0.3,
             )
@@ -268,7 +269,7 @@ class ProfilingRun:
             self._take(asked[outcome.id], outcome, round_number)
             yield
         self._gate.throttled = self._session.throttled()
-        if self._gate.throttled and not self._session.clocked:  # samples of those say it themselves
+        if self._gate.throttled:
             for subject in self._visited:
                 self._reconsider(subject)
 
@@ -337,7 +338,8 @@ class ProfilingRun:
         self, subject: Subject, visit: Visit, nodes: tuple[int, int] | None
     ) -> None:
         """Judge the visits since the last references by this one too."""
-        self._gate.observe(subject.key, visit.low_ms, visit.clock_mhz)
+        # What the host adds to a launch-bound reference differs from process to process.
+        self._gate.observe(subject.key, visit.device_ms or visit.low_ms, visit.clock_mhz)
         self._commit(subject, visit, nodes)
         if self._gate.closed:
             for visited in self._since_reference:
@@ -349,6 +351,8 @@ class ProfilingRun:
         """The visit with the drift of the references nearest to it, flagged if that is too much."""
         drift = max(visit.drift, self._gate.drift)
         flags = dict.fromkeys((*visit.flags, *self._gate.flags(drift)))
+        if self._session.clocked and "throttled" not in visit.flags:
+            flags.pop("throttled", None)  # its samples say it themselves
         return replace(visit, drift=drift, flags=tuple(flags))
 
     def _commit(self, subject: Subject, visit: Visit, nodes: tuple[int, int] | None = None) -> None:
@@ -436,7 +440,8 @@ def reference_visits(
     seen = {key: [value] * _KNOWN_WEIGHT for key, value in (known_ms or {}).items()}
     for row in table.rows("reference"):
         visits = table.visits("reference", row.key)
-        seen[row.key] = seen.get(row.key, []) + [visit.low_ms for visit in visits]
+        found = [visit.device_ms or visit.low_ms for visit in visits]
+        seen[row.key] = seen.get(row.key, []) + found
     return seen
 
 

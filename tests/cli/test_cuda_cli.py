@@ -138,7 +138,7 @@ def test_from_nothing_to_a_found_network(
         open_bench(device, setting, "fp32") as bench,
     ):
         fitted = calibrate(bench, table, networks=15, protocol=networks)
-        validation = validate(bench, table, networks=10, protocol=networks)
+        validation = validate(bench, table, networks=6, protocol=networks)
         bounds = {row.measurement.bound for row in table.rows("op") if row.measurement}
     assert bounds == {"launch", "device"}
     assert fitted.launch is not None

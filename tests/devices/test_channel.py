@@ -77,6 +77,14 @@ def test_what_runs_on_boards_is_python_3_8(name: str) -> None:
         if isinstance(node, ast.Call):  # isinstance(x, int | str) came with 3.10
             for argument in node.args:
                 assert not _is_union(argument)
+    for assigned in [node.value for node in tree.body if isinstance(node, ast.Assign)]:
+        for node in ast.walk(assigned):
+            if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name):
+                name = node.value.id
+                assert name not in _NEW_GENERICS, f"{name}[...] is evaluated, which came with 3.9"
+
+
+_NEW_GENERICS = {"Callable", "Iterator", "Sequence", "Mapping", "dict", "list", "set", "tuple"}
 
 
 def _is_union(node: ast.expr) -> bool:

@@ -7,6 +7,7 @@ that what it takes to launch it spreads over many runs.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
@@ -16,7 +17,8 @@ from lutra.devices.runtimes.torch_graph import load_module
 
 _DEVICE = "cuda:0"  # the worker sees no other card than the one it was opened for
 _TURNS_BEFORE_CAPTURE = 2
-_FATAL = ("CUDA error", "CUDNN_STATUS", "CUBLAS_STATUS", "device-side assert")
+_RUNS_PER_GRAPH = 8  # at least, so that launching the graph does not count
+_NO_ROOM = re.compile(r"out of memory|ALLOC_FAILED", re.IGNORECASE)
 
 
 def describe(settings: dict[str, Any]) -> dict[str, str]:
@@ -31,6 +33,7 @@ def describe(settings: dict[str, Any]) -> dict[str, str]:
     cuda.init()  # says why, where there is no driver or one too old for this build
     options = settings["options"]
     _set_arithmetic(options)
+    _prove(options)
     ways = [
         "inductor" if options.get("compile") == "on" else "eager",
         "CUDA graph" if options.get("graph") == "on" else "",
@@ -41,14 +44,31 @@ def describe(settings: dict[str, Any]) -> dict[str, str]:
     }
 
 
+def _prove(options: dict[str, str]) -> None:
+    """Run something on the card: a build without its kernels, or a compiler that is missing, shows.
+
+    The process is a user of the card from here on, which `lutra.devices.gpu_watch` must know.
+    """
+    layer: Any = torch.nn.Conv2d(8, 8, 3).to(_DEVICE)
+    if options.get("compile") == "on":
+        layer = torch.compile(layer, dynamic=False)
+    with torch.inference_mode():
+        layer(torch.zeros(1, 8, 8, 8, device=_DEVICE))
+    torch.cuda.synchronize()
+
+
 def fatal(error: BaseException) -> bool:
-    """Whether the process cannot use the GPU any more after this error."""
-    return not out_of_memory(error) and any(mark in str(error) for mark in _FATAL)
+    """Whether the process cannot use the GPU any more after this error: the card is asked."""
+    try:
+        torch.cuda.synchronize()
+    except Exception:
+        return True
+    return False
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether the card had no room for the model."""
-    return isinstance(error, torch.cuda.OutOfMemoryError)
+    """Whether the card had no room for the model, or for CUDA's own libraries."""
+    return _NO_ROOM.search(str(error)) is not None
 
 
 def load(path: str, settings: dict[str, Any]) -> Model:
@@ -60,7 +80,7 @@ def load(path: str, settings: dict[str, Any]) -> Model:
     )
     module = load_module(path)
     inputs = [
-        features.to(_DEVICE, memory_format=memory_format)
+        features.to(memory_format=memory_format)
         for features in _inputs(module.input_shape, module.dtype, options)
     ]
     placed: Any = module
@@ -149,10 +169,13 @@ class Model:
 def _inputs(
     shape: tuple[int, ...], dtype: torch.dtype, options: dict[str, str]
 ) -> list[torch.Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    first = torch.randn(shape, generator=generator).to(dtype)
+    torch.manual_seed(0)
+    first = torch.randn(shape, dtype=dtype, device=_DEVICE)
     cache_bytes = torch.cuda.get_device_properties(_DEVICE).L2_cache_size
-    count = buffer_count(first.nbytes, cache_bytes, options.get("inputs", "rotating"))
+    chosen = options.get("inputs", "rotating")
+    if chosen == "same":
+        return [first] * _RUNS_PER_GRAPH
+    count = buffer_count(first.nbytes, cache_bytes, chosen)
     return [first.roll(position, -1) for position in range(count)]
 
 

@@ -253,7 +253,7 @@ static int give_processes(const char *function, int index, unsigned *count, Proc
   int code = give_text(function, index, "processes", value, LINE);
   if (code != SUCCESS)
     return code;
-  if (number(index, "own", 10))
+  if (number(index, "own", 10) || getenv("NVML_OWN") != NULL)
     found[seen++] = (Process){(unsigned)getpid(), 512ULL << 20, ~0U, ~0U};
   for (char *one = strtok(value, ","); one != NULL && seen < MOST_PROCESSES;
        one = strtok(NULL, ",")) {

@@ -57,6 +57,7 @@ class SimulatedGpu:
         self.slowness = FULL_CLOCK_MHZ / scripted("clock_mhz", FULL_CLOCK_MHZ)
 
     def kernel(self, cost_us: float) -> None:
+        os.environ["NVML_OWN"] = "1"  # the driver lists a process once it has a context
         if self.captured is not None:
             self.captured.append(cost_us)
             return
