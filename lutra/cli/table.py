@@ -15,6 +15,13 @@ def command() -> None:
     """Show what a table holds."""
 
 
+_WHERE_KNOWN = {
+    "clock_mhz": ["clock_mhz"],
+    "device_ms": ["device_ms", "bound"],
+    "nodes": ["nodes", "delegated_nodes"],
+}
+
+
 @command.command("show")
 @table_argument
 @click.option(
@@ -41,7 +48,8 @@ def show(table: Path, category: str, as_json: bool) -> None:
         return
     note(target.summary())
     columns = ["key", "latency_ms", "ci_low_ms", "ci_high_ms", "rounds", "status", "flags"]
-    if any(record["nodes"] is not None for record in records):
-        columns += ["nodes", "delegated_nodes"]
+    for known, shown in _WHERE_KNOWN.items():
+        if any(record[known] is not None for record in records):
+            columns += shown
     rows = [[*(record[name] for name in columns), record["failure"] or ""] for record in records]
     print_table([*columns, "failure"], rows)

@@ -145,8 +145,10 @@ def test_from_nothing_to_a_found_network(
     assert validation.mape_percent < 2.0
     assert fitted.sum_mape_percent > 4.0
 
-    frame = call_json(capsys, "table", "show", path)
-    assert {row["bound"] for row in frame} == {"launch", "device"}
+    rows = call_json(capsys, "table", "show", path)["rows"]
+    assert {row["bound"] for row in rows} == {"launch", "device"}
+    assert call("table", "show", path) == 0
+    assert "device_ms" in capsys.readouterr().out
     limit = f"{_half_way(path)}ms"
     result = tmp_path / "result.json"
     call_json(capsys, "search", path, "--max-latency", limit, "-o", result)

@@ -42,7 +42,7 @@ _DEVICE = 0  # the worker sees no other card than the one it was opened for
 _PROVIDERS = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 _CUDA, _TENSORRT = _PROVIDERS.values()
 _LIBRARIES = {_CUDA: "cuda", _TENSORRT: "tensorrt"}  # libonnxruntime_providers_*.so
-_ONE_RELU = (  # the smallest model, to see that a provider runs one
+_ONE_RELU = (  # the smallest model, to see that a provider takes one
     b'\x08\x08:3\n\x0c\n\x01x\x12\x01y"\x04Relu\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02'
     b"\x08\x01b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r"
 )
