@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -51,8 +52,17 @@ def note_drift(drifted: int, networks: int) -> None:
 
 
 def print_json(document: Any) -> None:
-    """A JSON document on stdout."""
-    click.echo(json.dumps(document, indent=2, allow_nan=False))
+    """A JSON document on stdout; null for numbers that are not known."""
+    click.echo(json.dumps(_without_nan(document), indent=2, allow_nan=False))
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON has no NaN, which is what a share of nothing is."""
+    if isinstance(value, dict):
+        return {name: _without_nan(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:

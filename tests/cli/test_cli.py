@@ -13,6 +13,7 @@ import onnx
 import pytest
 
 from lutra.cli.main import COMMANDS, run
+from lutra.cli.output import print_json
 from lutra.tables import LatencyTable
 from tests.conftest import SPACE
 
@@ -409,7 +410,7 @@ def lutra(*arguments: object) -> subprocess.Popen[str]:
 def test_a_killed_profile_resumes_and_completes(tmp_path: Path) -> None:
     """On the real CPU: killed twice, the third run ends with a complete table."""
     path = tmp_path / "killed.lut"
-    command = ["profile", "cpu", "-o", path, "--budget", "15s"]
+    command = ["profile", "cpu", "-o", path, "--budget", "12s"]
     kept = 0
     for _ in range(2):
         with lutra(*command) as process:
@@ -443,3 +444,11 @@ def _visits(path: Path) -> int:
             return sum(len(table.visits("op", row.key)) for row in table.rows("op"))
     except Exception:
         return 0
+
+
+def test_json_has_null_for_what_is_not_known(capsys: Capture) -> None:
+    print_json({"repeatability_percent": float("nan"), "rows": [(1.5, float("nan"))]})
+    assert json.loads(capsys.readouterr().out) == {
+        "repeatability_percent": None,
+        "rows": [[1.5, None]],
+    }

@@ -57,7 +57,7 @@ def test_gpus_are_listed(
 
 def test_doctor_says_what_disturbs(simulated_gpu: ScriptedGpu, capsys: Capture) -> None:
     simulated_gpu.set(processes=f"77:{300 << 20}", names="77:train.py", throttle="40")
-    found = call_json(capsys, "doctor", "cuda:0")
+    found = call_json(capsys, "doctor", "cuda:0", "--option", "graph=on")
     assert found["fit"]
     assert found["health"]["other_processes"] == ["train.py (pid 77, 300 MiB)"]
     assert found["health"]["throttle_reasons"] == ["hw thermal slowdown"]

@@ -159,6 +159,7 @@ class TestLink:
         measure(device, table, models, after_visits(3, freeze))
         check_table(table, models)
 
+    @pytest.mark.slow
     def test_adbd_stopped_for_good(
         self,
         device: AndroidDevice,

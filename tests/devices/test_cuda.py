@@ -24,7 +24,7 @@ from lutra.ops import Conv, MBConv, OpConfig, Shape
 from lutra.profiler.emission import Emission
 from lutra.profiler.subject import ModelStore, op_subject
 from lutra.testing import DeviceContract
-from tests.peers.gpu.scripted import ScriptedGpu
+from tests.peers.gpu.scripted import ScriptedGpu, advice_of
 
 SMALL = Conv(Shape(7, 7, 32), 32, kernel=3)
 MANY_KERNELS = MBConv(Shape(14, 14, 16), 16, 64, 3, 1, activation="h_swish", se=True, residual=True)
@@ -126,9 +126,9 @@ def test_driver_update_is_no_other_device(device: CudaDevice, simulated_gpu: Scr
 
 
 def test_advice_names_other_processes(device: CudaDevice, simulated_gpu: ScriptedGpu) -> None:
-    assert device.advice() == ()
+    assert advice_of(device) == []
     simulated_gpu.set(processes=f"77:{300 << 20}", names="77:/usr/bin/python3", throttle="4")
-    shared, held = device.advice()
+    shared, held = advice_of(device)
     assert "/usr/bin/python3 (pid 77, 300 MiB) computes on the same GPU" in shared
     assert "sw power cap" in held
 
@@ -175,17 +175,16 @@ def test_wrong_options_are_named(device: CudaDevice) -> None:
         device.open(Setting("torch", options={"graph": "yes"}))
 
 
-def test_torch_without_cuda_is_one_line_with_the_remedy(
-    device: CudaDevice, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_torch_without_cuda_is_one_line_with_the_remedy() -> None:
     import torch
+
+    from lutra.devices.runtimes import torch_cuda
 
     if torch.version.cuda is not None:
         pytest.skip("this torch is built for CUDA")
-    monkeypatch.delenv("PYTHONPATH")  # no simulation: the real torch
-    with device.open(Setting("torch")) as session:
-        with pytest.raises(PermanentDeviceError, match=r"a build without CUDA; .*pip install"):
-            session.describe()
+    with pytest.raises(RuntimeError, match=r"a build without CUDA; .*pip install") as caught:
+        torch_cuda.describe({"options": {}})
+    assert "\n" not in str(caught.value)
 
 
 # how it times
@@ -265,11 +264,10 @@ def test_card_without_room_fails_that_model_only(
 
 
 def test_card_filled_by_another_process_is_tried_again(
-    device: CudaDevice, store: ModelStore, simulated_gpu: ScriptedGpu
+    replaying: Session, store: ModelStore, simulated_gpu: ScriptedGpu
 ) -> None:
-    simulated_gpu.set(sim_memory=200_000, processes="4242:1000")  # it was there before us
-    with device.open(Setting("torch")) as session:
-        first, second = time_each(session, store, LARGE, SMALL)
+    simulated_gpu.set(sim_memory=200_000, processes="4242:1000")
+    first, second = time_each(replaying, store, LARGE, SMALL)
     failure = failure_of(first)
     assert "another process uses it too" in failure.message
     assert failure.transient

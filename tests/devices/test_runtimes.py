@@ -213,6 +213,7 @@ def test_torch_metadata_is_kept(tmp_path: Path) -> None:
     assert torch.load(path, weights_only=True)["metadata"] == {"weights": "random"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
 def test_torch_compile(tmp_path: Path) -> None:
     setting = Setting("torch", options={"compile": "on"})

@@ -27,6 +27,7 @@ from lutra.testing import DeviceContract
 from tests.devices.remote_runs import after_visits
 from tests.peers.board import Board
 from tests.peers.gpu.fixtures import GpuBoard, put_gpu
+from tests.peers.gpu.scripted import advice_of
 
 Capture = pytest.CaptureFixture[str]
 
@@ -146,7 +147,7 @@ def test_advice_names_other_processes_and_what_holds_the_clocks(
     device: Device, gpu_board: GpuBoard
 ) -> None:
     gpu_board.gpu.set(processes=f"77:{300 << 20}", names="77:/usr/bin/python3", throttle="4")
-    shared, held = device.advice()
+    shared, held = advice_of(device)
     assert "/usr/bin/python3 (pid 77, 300 MiB) computes on the same GPU" in shared
     assert "sw power cap" in held
 
@@ -208,7 +209,7 @@ def test_python_without_torch_reads_the_gpu_and_is_told_the_install_line(
     assert device.info().architecture == "compute 9.0"
     assert device.runtimes() == ()
     line = r"its python3 lacks torch: there, `.*bin/pip install numpy 'torch>=.*'`.* --option pyth"
-    lacks_torch, shared = device.advice()
+    lacks_torch, shared = advice_of(device)
     with pytest.raises(PermanentDeviceError, match=f"cannot run torch: {line}") as error:
         device.open(SETTING)
     assert one_line(error).endswith(lacks_torch)

@@ -356,6 +356,7 @@ def test_an_emulated_board_is_a_raspberry(emulated_board: Board) -> None:
     assert done.stdout == f"aarch64\n{model}\nthrottled=0x50005\ntemp=48.3'C\n"
 
 
+@pytest.mark.slow
 @pytest.mark.emulated
 def test_an_emulated_board_interprets_models(emulated_board: Board, conv_model: Path) -> None:
     (emulated_board.files / "model.tflite").write_bytes(conv_model.read_bytes())

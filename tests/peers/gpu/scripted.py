@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pynvml
 
+from lutra.devices.base import Device
 from tests.peers import roots
 
 SOURCE = Path(__file__).with_name("nvml.c")
@@ -48,6 +49,11 @@ def available() -> str | None:
 def library() -> Path:
     """The scripted libnvidia-ml.so.1, compiled on first use and cached."""
     return roots.shared_library(SOURCE, SONAME)
+
+
+def advice_of(device: Device) -> list[str]:
+    """A device's advice, without the host's load: other tests and programs make that."""
+    return [sentence for sentence in device.advice() if not sentence.startswith("load ")]
 
 
 class ScriptedGpu:
