@@ -279,6 +279,7 @@ def profile(
 
 
 @pytest.mark.usefixtures("slow_launches")
+@pytest.mark.slow
 def test_run_outlives_the_link_but_not_the_card_and_the_same_command_resumes(
     device: Device, gpu_board: GpuBoard, tmp_path: Path
 ) -> None:

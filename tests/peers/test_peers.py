@@ -344,6 +344,7 @@ def test_a_stopped_board_refuses_and_a_cut_link_is_silent(board: Board) -> None:
         ssh(board, "true", timeout=1)
 
 
+@pytest.mark.slow
 @pytest.mark.emulated
 def test_an_emulated_board_is_a_raspberry(emulated_board: Board) -> None:
     emulated_board.set_vcgencmd("get_throttled", "throttled=0x50005")
@@ -373,6 +374,7 @@ def test_an_emulated_board_interprets_models(emulated_board: Board, conv_model: 
     assert done.stdout == "[1, 28, 28, 32]\n", done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.emulated
 def test_killed_sessions_of_a_newer_sshd_end_too(emulated_board: Board) -> None:
     with running_session(emulated_board) as session:
