@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from lutra.cli.main import run
 from lutra.devices.base import Setting
 from lutra.devices.cuda import CudaDevice
 from lutra.devices.fake import FakeScript
@@ -21,21 +18,12 @@ from lutra.search.calibration import calibrate, validate
 from lutra.search.profile import profile
 from lutra.search.spaces import get_space
 from lutra.tables import LatencyTable
+from tests.cli.test_cli import call, call_json
 from tests.conftest import SPACE
 from tests.peers.gpu.scripted import ScriptedGpu
 from tests.toys import Toy, install_toys
 
 Capture = pytest.CaptureFixture[str]
-
-
-def call(*arguments: object) -> int:
-    return run([str(argument) for argument in arguments])
-
-
-def call_json(capsys: Capture, *arguments: object) -> Any:
-    capsys.readouterr()
-    assert call(*arguments, "--json") == 0
-    return json.loads(capsys.readouterr().out)
 
 
 def error_line(capsys: Capture) -> str:

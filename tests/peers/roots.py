@@ -212,7 +212,8 @@ def _compiled(name: str, architecture: Architecture, libraries: list[str]) -> Pa
 def shared_library(source: Path, soname: str, definitions: Sequence[str] = ()) -> Path:
     """A library of this machine from a C file, under the name that programs load it by; cached."""
     machine = os.uname().machine
-    recipe = _digest(source.read_text(), *definitions)
+    headers = [header.read_text() for header in sorted(source.parent.glob("*.h"))]
+    recipe = _digest(source.read_text(), *headers, *definitions)
     library = cache() / f"{source.stem}-{machine}-{recipe}" / soname
     options = ["-shared", "-fPIC", f"-Wl,-soname,{soname}", *definitions]
     return _built(library, source, machine, options, [])

@@ -11,8 +11,10 @@
 #include <string.h>
 #include <time.h>
 
+#include "script.h"
+
 enum { SUCCESS, INVALID_VALUE, NOT_INITIALIZED = 3, INVALID_DEVICE = 101, INVALID_HANDLE = 400 };
-enum { LINE = 4096, FUNCTIONS = 64, L2_CACHE_SIZE = 38, EVENT = 0x5eed, STREAM = 0x57ea };
+enum { FUNCTIONS = 64, L2_CACHE_SIZE = 38, EVENT = 0x5eed, STREAM = 0x57ea };
 
 typedef struct { int kind; int recorded; double ms; } Object;
 typedef struct { char name[64]; long calls; } Count;
@@ -22,24 +24,7 @@ static double ticked_ms;
 static Count counts[FUNCTIONS];
 
 static int look_up(const char *key, char *value) {
-  const char *path = getenv("CUDA_SCRIPT");
-  FILE *file = path == NULL ? NULL : fopen(path, "r");
-  char line[LINE];
-  int found = 0;
-  if (file == NULL) {
-    fprintf(stderr, "scripted CUDA: CUDA_SCRIPT names no file\n");
-    abort();
-  }
-  while (!found && fgets(line, LINE, file) != NULL) {
-    size_t length = strlen(key);
-    if (strncmp(line, key, length) == 0 && line[length] == '=') {
-      line[strcspn(line, "\n")] = 0;
-      strcpy(value, line + length + 1);
-      found = 1;
-    }
-  }
-  fclose(file);
-  return found;
+  return scripted("CUDA_SCRIPT", key, value);
 }
 
 static double number(const char *key, double otherwise) {

@@ -10,11 +10,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "script.h"
+
 enum {
   SUCCESS, UNINITIALIZED, INVALID_ARGUMENT, NOT_SUPPORTED, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7,
   GPU_IS_LOST = 15, VERSION_MISMATCH = 25,
 };
-enum { SYSTEM = -1, LINE = 4096, MOST_PROCESSES = 64, GRAPHICS = 0, SM, MEMORY };
+enum { SYSTEM = -1, MOST_PROCESSES = 64, GRAPHICS = 0, SM, MEMORY };
 static const unsigned TEMPERATURE_V1 = 0x100000C;
 
 typedef struct { unsigned long long total, free, used; } Memory;
@@ -25,24 +27,7 @@ typedef struct { unsigned pid; unsigned long long used; unsigned instance, compu
 static int users; /* nvmlInit less nvmlShutdown */
 
 static int look_up(const char *key, char *value) {
-  const char *path = getenv("NVML_SCRIPT");
-  FILE *file = path == NULL ? NULL : fopen(path, "r");
-  char line[LINE];
-  int found = 0;
-  if (file == NULL) {
-    fprintf(stderr, "scripted NVML: NVML_SCRIPT names no file\n");
-    abort();
-  }
-  while (!found && fgets(line, LINE, file) != NULL) {
-    size_t length = strlen(key);
-    if (strncmp(line, key, length) == 0 && line[length] == '=') {
-      line[strcspn(line, "\n")] = 0;
-      strcpy(value, line + length + 1);
-      found = 1;
-    }
-  }
-  fclose(file);
-  return found;
+  return scripted("NVML_SCRIPT", key, value);
 }
 
 static int get(int index, const char *key, char *value) {
