@@ -338,8 +338,7 @@ class ProfilingRun:
         self, subject: Subject, visit: Visit, nodes: tuple[int, int] | None
     ) -> None:
         """Judge the visits since the last references by this one too."""
-        # What the host adds to a launch-bound reference differs from process to process.
-        self._gate.observe(subject.key, visit.device_ms or visit.low_ms, visit.clock_mhz)
+        self._gate.observe(subject.key, _reference_value_ms(visit), visit.clock_mhz)
         self._commit(subject, visit, nodes)
         if self._gate.closed:
             for visited in self._since_reference:
@@ -440,9 +439,13 @@ def reference_visits(
     seen = {key: [value] * _KNOWN_WEIGHT for key, value in (known_ms or {}).items()}
     for row in table.rows("reference"):
         visits = table.visits("reference", row.key)
-        found = [visit.device_ms or visit.low_ms for visit in visits]
-        seen[row.key] = seen.get(row.key, []) + found
+        seen[row.key] = seen.get(row.key, []) + [_reference_value_ms(visit) for visit in visits]
     return seen
+
+
+def _reference_value_ms(visit: Visit) -> float:
+    """What the gate judges by: without the host, whose share differs from process to process."""
+    return visit.device_ms or visit.low_ms
 
 
 def reference_clocks(table: LatencyTable) -> dict[str, float]:

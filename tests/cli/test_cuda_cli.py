@@ -18,12 +18,10 @@ from lutra.search.calibration import calibrate, validate
 from lutra.search.profile import profile
 from lutra.search.spaces import get_space
 from lutra.tables import LatencyTable
-from tests.cli.test_cli import call, call_json
+from tests.cli.test_cli import Capture, call, call_json
 from tests.conftest import SPACE
 from tests.peers.gpu.scripted import ScriptedGpu
 from tests.toys import Toy, install_toys
-
-Capture = pytest.CaptureFixture[str]
 
 
 def error_line(capsys: Capture) -> str:
