@@ -28,7 +28,8 @@ _COMPILED_MODEL = """
 echo "INFO: STARTING!"
 echo "INFO: count=2 first=$us curr=$us min=$us max=$us avg=$us std=0"
 echo "INFO: count=9 first=$us curr=$us min=$us max=$us avg=$us std=0"
-ms=$((us / 1000)).$(printf %03d $((us % 1000)) | cut -c 1-2)
+rounded=$(((us + 5) / 10))
+ms=$((rounded / 100)).$(printf %02d $((rounded % 100)))
 {
 echo "INFO: [benchmark_litert_model.h:62]"
 echo "========== BENCHMARK RESULTS =========="

@@ -319,7 +319,7 @@ class TestSession:
             for _ in range(3):
                 list(session.measure(TimingRequest(n, path) for n, path in enumerate(models)))
             sent = [path.name for path in phone.files.glob("lutra-*/*.model")]
-        assert len(sent) == 1 + len(models)  # and the smallest model
+        assert len(sent) == 1 + len(models)  # and the one that told which program it is
 
     def test_many_models_share_few_connections(
         self, quick_device: AndroidDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
