@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,3 +38,11 @@ def profiled_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def table_path(profiled_once: Path, tmp_path: Path) -> Path:
     """A complete table of the scripted device at 224, the test's own."""
     return Path(shutil.copy(profiled_once, tmp_path / "fake.lut"))
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT raises KeyboardInterrupt, also where it was ignored on entry (a background job)."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

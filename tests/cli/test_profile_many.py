@@ -205,6 +205,7 @@ def test_a_dry_run_of_several_writes_nothing(toys: Install, folder: Path, capsys
     assert not folder.exists()
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_ends_all_and_keeps_what_there_is(
     toys: Install, folder: Path, capsys: Capture
 ) -> None:

@@ -130,6 +130,7 @@ def test_a_watch_is_told_everything_but_pauses_as_the_fleet_says() -> None:
     assert seen == [PROGRESS]
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_ends_all_in_order() -> None:
     """One is at a visit, one in a long pause: both let go of what they hold, and are waited for."""
     running = threading.Barrier(2, timeout=10)
