@@ -41,6 +41,7 @@ _LAUNCH: tuple[Terms, ...] = (("scale",), ("scale", "per_kernel_ms"))
 _FOLDS = 5
 _NETWORKS_PER_COEFFICIENT = 3
 _ALTERNATIONS = 10
+_SOLVER_STEPS = 100  # per coefficient
 _START_QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 _SCALE = TERMS.index("scale")
 # Where hardly any network is ruled by the other form, one form predicts as well as two, and by
@@ -263,7 +264,9 @@ def _solve(features: Floats, measured: Floats, terms: Sequence[str]) -> Composit
     design = np.hstack([features[:, columns], np.ones((len(measured), 1))])
     relative = design / measured[:, None]
     size = np.maximum(relative.mean(axis=0), 1e-12)
-    solution = nnls(relative / size, np.ones(len(measured)))[0] / size
+    # Columns that fit exactly alternate at rounding errors for longer than scipy's default allows.
+    steps = _SOLVER_STEPS * len(size)
+    solution = nnls(relative / size, np.ones(len(measured)), maxiter=steps)[0] / size
     return Composition(
         **dict(zip(terms, map(float, solution[:-1]), strict=True)),
         constant_ms=float(solution[-1]),
