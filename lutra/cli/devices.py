@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lutra.cli.options import FILE, as_json
-from lutra.cli.output import note, one_line, print_json, print_table
+from lutra.cli.output import note, print_json, print_table
 from lutra.errors import LutraError, UsageError
+from lutra.text import printable_line
 
 if TYPE_CHECKING:
     from lutra.devices.base import Attached, DeviceInfo
@@ -112,7 +113,7 @@ def _look(attached: Attached) -> _Seen:
         device = open_device(attached.spec)
         return _Seen(attached, device.info(), device.runtimes())
     except (LutraError, OSError) as error:
-        return _Seen(replace(attached, advice=one_line(str(error))))
+        return _Seen(replace(attached, advice=printable_line(str(error))))
 
 
 def _print_devices(seen: Sequence[_Seen], as_json: bool) -> None:
@@ -150,7 +151,7 @@ def _lacking(platforms: set[str | None]) -> list[str]:
         try:
             find_benchmark(platform)
         except LutraError as error:
-            problems.append(one_line(str(error)))
+            problems.append(printable_line(str(error)))
     return problems
 
 

@@ -14,7 +14,8 @@ from lutra.cli.options import (
     runtime_option,
     with_gpu,
 )
-from lutra.cli.output import note, one_line, print_json, print_table
+from lutra.cli.output import note, print_json, print_table
+from lutra.text import printable_line
 
 NOT_FIT = 3
 
@@ -55,7 +56,7 @@ def command(
     rows.append(["noise_percent", fitness.noise_percent])
     print_table(["what", "value"], rows)
     for finding in fitness.findings:
-        note(f"- {one_line(finding)}")
+        note(f"- {printable_line(finding)}")
     if not fitness.fit:
         note("not fit to measure on")
     elif not fitness.findings:

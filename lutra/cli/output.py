@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
+from lutra.text import printable, printable_line
+
 if TYPE_CHECKING:
     from lutra.profiler.run import Progress
     from lutra.tables import Target
@@ -29,17 +31,7 @@ def note_target(spec: str, target: Target) -> None:
     plural = "s" if target.threads > 1 else ""
     cores = "any core" if target.core_mask == "any" else f"cores {target.core_mask}"
     how = [target.delegate, target.options, f"{target.threads} thread{plural}", cores]
-    note(one_line(f"{spec}: {target.runtime} ({', '.join(filter(None, how))})"))
-
-
-def one_line(text: str) -> str:
-    """What a device or another program said as one line that is safe to print."""
-    return printable(" ".join(text.split()))
-
-
-def printable(text: str) -> str:
-    """The text without line breaks and without escapes that a terminal would obey."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+    note(printable_line(f"{spec}: {target.runtime} ({', '.join(filter(None, how))})"))
 
 
 def note_drift(drifted: int, networks: int) -> None:

@@ -24,7 +24,6 @@ from lutra.cli.output import (
     Report,
     note,
     note_target,
-    one_line,
     print_json,
     progress,
     progress_of,
@@ -32,6 +31,7 @@ from lutra.cli.output import (
 )
 from lutra.cli.profile_work import DEFAULT_RESOLUTIONS, DEFAULT_SPACE, Work, model_work, space_work
 from lutra.errors import LutraError, UsageError
+from lutra.text import printable_line
 
 if TYPE_CHECKING:
     from lutra.devices.base import Device
@@ -185,14 +185,14 @@ def _watch(spec: str, report: Report) -> Watch:
 
 def _note_error(result: JobResult) -> None:
     if result.error is not None:
-        note(one_line(f"error: {result.job.spec}: {_message(result)}"))
+        note(printable_line(f"error: {result.job.spec}: {_message(result)}"))
 
 
 def _message(result: JobResult) -> str:
     """What went wrong, without the spec in front."""
     known = isinstance(result.error, LutraError | OSError)
     text = str(result.error) if known else f"{type(result.error).__name__}: {result.error}"
-    return one_line(text).removeprefix(f"{result.job.spec}: ")
+    return printable_line(text).removeprefix(f"{result.job.spec}: ")
 
 
 def _job_record(work: Work, result: JobResult) -> dict[str, Any]:

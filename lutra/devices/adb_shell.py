@@ -18,8 +18,9 @@ from pathlib import Path
 from adbutils import AdbClient, AdbConnection, AdbError
 
 from lutra.devices.channel import Channel, LinkLost
-from lutra.devices.shell import Shell, full, is_full, reason_of
+from lutra.devices.shell import Shell, full, is_full
 from lutra.errors import PermanentDeviceError, TransientDeviceError
+from lutra.text import why
 
 _CHUNK = 1 << 16  # the most that the sync service takes at once
 _EXECUTABLE_FILE = 0o100755
@@ -70,7 +71,7 @@ class AdbShell(Shell):
                 if self._answers():
                     return
         except _ADB_ERRORS as error:
-            raise TransientDeviceError(f"{self.spec}: {reason_of(error)}") from error
+            raise TransientDeviceError(f"{self.spec}: {why(error)}") from error
         raise self._unusable()
 
     def _answers(self) -> bool:
@@ -106,7 +107,7 @@ class AdbShell(Shell):
             for name, content in files.items():
                 self._send_one(connection.conn, name, content)
         except _ADB_ERRORS as error:
-            raise LinkLost(f"{self.spec}: the connection broke: {reason_of(error)}") from error
+            raise LinkLost(f"{self.spec}: the connection broke: {why(error)}") from error
         finally:
             _end(connection)
 
@@ -142,7 +143,7 @@ class AdbShell(Shell):
                 _end(connection)
                 raise
         except _ADB_ERRORS as error:
-            raise LinkLost(f"{self.spec}: {reason_of(error)}") from error
+            raise LinkLost(f"{self.spec}: {why(error)}") from error
         return connection
 
     def close(self) -> None:
@@ -161,7 +162,7 @@ class AdbChannel(Channel):
             self._connection.conn.settimeout(_ANSWER_SECONDS)
             self._connection.conn.sendall(data)
         except OSError as error:
-            raise LinkLost(f"{self._spec}: {reason_of(error)}") from error
+            raise LinkLost(f"{self._spec}: {why(error)}") from error
 
     def read(self, seconds: float) -> bytes | None:
         link = self._connection.conn
@@ -171,7 +172,7 @@ class AdbChannel(Channel):
         except TimeoutError:
             return None
         except OSError as error:
-            raise LinkLost(f"{self._spec}: {reason_of(error)}") from error
+            raise LinkLost(f"{self._spec}: {why(error)}") from error
 
     def ending(self) -> str:
         return "no status: adb tells none"
@@ -194,7 +195,7 @@ def attached() -> dict[str, str]:
         finally:
             _end(connection)
     except _ADB_ERRORS as error:
-        raise TransientDeviceError(f"the adb server cannot be used: {reason_of(error)}") from error
+        raise TransientDeviceError(f"the adb server cannot be used: {why(error)}") from error
     pairs = (line.split("\t", 1) for line in text.splitlines() if "\t" in line)
     return {serial: state.strip() for serial, state in pairs}
 

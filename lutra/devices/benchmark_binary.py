@@ -13,7 +13,6 @@ import os
 import re
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -24,6 +23,7 @@ from typing import IO
 from lutra.devices.download import OpenUrl, check_address, download, open_address
 from lutra.devices.elf import identify
 from lutra.errors import PermanentDeviceError, UsageError
+from lutra.files import replacing, write_atomically
 
 ENVIRONMENT = "LUTRA_BENCHMARK_MODEL"
 
@@ -137,12 +137,12 @@ def install_benchmark(path: Path | str, platform: str | None = None) -> Path:
             raise UsageError(f"{path} does not tell which system it is for; name the platform")
     target = _cached(platform)
     _require_fit(path, platform)
-    with _beside(target) as (temporary, file):
+    with _replacing(target) as file:
         with path.open("rb") as source:
             shutil.copyfileobj(source, file, _CHUNK)
         file.flush()
-        _require_fit(temporary, platform)  # the file may have changed since
-        _put(temporary, target)
+        _require_fit(Path(file.name), platform)  # the file may have changed since
+    _record_digest(target)
     return target
 
 
@@ -176,13 +176,13 @@ def fetch_benchmark(
     address = address or _documented(platform, build)
     check_address(address, allow_loopback)
     open_url = open_url or partial(open_address, allow_loopback=allow_loopback)
-    with _beside(target) as (temporary, file):
+    before = _recorded(target)
+    with _replacing(target) as file:
         download(address, open_url, file)
         file.flush()
-        arrived = _sha256(temporary)
-        _verify(temporary, platform, address, arrived, sha256)
-        before = _recorded(target)
-        _put(temporary, target)
+        arrived = _sha256(Path(file.name))
+        _verify(Path(file.name), platform, address, arrived, sha256)
+    _record_digest(target)
     say = say or partial(print, file=sys.stderr)
     say(f"benchmark_model for {platform}: sha256 {arrived}, from {address}")
     if before not in (None, arrived):
@@ -224,35 +224,21 @@ def _require_fit(path: Path, platform: str) -> None:
 
 
 @contextmanager
-def _beside(target: Path) -> Iterator[tuple[Path, IO[bytes]]]:
-    """A temporary file in the folder of ``target`` that is gone afterwards, if still there.
-
-    What fails on this machine's disk becomes a `PermanentDeviceError`.
-    """
+def _replacing(target: Path) -> Iterator[IO[bytes]]:
+    """A file that becomes the program ``target``, in a folder that is made if need be."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        number, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        temporary = Path(name)
-        try:
-            with os.fdopen(number, "wb") as file:
-                yield temporary, file
-        finally:
-            temporary.unlink(missing_ok=True)
     except OSError as error:
         reason = error.strerror or error
         raise PermanentDeviceError(f"cannot write {target}: {reason}") from None
+    with replacing(target, PermanentDeviceError, permissions=0o755) as file:
+        yield file
 
 
-def _put(temporary: Path, target: Path) -> None:
-    """Make the complete file the program, in one step, and record its digest."""
-    record = f"{_sha256(temporary)}  {target.name}\n"
-    temporary.chmod(0o755)
-    temporary.replace(target)
-    with _beside(_record(target)) as (path, file):
-        file.write(record.encode())
-        file.flush()
-        path.chmod(0o644)
-        path.replace(_record(target))
+def _record_digest(target: Path) -> None:
+    """Keep the program's digest beside it."""
+    record = f"{_sha256(target)}  {target.name}\n"
+    write_atomically(_record(target), record.encode(), PermanentDeviceError)
 
 
 def _record(target: Path) -> Path:

@@ -15,6 +15,7 @@ from types import MappingProxyType
 
 from lutra.devices.base import Setting, TimingRequest
 from lutra.errors import UsageError
+from lutra.text import first_words
 
 RUNTIME = "benchmark_model"
 OPTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -83,7 +84,7 @@ def refusal(setting: Setting, program: str, output: str, taken: int | None) -> s
         return None
     for line in output.splitlines():
         if _NOT_APPLIED.search(line):
-            return " ".join(line.split())[:200]
+            return first_words(line)
     if program == "interpreter" and not taken and not _APPLIED.search(output):
         return f"it does not say that the delegate '{delegate}' took any of the model"
     return None

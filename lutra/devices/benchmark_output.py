@@ -21,6 +21,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from lutra.text import one_line
+
 Program = Literal["interpreter", "compiled-model"]
 
 _LIMIT = 1_000_000  # characters looked at; a log with profiles of 77 operators has 21,000
@@ -397,6 +399,5 @@ def _positive(value: float) -> float | None:
 
 def _shorten(words: str) -> str:
     """One printable line of at most `_SHORT` characters."""
-    printable = "".join(c if c.isprintable() else " " for c in words[: 4 * _SHORT])
-    line = " ".join(printable.split())
+    line = one_line("".join(c if c.isprintable() else " " for c in words[: 4 * _SHORT]))
     return line if len(line) <= _SHORT else f"{line[: _SHORT - 3]}..."

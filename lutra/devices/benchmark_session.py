@@ -43,6 +43,7 @@ from lutra.devices.link_retry import measure_despite_losses
 from lutra.devices.settings import core_mask, options_text
 from lutra.devices.shell import Shell, quoted
 from lutra.errors import PermanentDeviceError, TransientDeviceError, UsageError
+from lutra.text import last_words
 
 _PROGRAM = "benchmark_model"
 _GRACE_SECONDS = 15.0
@@ -157,7 +158,7 @@ class BenchmarkSession(Session):
         self, request: TimingRequest, program: str, status: int, output: str
     ) -> Sample | RequestFailure:
         if status in _NOT_RUNNABLE:
-            reason = " ".join(output.split())[-200:]
+            reason = last_words(output)
             if self._program is not None:  # it ran before: its file is gone
                 raise LinkLost(f"{self._shell.spec}: {_PROGRAM} cannot be run any more: {reason}")
             return RequestFailure(request.id, "load", f"it does not run: {reason}", transient=False)

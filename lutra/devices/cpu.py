@@ -17,6 +17,7 @@ from lutra.devices.settings import check_setting
 from lutra.devices.worker_client import WorkerClient
 from lutra.devices.worker_session import WorkerSession, runtime_options
 from lutra.errors import UsageError
+from lutra.text import one_line
 
 _CPU_SYSFS = Path("/sys/devices/system/cpu/cpu0/cpufreq")
 
@@ -85,7 +86,7 @@ def _model_name() -> str:
     except OSError:
         return platform.processor() or platform.machine()
     match = re.search(r"^(?:model name|Model|Hardware)\s*:\s*(.+)$", text, re.MULTILINE)
-    return " ".join(match.group(1).split()) if match else platform.machine()
+    return one_line(match.group(1)) if match else platform.machine()
 
 
 def _read(path: Path) -> str | None:

@@ -13,6 +13,7 @@ from typing import IO
 from urllib.parse import urlsplit
 
 from lutra.errors import PermanentDeviceError, TransientDeviceError, UsageError
+from lutra.text import one_line
 
 _MAX_BYTES = 200_000_000
 _CHUNK = 1 << 16
@@ -112,6 +113,6 @@ def _network_errors(address: str) -> Iterator[None]:
 
 def _unfetched(address: str, reason: str) -> TransientDeviceError:
     return TransientDeviceError(
-        f"cannot fetch {address}: {' '.join(reason.split())}; fetch it on a machine that can and "
+        f"cannot fetch {address}: {one_line(reason)}; fetch it on a machine that can and "
         "give it with `lutra devices --use-benchmark FILE`"
     )

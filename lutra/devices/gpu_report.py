@@ -9,6 +9,7 @@ from typing import Any
 from lutra.devices.base import DeviceInfo, Health
 from lutra.devices.nvml import slowed
 from lutra.errors import PermanentDeviceError
+from lutra.text import last_words
 
 _MIB = 1 << 20
 
@@ -31,7 +32,7 @@ class GpuReport:
             report.info(spec, "", "")
             report.health(None)
         except (ValueError, KeyError, TypeError, IndexError) as error:
-            said = " ".join(text.split())[-200:]
+            said = last_words(text)
             raise PermanentDeviceError(f"{spec}: the GPU cannot be read: {said}") from error
         return report
 

@@ -12,8 +12,8 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from lutra.devices.base import Attached, Device
-from lutra.devices.shell import reason_of
 from lutra.errors import UsageError
+from lutra.text import why
 
 _GROUP = "lutra.devices"
 _BUILT_IN = {
@@ -61,7 +61,7 @@ def attached_devices() -> list[Attached]:
         try:
             found += _load(name)()
         except Exception as error:  # whatever is wrong with one link, the others can be seen
-            found.append(Attached(scheme, "cannot be listed", reason_of(error)))
+            found.append(Attached(scheme, "cannot be listed", why(error)))
     return found
 
 

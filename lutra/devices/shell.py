@@ -13,6 +13,7 @@ from pathlib import Path
 
 from lutra.devices.channel import Channel, LineReader, LinkLost, ProgramEnded
 from lutra.errors import PermanentDeviceError, TransientDeviceError
+from lutra.text import last_words
 
 _LONGEST_OUTPUT = 4 << 20
 _FIRST_PAUSE_SECONDS = 0.1
@@ -30,7 +31,7 @@ def is_full(said: str) -> bool:
 
 def full(spec: str, said: str) -> StorageFull:
     """The error for a device without room."""
-    reason = " ".join(said.split())[-200:]
+    reason = last_words(said)
     return StorageFull(
         f"{spec} is full: {reason}; free some of its storage, then the same command resumes"
     )
@@ -136,11 +137,6 @@ def _read_to_mark(channel: Channel, mark: bytes, limit_seconds: float, what: str
         lines.append(line.rstrip(b"\r"))
         size += len(line)
     raise LinkLost(f"the device floods us with output ({what:.80})")
-
-
-def reason_of(error: Exception) -> str:
-    """A third party's error in one line."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def home_path(path: str) -> str:

@@ -24,6 +24,7 @@ from lutra.devices.system_probe import (
 )
 from lutra.devices.worker_session import runtime_options
 from lutra.errors import LutraError, PermanentDeviceError
+from lutra.text import last_words
 
 FOLDER = '"${TMPDIR:-/tmp}"'
 _DEFAULT_PYTHON = "python3"
@@ -139,7 +140,7 @@ class SshDevice(Device):
             version = tuple(answer["version"])
             found = frozenset(str(name) for name in answer["packages"])
         except (ValueError, KeyError, TypeError, IndexError):
-            said = " ".join(done.output.split())[-200:]
+            said = last_words(done.output)
             return BoardPython(command, problem=f"its {command} does not work: {said}")
         if version < _OLDEST_PYTHON:
             return BoardPython(command, problem=f"its {command} is older than 3.8")

@@ -15,9 +15,10 @@ import asyncssh
 
 from lutra.devices.channel import Channel, LinkLost
 from lutra.devices.event_loop import LoopThread
-from lutra.devices.shell import Shell, full, is_full, quoted, reason_of
+from lutra.devices.shell import Shell, full, is_full, quoted
 from lutra.devices.ssh_channel import SshChannel, SshSession
 from lutra.errors import PermanentDeviceError, TransientDeviceError, UsageError
+from lutra.text import first_words, why
 
 _SSH_PORT = 22
 _CONNECT_SECONDS = 10.0
@@ -59,13 +60,13 @@ class SshShell(Shell):
         except FileNotFoundError as error:  # a known_hosts that the configuration names
             if "known_hosts" in str(error.filename):
                 raise PermanentDeviceError(self._host_key_problem()) from None
-            raise PermanentDeviceError(f"{self.spec}: ~/.ssh: {reason_of(error)}") from error
+            raise PermanentDeviceError(f"{self.spec}: ~/.ssh: {why(error)}") from error
         except _LINK_ERRORS as error:
             raise TransientDeviceError(
-                f"{self.spec}: it cannot be reached: {reason_of(error)}"
+                f"{self.spec}: it cannot be reached: {why(error)}"
             ) from error
         except ValueError as error:  # a damaged known_hosts, config or key file
-            raise PermanentDeviceError(f"{self.spec}: ~/.ssh: {reason_of(error)}") from error
+            raise PermanentDeviceError(f"{self.spec}: ~/.ssh: {why(error)}") from error
 
     async def _connect(self) -> asyncssh.SSHClientConnection:
         return await asyncssh.connect(
@@ -145,7 +146,7 @@ class SshShell(Shell):
         try:
             channel = self._loop.call(start(), _ANSWER_SECONDS)
         except _LINK_ERRORS as error:
-            raise LinkLost(f"{self.spec}: {reason_of(error)}") from error
+            raise LinkLost(f"{self.spec}: {why(error)}") from error
         return SshChannel(self._loop, channel, session, self.spec)
 
     def send(self, files: Mapping[str, Path | bytes]) -> None:
@@ -174,7 +175,7 @@ class SshShell(Shell):
         try:
             done = self._loop.call(unpack(), limit_seconds)
         except _LINK_ERRORS as error:
-            raise LinkLost(f"{self.spec}: {reason_of(error)}") from error
+            raise LinkLost(f"{self.spec}: {why(error)}") from error
         assert isinstance(done.stderr, bytes)
         said = done.stderr.decode(errors="replace")
         if done.exit_status is None or done.exit_status < 0:
@@ -182,7 +183,7 @@ class SshShell(Shell):
         if done.exit_status != 0 and is_full(said):
             raise full(self.spec, said)
         if done.exit_status != 0:
-            reason = " ".join(said.split())[:200] or f"tar ended with {done.exit_status}"
+            reason = first_words(said) or f"tar ended with {done.exit_status}"
             raise PermanentDeviceError(f"{self.spec} refused files: {reason}")
 
     def _drop_connection(self) -> None:

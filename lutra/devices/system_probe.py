@@ -12,6 +12,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from lutra.devices.base import Health
+from lutra.text import first_words
 
 _GET = r"""
 say() { [ -n "$2" ] && printf '%s=%s\n' "$1" "$2"; }
@@ -206,7 +207,7 @@ def parse_facts(output: str) -> SystemFacts:
     values: dict[str, list[str]] = defaultdict(list)
     for line in output.splitlines():
         name, separator, value = line.partition("=")
-        value = " ".join(value.split())[:200]
+        value = first_words(value)
         if separator and value and _NAMES.fullmatch(name):
             values[name].append(value)
     return SystemFacts(dict(values))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lutra.files import write_atomically
 from lutra.ops import seeded_weights
 from lutra.profiler.emission import Emission
 from lutra.search.networks import network_key
-from lutra.search.result import write_atomically
 from lutra.search.spaces import Architecture, get_space
 
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lutra.errors import LutraError, NotATableError, ResultError
+from lutra.files import read_json, write_atomically
 from lutra.profiler.drift import Drift
 from lutra.profiler.emission import Emission, format_of
 from lutra.search.spaces import Architecture, get_space
-from lutra.search.spaces.architecture import read_json
 from lutra.tables import Target
 
 FORMAT = "lutra-search-result"
@@ -197,23 +195,6 @@ def emission_of(path: Path) -> Emission:
         return Emission()
     target = SearchResult.from_json(document, str(path)).target
     return Emission(format_of(target.runtime), target.precision, target.batch)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file by renaming a finished one over it; raises `ResultError`."""
-    try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        temporary = Path(name)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-            temporary.chmod(0o644)
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise ResultError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _at_least_one(candidates: list[Candidate]) -> tuple[Candidate, ...]:

@@ -11,12 +11,17 @@ import numpy as np
 import numpy.typing as npt
 
 from lutra.errors import AccuracyError
+from lutra.files import read_bounded
 from lutra.search.spaces import SearchSpace, get_space
 from lutra.search.spaces.base import Rows
 
 Accuracies = npt.NDArray[np.float64]
 
 MAX_FILE_BYTES = 64 << 20  # OFA's predictors have 1.5 MB
+_TOO_LARGE = (
+    f"is larger than {MAX_FILE_BYTES >> 20} MiB: too large for an accuracy predictor; is it a"
+    " supernet's checkpoint?"
+)
 
 
 class AccuracyPredictor(ABC):
@@ -94,23 +99,9 @@ def load_predictor(
     from lutra.search.accuracy.additive import AdditivePredictor
     from lutra.search.accuracy.ofa_mlp import OfaMlpPredictor
 
-    data = _read_bounded(path)
+    if not path.is_file():
+        raise AccuracyError(f"{path} is not a file; pass the file of an accuracy predictor")
+    data = read_bounded(path, MAX_FILE_BYTES, _TOO_LARGE, AccuracyError)
     if data.lstrip()[:1] == b"{":
         return AdditivePredictor.from_bytes(data, str(path), space)
     return OfaMlpPredictor.from_bytes(data, str(path), space, resolutions)
-
-
-def _read_bounded(path: Path) -> bytes:
-    if not path.is_file():
-        raise AccuracyError(f"{path} is not a file; pass the file of an accuracy predictor")
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise AccuracyError(f"cannot read {path}: {error.strerror}") from error
-    if len(data) > MAX_FILE_BYTES:
-        raise AccuracyError(
-            f"{path} is larger than {MAX_FILE_BYTES >> 20} MiB: too large for an accuracy"
-            " predictor; is it a supernet's checkpoint?"
-        )
-    return data

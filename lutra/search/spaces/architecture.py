@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from lutra.errors import ResultError
-
-MAX_FILE_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -74,15 +70,3 @@ def _numbers(document: Mapping[str, Any], name: str) -> tuple[float, ...]:
     ):
         raise ResultError(f'the architecture\'s "{name}" must be a list of numbers')
     return tuple(values)
-
-
-def read_json(path: Path) -> Any:
-    """The JSON document in a file of bounded size; raises `ResultError` with the file's name."""
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise ResultError(f"{path} is too large for a JSON file of lutra")
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ResultError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise ResultError(f"{path} is not valid JSON: {error}") from error

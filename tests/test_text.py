@@ -1,0 +1,28 @@
+"""Text of others: one line, printable, bounded."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lutra.text import first_words, last_words, one_line, printable, printable_line, why
+
+
+@given(st.text())
+def test_whatever_is_said_becomes_one_line(text: str) -> None:
+    line = one_line(text)
+    assert line.split() == text.split()
+    assert len(line.splitlines()) <= 1
+    assert len(first_words(text)) <= 200
+    assert line.startswith(first_words(text))
+    assert line.endswith(last_words(text))
+
+
+@given(st.text())
+def test_nothing_that_moves_a_cursor_is_printed(text: str) -> None:
+    assert printable(text).isprintable()
+    assert printable_line(text).isprintable()
+    assert len(printable(text)) == len(text)
+
+
+def test_an_error_without_words_is_its_type() -> None:
+    assert why(OSError("no\n  route")) == "no route"
+    assert why(TimeoutError()) == "TimeoutError"
