@@ -27,7 +27,7 @@ from lutra.profiler.job import open_bench
 from lutra.profiler.run import Protocol
 from lutra.profiler.stopping import StoppingRule
 from lutra.profiler.subject import ModelStore, op_subject
-from lutra.search.spaces import get_space
+from lutra.spaces import get_space
 from lutra.tables import LatencyTable
 from tests.peers.adb_server import AdbServer
 from tests.peers.phone import Phone

@@ -44,8 +44,8 @@ from lutra.search.networks import NETWORK_PROTOCOL, with_rounds
 from lutra.search.profile import profile
 from lutra.search.result import SearchResult
 from lutra.search.run import half_way_budget_ms, search
-from lutra.search.spaces import get_space
 from lutra.search.verify import verify
+from lutra.spaces import get_space
 from lutra.tables import LatencyTable
 from lutra.tables.fitting import Fit
 

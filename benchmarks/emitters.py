@@ -24,7 +24,7 @@ from lutra.profiler.emitters.onnx import emit_onnx
 from lutra.profiler.emitters.quantization import activation_ranges
 from lutra.profiler.emitters.tflite import emit_tflite
 from lutra.profiler.emitters.torch import emit_torch, torch_module
-from lutra.search.spaces import get_space
+from lutra.spaces import get_space
 
 ROUNDS = 3
 BASELINE_BLOCKS = 10

@@ -20,8 +20,7 @@ from lutra.cli.benches import table_and_bench
 from lutra.profiler.drift import CALIBRATE
 from lutra.search.calibration import VALIDATE, Validation, calibrate, validate
 from lutra.search.efficiency import EfficiencyPredictor, Floats
-from lutra.search.spaces import Architecture
-from lutra.search.spaces.base import Rows
+from lutra.spaces import Rows, parse_architecture
 from lutra.tables import LatencyTable
 
 
@@ -31,7 +30,7 @@ def networks(table: LatencyTable, predictor: EfficiencyPredictor, role: str) -> 
         row for row in table.rows("network", role) if row.measurement and not row.measurement.flags
     ]
     space = predictor.space
-    rows = [space.encode(Architecture.from_json(json.loads(row.key))) for row in found]
+    rows = [space.encode(parse_architecture(json.loads(row.key))) for row in found]
     measured = [row.measurement.latency_ms for row in found if row.measurement]
     return np.stack(rows), np.array(measured)
 

@@ -13,7 +13,7 @@ import time
 import numpy as np
 
 from lutra.search.costs import UnitCost
-from lutra.search.spaces import get_space
+from lutra.spaces import get_space
 
 ARCHITECTURES = 100_000
 LOOPED = 1_000

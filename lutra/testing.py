@@ -17,14 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from lutra.devices.base import (
-    Device,
-    RequestFailure,
-    Sample,
-    Session,
-    Setting,
-    TimingRequest,
-)
+from lutra.devices.base import Device, RequestFailure, Sample, Session, Setting, TimingRequest
 from lutra.errors import UsageError
 from lutra.ops import Conv, Shape
 from lutra.profiler.emission import Emission, format_of

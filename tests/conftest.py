@@ -13,7 +13,7 @@ from hypothesis import settings
 from lutra.devices.base import Setting
 from lutra.devices.fake import FakeDevice, FakeScript
 from lutra.search.profile import profile
-from lutra.search.spaces import get_space
+from lutra.spaces import get_space
 
 pytest_plugins = ["tests.peers.fixtures", "tests.peers.gpu.fixtures"]
 

@@ -10,14 +10,15 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "lutra"
-SHARED = {"errors", "files", "text"}
+SHARED = {"errors", "files", "plugins", "text"}
 FLOORS = {
     "ops": SHARED,
+    "spaces": SHARED | {"ops"},
     "devices": SHARED,
     "tables": SHARED | {"ops"},
     "profiler": SHARED | {"ops", "devices", "tables"},
-    "search": SHARED | {"ops", "devices", "tables", "profiler"},
-    "cli": SHARED | {"ops", "devices", "tables", "profiler", "search"},
+    "search": SHARED | {"ops", "spaces", "devices", "tables", "profiler"},
+    "cli": SHARED | {"ops", "spaces", "devices", "tables", "profiler", "search"},
 }
 HEAVY = (
     "adbutils",

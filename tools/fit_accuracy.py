@@ -24,8 +24,7 @@ import numpy.typing as npt
 
 from lutra.errors import LutraError
 from lutra.search.accuracy.additive import FORMAT, VERSION
-from lutra.search.spaces import Architecture, get_space
-from lutra.search.spaces.base import Rows
+from lutra.spaces import Rows, get_space, parse_architecture
 
 Floats = npt.NDArray[np.float64]
 
@@ -96,7 +95,7 @@ def _read_record(record: dict[str, str]) -> tuple[Rows, float]:
     cell, top1 = record["Sub-network"], float(record["Top-1 Acc (%)"])
     if len(cell) > MAX_CELL or not 0 < top1 < CEILINGS[0]:
         raise ValueError("not a subnet with a top-1 in percent below the lowest ceiling")
-    architecture = Architecture.from_json(ast.literal_eval(cell), SPACE.name)
+    architecture = parse_architecture(ast.literal_eval(cell), SPACE.name)
     if architecture.r != RESOLUTION:
         raise ValueError(f"measured at resolution {architecture.r}, not {RESOLUTION}")
     return SPACE.encode(architecture), top1
@@ -200,7 +199,7 @@ def document_of(data: Data, model: Model, quality: dict[str, float]) -> dict[str
     weights = iter(model.weights)
     for gene in SPACE.genes[:-1]:
         effects = [0.0, *(round(float(next(weights)), 6) for _ in gene.choices[1:])]
-        coefficients.setdefault(gene.setting, []).append(effects)
+        coefficients.setdefault(gene.list_name, []).append(effects)
     return {
         "format": FORMAT,
         "version": VERSION,

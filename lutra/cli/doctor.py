@@ -7,13 +7,7 @@ from dataclasses import asdict
 
 import click
 
-from lutra.cli.options import (
-    as_json,
-    cuda_option,
-    parse_runtime_options,
-    runtime_option,
-    with_gpu,
-)
+from lutra.cli.options import as_json, cuda_option, parse_runtime_options, runtime_option, with_gpu
 from lutra.cli.output import note, print_json, print_table
 from lutra.text import printable_line
 

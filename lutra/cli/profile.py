@@ -20,15 +20,7 @@ from lutra.cli.options import (
     threads_option,
     with_gpu,
 )
-from lutra.cli.output import (
-    Report,
-    note,
-    note_target,
-    print_json,
-    progress,
-    progress_of,
-    visits_to,
-)
+from lutra.cli.output import Report, note, note_target, print_json, progress, progress_of, visits_to
 from lutra.cli.profile_work import DEFAULT_RESOLUTIONS, DEFAULT_SPACE, Work, model_work, space_work
 from lutra.errors import LutraError, UsageError
 from lutra.text import printable_line

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lutra.profiler.model_file import ModelFile
     from lutra.profiler.run import Protocol, RunSummary
     from lutra.search.fleet import Watch
-    from lutra.search.spaces import SearchSpace
+    from lutra.spaces import SearchSpace
 
 DEFAULT_SPACE = "ofa-mbv3-w1.0"
 DEFAULT_RESOLUTIONS = "224"
@@ -200,7 +200,7 @@ def space_work(given: dict[str, Any]) -> SpaceWork:
     from lutra.profiler.emission import Emission, format_of
     from lutra.profiler.run import Protocol
     from lutra.search.limits import parse_resolutions
-    from lutra.search.spaces import get_space
+    from lutra.spaces import get_space
 
     space = get_space(given["space"] or DEFAULT_SPACE)
     chosen = parse_resolutions(given["resolutions"] or DEFAULT_RESOLUTIONS, space.resolutions)

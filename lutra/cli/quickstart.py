@@ -94,7 +94,7 @@ def _measure(table: Path, device_spec: str) -> Validation:
     from lutra.devices.registry import open_device
     from lutra.search.calibration import calibrate, validate
     from lutra.search.profile import profile
-    from lutra.search.spaces import get_space
+    from lutra.spaces import get_space
 
     space = get_space(SPACE)
     ops = len(space.units_at([RESOLUTION]))

@@ -86,7 +86,7 @@ def command(
                 c.macs / 1e6,
                 c.params / 1e6,
                 c.architecture.r,
-                "".join(map(str, c.architecture.d)),
+                "".join(map(str, c.architecture["d"])),
             ]
             for c in result.candidates
         ],

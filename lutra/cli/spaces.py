@@ -14,7 +14,7 @@ from lutra.cli.output import print_json, print_table
 @as_json
 def command(as_json: bool) -> None:
     """Search spaces: size, unique op configurations, what predicts accuracy."""
-    from lutra.search.spaces import space_names
+    from lutra.spaces import space_names
 
     records = [_record(name) for name in space_names()]
     if as_json:
@@ -39,7 +39,7 @@ def command(as_json: bool) -> None:
 def _record(name: str) -> dict[str, Any]:
     from lutra.errors import AccuracyError
     from lutra.search.accuracy import bundled_predictor
-    from lutra.search.spaces import get_space
+    from lutra.spaces import get_space
 
     space = get_space(name)
     try:

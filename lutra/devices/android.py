@@ -12,12 +12,7 @@ from lutra.devices.benchmark_session import BenchmarkSession
 from lutra.devices.foothold import Ground
 from lutra.devices.known_state import hold_clocks, keep_awake
 from lutra.devices.settings import CORES, check_setting, chosen_cores, core_mask, require_taskset
-from lutra.devices.system_probe import (
-    SCRIPT,
-    SystemFacts,
-    fastest_cores,
-    parse_facts,
-)
+from lutra.devices.system_probe import SCRIPT, SystemFacts, fastest_cores, parse_facts
 from lutra.errors import LutraError, UsageError
 
 _FOLDER = "/data/local/tmp"

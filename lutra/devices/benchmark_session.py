@@ -28,14 +28,7 @@ from lutra.devices.base import (
     TimingRequest,
 )
 from lutra.devices.benchmark_binary import digest
-from lutra.devices.benchmark_flags import (
-    OPTIONS,
-    PROGRAMS,
-    RUNTIME,
-    delegate_of,
-    flags,
-    refusal,
-)
+from lutra.devices.benchmark_flags import OPTIONS, PROGRAMS, RUNTIME, delegate_of, flags, refusal
 from lutra.devices.benchmark_output import BenchmarkOutputError, BenchmarkRun, parse_benchmark
 from lutra.devices.channel import LineReader, LinkLost, ProgramEnded
 from lutra.devices.foothold import Foothold, Ground

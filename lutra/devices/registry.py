@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Any
 
 from lutra.devices.base import Attached, Device
 from lutra.errors import UsageError
+from lutra.plugins import load_plugin, plugin_names
 from lutra.text import why
 
 _GROUP = "lutra.devices"
@@ -31,7 +31,7 @@ _LISTS = {
 
 def device_schemes() -> tuple[str, ...]:
     """The schemes that `open_device` understands, sorted."""
-    return tuple(sorted({*_BUILT_IN, *(entry.name for entry in entry_points(group=_GROUP))}))
+    return tuple(sorted({*_BUILT_IN, *plugin_names(_GROUP)}))
 
 
 def open_device(spec: str) -> Device:
@@ -67,11 +67,8 @@ def attached_devices() -> list[Attached]:
 
 def _factory(scheme: str) -> Callable[[str], Device]:
     check_spec(scheme)
-    if scheme in _BUILT_IN:
-        factory: Callable[[str], Device] = _load(_BUILT_IN[scheme])
-        return factory
-    (entry, *_) = entry_points(group=_GROUP, name=scheme)
-    factory = entry.load()
+    built_in = _BUILT_IN.get(scheme)
+    factory: Callable[[str], Device] = _load(built_in) if built_in else load_plugin(_GROUP, scheme)
     return factory
 
 

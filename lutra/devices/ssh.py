@@ -17,11 +17,7 @@ from lutra.devices.runtimes import RUNTIMES
 from lutra.devices.settings import CORES, PYTHON, check_setting, chosen_cores, require_taskset
 from lutra.devices.shell import home_path, quoted
 from lutra.devices.ssh_shell import SshShell
-from lutra.devices.system_probe import (
-    SCRIPT,
-    SystemFacts,
-    parse_facts,
-)
+from lutra.devices.system_probe import SCRIPT, SystemFacts, parse_facts
 from lutra.devices.worker_session import runtime_options
 from lutra.errors import LutraError, PermanentDeviceError
 from lutra.text import last_words

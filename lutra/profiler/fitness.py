@@ -9,14 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lutra.devices.base import (
-    Device,
-    DeviceInfo,
-    Health,
-    RequestFailure,
-    Setting,
-    TimingRequest,
-)
+from lutra.devices.base import Device, DeviceInfo, Health, RequestFailure, Setting, TimingRequest
 from lutra.errors import DeviceError, LutraError, PermanentDeviceError
 from lutra.profiler.job import Bench, choose_runtime, open_bench
 from lutra.profiler.run import Protocol

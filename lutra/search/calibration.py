@@ -18,14 +18,8 @@ from lutra.search.efficiency import (
     Floats,
     store_document,
 )
-from lutra.search.networks import (
-    NETWORK_PROTOCOL,
-    network_key,
-    network_subject,
-    repeatability_percent,
-    sample_networks,
-)
-from lutra.search.spaces import Architecture
+from lutra.search.networks import NETWORK_PROTOCOL, network_subject, repeatability_percent
+from lutra.spaces import Architecture, sample_networks
 from lutra.tables import LatencyTable
 from lutra.tables.fitting import Fit, fit
 
@@ -176,7 +170,7 @@ def _networks_for(
     drawn = sample_networks(
         predictor.space, predictor.resolutions, count + len(other), _SEEDS[role]
     )
-    chosen = [item for item in drawn if network_key(item) not in other][:count]
+    chosen = [item for item in drawn if item.key not in other][:count]
     if role == CALIBRATE and predictor.both is not None:
         return predictor.both.of_both_bounds(chosen, predictor.resolutions)
     return chosen
@@ -190,12 +184,12 @@ def _collected(table: LatencyTable, architectures: Sequence[Architecture]) -> Me
     speak of the slower machine.
     """
     rows = {row.key: row.measurement for row in table.rows("network") if row.measurement}
-    measured = [item for item in architectures if network_key(item) in rows]
-    steady = [item for item in measured if not rows[network_key(item)].flags]
+    measured = [item for item in architectures if item.key in rows]
+    steady = [item for item in measured if not rows[item.key].flags]
     used = steady if 2 * len(steady) >= max(len(measured), 4) else measured
     if len(used) < 2:
         raise TableError(f"only {len(used)} networks could be measured; at least 2 are needed")
-    keys = [network_key(item) for item in used]
+    keys = [item.key for item in used]
     drift = table_drifts(table)["network"]
     halves = [repeatability_percent(table.visits("network", key), drift) for key in keys]
     known = [half for half in halves if half is not None]

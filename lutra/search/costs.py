@@ -11,8 +11,7 @@ import numpy.typing as npt
 
 from lutra.errors import MissingOpError, UsageError
 from lutra.ops import OpConfig
-from lutra.search.spaces import SearchSpace
-from lutra.search.spaces.base import Rows
+from lutra.spaces import Rows, SearchSpace
 
 _CHUNK_ROWS = 8192  # indices and prices of one chunk stay in the processor's cache
 

@@ -14,9 +14,8 @@ from lutra.profiler.run import reference_baseline
 from lutra.search.costs import UnitCost, macs_cost, params_cost
 from lutra.search.host_and_device import HostAndDevice, network_sums
 from lutra.search.latency import Latency
-from lutra.search.spaces import Architecture, SearchSpace
-from lutra.search.spaces.base import Rows
 from lutra.search.table_spaces import Profiled, profiled
+from lutra.spaces import Architecture, Rows, SearchSpace
 from lutra.tables import LatencyTable
 from lutra.tables.composition import Composition, unit_features
 from lutra.tables.fitting import Networks

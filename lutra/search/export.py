@@ -7,8 +7,7 @@ from pathlib import Path
 from lutra.files import write_atomically
 from lutra.ops import seeded_weights
 from lutra.profiler.emission import Emission
-from lutra.search.networks import network_key
-from lutra.search.spaces import Architecture, get_space
+from lutra.spaces import Architecture, get_space
 
 
 def export(
@@ -21,7 +20,7 @@ def export(
     """
     graph = get_space(architecture.space).graph(architecture)
     metadata = {
-        "architecture": network_key(architecture),
+        "architecture": architecture.key,
         "precision": emission.precision,
         "weights": f"random, seed {seed}: the structure only, not trained",
     }

@@ -9,9 +9,7 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 
-from lutra.search.networks import sample_networks
-from lutra.search.spaces import Architecture, SearchSpace
-from lutra.search.spaces.base import Rows
+from lutra.spaces import Architecture, Rows, SearchSpace, sample_networks
 from lutra.tables import LatencyTable
 from lutra.tables.composition import kernel_counts, unit_features
 from lutra.tables.launch import launch_latencies

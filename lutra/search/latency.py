@@ -15,8 +15,7 @@ import numpy.typing as npt
 from lutra.search.costs import UnitCost, total_costs
 from lutra.search.pairs import least_larger
 from lutra.search.problem import Limit
-from lutra.search.spaces import SearchSpace
-from lutra.search.spaces.base import Rows
+from lutra.spaces import Rows, SearchSpace
 
 Floats = npt.NDArray[np.float64]
 Row = npt.NDArray[np.int16]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,8 +12,7 @@ from lutra.profiler.emission import Emission
 from lutra.profiler.run import Protocol
 from lutra.profiler.stopping import StoppingRule
 from lutra.profiler.subject import Subject
-from lutra.search.spaces import Architecture, SearchSpace
-from lutra.search.spaces.base import Rows
+from lutra.spaces import Architecture, SearchSpace
 from lutra.tables import Visit
 
 NETWORK_PROTOCOL = Protocol(
@@ -27,33 +25,12 @@ NETWORK_PROTOCOL = Protocol(
 )
 
 
-def network_key(architecture: Architecture) -> str:
-    """The key of a network's row in a table: its settings as compact JSON."""
-    return json.dumps(architecture.to_json(), separators=(",", ":"))
-
-
 def network_subject(
     space: SearchSpace, architecture: Architecture, role: str, emission: Emission
 ) -> Subject:
     """A whole network with seeded weights, to be measured."""
     build = emission.builder(lambda: space.graph(architecture))
-    return Subject("network", network_key(architecture), build, role)
-
-
-def sample_networks(
-    space: SearchSpace, resolutions: Sequence[int], count: int, seed: int
-) -> list[Architecture]:
-    """``count`` distinct random architectures, spread evenly over the resolutions."""
-    rng = np.random.default_rng(seed)
-    rows: Rows = np.zeros((0, len(space.genes)), dtype=np.int16)
-    while len(rows) < count:
-        drawn = space.sample(count, rng)
-        drawn[:, -1] = np.resize(space.resolution_indices(resolutions), count)
-        rng.shuffle(drawn)
-        merged = np.concatenate([rows, drawn])
-        _, first = np.unique(merged, axis=0, return_index=True)
-        rows = merged[np.sort(first)]
-    return [space.decode(row) for row in rows[:count]]
+    return Subject("network", architecture.key, build, role)
 
 
 def with_rounds(protocol: Protocol, rounds: int | None) -> Protocol:

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lutra.search.costs import UnitCost, total_costs
-from lutra.search.spaces.base import Rows
+from lutra.spaces import Rows
 
 _STEPS = 50
 

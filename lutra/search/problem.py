@@ -15,8 +15,7 @@ import numpy.typing as npt
 from lutra.errors import AccuracyError, InfeasibleError, UsageError
 from lutra.search.costs import UnitCost, resolutions_text, total_costs
 from lutra.search.pairs import least_larger
-from lutra.search.spaces import SearchSpace
-from lutra.search.spaces.base import Rows
+from lutra.spaces import Rows, SearchSpace
 
 if TYPE_CHECKING:
     from lutra.search.accuracy.base import AccuracyPredictor

@@ -14,8 +14,8 @@ from lutra.profiler.model_file import ModelFile
 from lutra.profiler.run import Progress, Protocol, RunSummary
 from lutra.profiler.subject import op_subject
 from lutra.search.networks import NETWORK_PROTOCOL
-from lutra.search.spaces import SearchSpace
 from lutra.search.table_spaces import note_profiled
+from lutra.spaces import SearchSpace
 from lutra.tables import LatencyTable, Target
 
 

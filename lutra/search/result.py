@@ -12,7 +12,7 @@ from lutra.errors import LutraError, NotATableError, ResultError
 from lutra.files import read_json, write_atomically
 from lutra.profiler.drift import Drift
 from lutra.profiler.emission import Emission, format_of
-from lutra.search.spaces import Architecture, get_space
+from lutra.spaces import Architecture, get_space, parse_architecture
 from lutra.tables import Target
 
 FORMAT = "lutra-search-result"
@@ -64,7 +64,7 @@ class Candidate:
                 error_percent=float(document["error_percent"]),
                 flags=tuple(map(str, document["flags"])),
             )
-        architecture = Architecture.from_json(document["architecture"], space)
+        architecture = parse_architecture(document["architecture"], space)
         get_space(space).encode(architecture)
         return cls(
             architecture,
@@ -183,7 +183,7 @@ def read_architecture(path: Path, space: str | None = None) -> Architecture:
     document = read_json(path)
     if isinstance(document, Mapping) and document.get("format") == FORMAT:
         document = SearchResult.from_json(document, str(path)).best.architecture.to_json()
-    architecture = Architecture.from_json(document, space)
+    architecture = parse_architecture(document, space)
     get_space(architecture.space).encode(architecture)
     return architecture
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lutra.errors import NotATableError, TableError, UsageError
-from lutra.search.spaces import SearchSpace, get_space
+from lutra.spaces import SearchSpace, get_space
 from lutra.tables import LatencyTable
 
 _META = "profiled"

@@ -10,9 +10,9 @@ from pathlib import Path
 from lutra.errors import TransientDeviceError
 from lutra.profiler.job import Bench
 from lutra.profiler.run import Progress, Protocol
-from lutra.search.networks import NETWORK_PROTOCOL, network_key, network_subject
+from lutra.search.networks import NETWORK_PROTOCOL, network_subject
 from lutra.search.result import Candidate, SearchResult, Verified
-from lutra.search.spaces import get_space
+from lutra.spaces import get_space
 from lutra.tables import LatencyTable, Measurement
 
 VERIFY = "verify"
@@ -55,7 +55,7 @@ def verify(
         rows = {row.key: row for row in table.rows("network")}
     verified = []
     for candidate in chosen:
-        row = rows.get(network_key(candidate.architecture))
+        row = rows.get(candidate.architecture.key)
         if row is None or row.measurement is None:
             reason = row.failure.message if row and row.failure else "it was not reached"
             raise TransientDeviceError(f"the found network could not be measured: {reason}")

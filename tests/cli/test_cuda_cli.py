@@ -16,7 +16,7 @@ from lutra.profiler.run import Protocol
 from lutra.profiler.stopping import StoppingRule
 from lutra.search.calibration import calibrate, validate
 from lutra.search.profile import profile
-from lutra.search.spaces import get_space
+from lutra.spaces import get_space
 from lutra.tables import LatencyTable
 from tests.cli.test_cli import Capture, call, call_json
 from tests.conftest import SPACE

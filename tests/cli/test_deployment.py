@@ -83,7 +83,7 @@ def test_export_every_format_and_precision(
 
 def test_the_exported_file_is_the_one_that_verify_times(result_path: Path, tmp_path: Path) -> None:
     from lutra.search.networks import network_subject
-    from lutra.search.spaces import get_space
+    from lutra.spaces import get_space
 
     architecture = read_architecture(result_path)
     emission = emission_of(result_path)

@@ -24,12 +24,7 @@ from lutra.devices.base import (
     TimingRequest,
 )
 from lutra.devices.fake import FakeDevice, FakeScript, FakeSession
-from lutra.errors import (
-    DeviceError,
-    PermanentDeviceError,
-    TransientDeviceError,
-    UsageError,
-)
+from lutra.errors import DeviceError, PermanentDeviceError, TransientDeviceError, UsageError
 from lutra.profiler.fitness import examine
 from lutra.profiler.job import choose_runtime
 from tests.devices.programs import write_program

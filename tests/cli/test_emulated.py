@@ -22,7 +22,7 @@ from lutra.profiler.stopping import StoppingRule
 from lutra.profiler.subject import ModelStore
 from lutra.search.networks import network_subject
 from lutra.search.profile import profile
-from lutra.search.spaces import Architecture, get_space
+from lutra.spaces import get_space, parse_architecture
 from tests.conftest import SPACE
 from tests.peers.board import Board
 from tests.peers.phone import Phone
@@ -71,7 +71,7 @@ def _search(table: Path, result: Path, limit: str, capsys: pytest.CaptureFixture
 
 def _measured_ms(device: Device, setting: Setting, architecture: Any, folder: Path) -> float:
     space = get_space(SPACE)
-    subject = network_subject(space, Architecture.from_json(architecture), "", Emission("tflite"))
+    subject = network_subject(space, parse_architecture(architecture), "", Emission("tflite"))
     model = ModelStore(folder, "tflite").path(subject)
     with device.open(setting) as session:
         (outcome,) = session.measure([TimingRequest(0, model, 0.1, 0.0, limit_seconds=300)])

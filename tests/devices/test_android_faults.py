@@ -19,18 +19,8 @@ from lutra.devices.android import AndroidDevice
 from lutra.devices.base import RequestFailure, Sample, Setting, TimingRequest
 from lutra.devices.benchmark_binary import ENVIRONMENT
 from lutra.devices.shell import StorageFull
-from lutra.errors import (
-    DeviceError,
-    PermanentDeviceError,
-    TransientDeviceError,
-    UsageError,
-)
-from tests.devices.programs import (
-    RESULT,
-    write_compiled_model_program,
-    write_models,
-    write_program,
-)
+from lutra.errors import DeviceError, PermanentDeviceError, TransientDeviceError, UsageError
+from tests.devices.programs import RESULT, write_compiled_model_program, write_models, write_program
 from tests.devices.remote_runs import SETTING, after_visits, check_table, measure
 from tests.peers.phone import Phone
 

@@ -19,12 +19,7 @@ from lutra.devices.shell import StorageFull
 from lutra.devices.ssh import SshDevice
 from lutra.devices.ssh_shell import SshShell, parse_address
 from lutra.devices.worker_session import WorkerSession
-from lutra.errors import (
-    DeviceError,
-    PermanentDeviceError,
-    TransientDeviceError,
-    UsageError,
-)
+from lutra.errors import DeviceError, PermanentDeviceError, TransientDeviceError, UsageError
 from lutra.ops import Conv, Shape
 from lutra.profiler.emission import Emission
 from lutra.profiler.job import open_bench, open_or_create

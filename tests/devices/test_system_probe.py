@@ -9,13 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lutra.devices.system_probe import (
-    SCRIPT,
-    STATE_SCRIPT,
-    SystemFacts,
-    fastest_cores,
-    parse_facts,
-)
+from lutra.devices.system_probe import SCRIPT, STATE_SCRIPT, SystemFacts, fastest_cores, parse_facts
 
 PHONE = """
 uid=2000

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from lutra.ops import Graph, MBConv, Pool, Shape, Weights, seeded_weights
 from lutra.profiler.emitters.onnx import emit_onnx
 from lutra.profiler.emitters.torch import torch_module
-from lutra.search.spaces import get_space, space_names
+from lutra.spaces import get_space, space_names
 
 Array = npt.NDArray[Any]
 TOLERANCE = 1e-4

@@ -33,7 +33,7 @@ from lutra.ops import (
 from lutra.profiler.emitters.onnx import emit_onnx
 from lutra.profiler.emitters.quantization import activation_ranges, calibration_inputs
 from lutra.profiler.emitters.torch import torch_module
-from lutra.search.spaces import get_space, space_names
+from lutra.spaces import get_space, space_names
 
 Features = npt.NDArray[Any]
 

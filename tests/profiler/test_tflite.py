@@ -22,7 +22,7 @@ from lutra.profiler.emitters.quantization import (
 from lutra.profiler.emitters.tflite import emit_tflite
 from lutra.profiler.emitters.tflite_precision import feature_grids
 from lutra.profiler.emitters.torch import torch_module
-from lutra.search.spaces import get_space, space_names
+from lutra.spaces import get_space, space_names
 from tests.tflite_runtimes import INTERPRETERS
 
 Array = npt.NDArray[Any]

@@ -19,8 +19,8 @@ from lutra.ops import Graph, Node, OpConfig
 from lutra.profiler.emission import Emission
 from lutra.profiler.statistics import summarise
 from lutra.profiler.subject import Subject
-from lutra.search.spaces import Architecture, SearchSpace
 from lutra.search.table_spaces import note_profiled
+from lutra.spaces import Architecture, SearchSpace, parse_architecture
 from lutra.tables import LatencyTable, Target, Visit
 
 VISITS = 6
@@ -135,7 +135,7 @@ class GpuBench:
     def measure(self, table: LatencyTable, subjects: Sequence[Subject], *_: Any, **__: Any) -> None:
         """Commit visits of networks."""
         for subject in subjects:
-            architecture = Architecture.from_json(json.loads(subject.key), self.space.name)
+            architecture = parse_architecture(json.loads(subject.key), self.space.name)
             visits = self._visits(self.true_ms(architecture))
             _record(table, subject.category, subject.key, subject.role, visits)
 

@@ -8,8 +8,7 @@ import numpy.typing as npt
 from lutra.search.accuracy.base import AccuracyPredictor
 from lutra.search.costs import UnitCost, macs_cost
 from lutra.search.problem import Limit, Problem
-from lutra.search.spaces import SearchSpace, get_space
-from lutra.search.spaces.base import Rows
+from lutra.spaces import Rows, SearchSpace, get_space
 
 MBV3 = "ofa-mbv3-w1.0"
 RESOLUTIONS = (160, 192, 224)

@@ -32,8 +32,7 @@ from lutra.search.accuracy import (
 )
 from lutra.search.accuracy import ofa_mlp as ofa_mlp_module
 from lutra.search.accuracy.base import MAX_FILE_BYTES
-from lutra.search.spaces import Architecture, SearchSpace, get_space
-from lutra.search.spaces.base import Rows
+from lutra.spaces import Architecture, Rows, SearchSpace, get_space, parse_architecture
 
 W10 = get_space("ofa-mbv3-w1.0")
 W12 = get_space("ofa-mbv3-w1.2")
@@ -52,7 +51,9 @@ State = dict[str, torch.Tensor]
 def uniform(space: SearchSpace, kernel: int, expansion: float, depth: int, r: int) -> Rows:
     """One row: the architecture of an MBConv space that makes the same choice everywhere."""
     blocks, stages = len(space.columns("ks")), len(space.columns("d"))
-    same = Architecture(space.name, (kernel,) * blocks, (expansion,) * blocks, (depth,) * stages, r)
+    same = Architecture(
+        space.name, r, {"ks": [kernel] * blocks, "e": [expansion] * blocks, "d": [depth] * stages}
+    )
     return space.encode(same)[None, :]
 
 
@@ -66,9 +67,9 @@ def rows_of(space: SearchSpace, count: int, resolutions: list[int] | None = None
 def mobilenet_features(arch: Architecture, blocks: int) -> tuple[list[int], list[int]]:
     kernels, expansions = [0] * 3 * blocks, [0] * 3 * blocks
     for block in range(blocks):
-        if block % 4 < arch.d[block // 4]:
-            kernels[3 * block + {3: 0, 5: 1, 7: 2}[arch.ks[block]]] = 1
-            expansions[3 * block + {3: 0, 4: 1, 6: 2}[int(arch.e[block])]] = 1
+        if block % 4 < arch["d"][block // 4]:
+            kernels[3 * block + {3: 0, 5: 1, 7: 2}[int(arch["ks"][block])]] = 1
+            expansions[3 * block + {3: 0, 4: 1, 6: 2}[int(arch["e"][block])]] = 1
     return kernels, expansions
 
 
@@ -84,19 +85,19 @@ def tutorial_features(arch: Architecture) -> list[int]:
 
 
 def library_features(arch: Architecture, resolutions: list[int]) -> list[int]:
-    kernels, expansions = mobilenet_features(arch, len(arch.ks))
+    kernels, expansions = mobilenet_features(arch, len(arch["ks"]))
     return one_hot(arch.r, resolutions) + kernels + expansions
 
 
 def resnet_features(arch: Architecture) -> list[int]:
-    stem = [0, 1] if arch.d[0] > 0 else [1, 0]
-    widths = [bit for width in arch.w for bit in one_hot(width, [0, 1, 2])]
+    stem = [0, 1] if arch["d"][0] > 0 else [1, 0]
+    widths = [bit for width in arch["w"] for bit in one_hot(int(width), [0, 1, 2])]
     expansions: list[int] = []
     start = 0
-    for base, extra in zip([2, 2, 4, 2], arch.d[1:], strict=True):
+    for base, extra in zip([2, 2, 4, 2], arch["d"][1:], strict=True):
         for block in range(start, start + base + 2):
             used = block < start + base + extra
-            expansions += [int(used and arch.e[block] == e) for e in (0.2, 0.25, 0.35)]
+            expansions += [int(used and arch["e"][block] == e) for e in (0.2, 0.25, 0.35)]
         start += base + 2
     return one_hot(arch.r, RESNET_RESOLUTIONS) + stem + widths + expansions
 
@@ -369,7 +370,7 @@ def test_deep_nesting_does_not_end_the_process(tmp_path: Path) -> None:
     for data in (nested, _rezipped(_saved(tutorial_state()), deepen)):
         path.write_bytes(data)
         script = (
-            "import sys; from pathlib import Path; from lutra.search.spaces import get_space\n"
+            "import sys; from pathlib import Path; from lutra.spaces import get_space\n"
             "from lutra.search.accuracy import load_predictor\n"
             "try: load_predictor(Path(sys.argv[1]), get_space('ofa-mbv3-w1.2'))\n"
             "except Exception as error: print(type(error).__name__)\n"
@@ -473,11 +474,11 @@ def test_bundled_matches_a_slow_reference(bundled: AdditivePredictor) -> None:
 def _slow_additive(document: dict[str, Any], arch: Architecture) -> float:
     tables = document["coefficients"]
     score = document["intercept"]
-    for stage, depth in enumerate(arch.d):
-        score += tables["d"][stage][[2, 3, 4].index(depth)]
-        for block in range(4 * stage, 4 * stage + depth):
-            score += tables["ks"][block][[3, 5, 7].index(arch.ks[block])]
-            score += tables["e"][block][[3, 4, 6].index(int(arch.e[block]))]
+    for stage, depth in enumerate(arch["d"]):
+        score += tables["d"][stage][[2, 3, 4].index(int(depth))]
+        for block in range(4 * stage, 4 * stage + int(depth)):
+            score += tables["ks"][block][[3, 5, 7].index(int(arch["ks"][block]))]
+            score += tables["e"][block][[3, 4, 6].index(int(arch["e"][block]))]
     return float(document["ceiling_percent"] - np.exp(-score))
 
 
@@ -680,7 +681,7 @@ def _measured() -> tuple[Rows, npt.NDArray[np.float64]]:
         with path.open(newline="") as file:
             for record in csv.DictReader(file):
                 settings_ = ast.literal_eval(record["Sub-network"])
-                row = W10.encode(Architecture.from_json(settings_, W10.name))
+                row = W10.encode(parse_architecture(settings_, W10.name))
                 found.setdefault(row.tobytes(), []).append(float(record["Top-1 Acc (%)"]))
     rows = np.array([np.frombuffer(key, dtype=np.int16) for key in found])
     return rows, np.array([np.mean(values) for values in found.values()])

@@ -9,7 +9,7 @@ from lutra.errors import AccuracyError, InfeasibleError, UsageError
 from lutra.search.algorithms import Archive, Candidates, algorithm_names, get_algorithm
 from lutra.search.costs import macs_cost
 from lutra.search.problem import Limit, Problem
-from lutra.search.spaces import get_space
+from lutra.spaces import get_space
 from tests.search.synthetic import MBV3, RESOLUTIONS, AdditiveAccuracy, latency, optimum, problem
 
 SHORT: dict[str, dict[str, int]] = {

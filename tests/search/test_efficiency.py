@@ -15,14 +15,9 @@ from lutra.profiler.drift import CALIBRATE
 from lutra.profiler.job import open_bench
 from lutra.search.calibration import VALIDATE, Validation, calibrate, validate
 from lutra.search.efficiency import CALIBRATION, VALIDATION, EfficiencyPredictor
-from lutra.search.networks import (
-    NETWORK_PROTOCOL,
-    repeatability_percent,
-    sample_networks,
-    with_rounds,
-)
+from lutra.search.networks import NETWORK_PROTOCOL, repeatability_percent, with_rounds
 from lutra.search.profile import missing_keys, profile
-from lutra.search.spaces import Architecture, get_space
+from lutra.spaces import Architecture, get_space, sample_networks
 from lutra.tables import LatencyTable, Visit
 from tests.conftest import SPACE
 
@@ -195,6 +190,6 @@ def test_a_table_of_two_spaces_must_be_told_which(table_path: Path) -> None:
 
 def test_an_architecture_of_another_space_is_refused(table_path: Path) -> None:
     predictor = predictor_of(table_path)
-    foreign = Architecture("ofa-mbv3-w1.2", (3,) * 20, (3,) * 20, (2,) * 5, 224)
+    foreign = Architecture("ofa-mbv3-w1.2", 224, {"ks": [3] * 20, "e": [3] * 20, "d": [2] * 5})
     with pytest.raises(Exception, match="of space 'ofa-mbv3-w1.2'"):
         predictor.predict_one(foreign)

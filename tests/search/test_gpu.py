@@ -16,7 +16,7 @@ from lutra.profiler.job import Bench
 from lutra.search.calibration import VALIDATE, Validation, calibrate, validate
 from lutra.search.efficiency import CALIBRATION, EfficiencyPredictor, Floats, store_document
 from lutra.search.run import half_way_budget_ms, search
-from lutra.search.spaces import Architecture, get_space
+from lutra.spaces import get_space, parse_architecture
 from lutra.tables import LatencyTable
 from lutra.tables.fitting import Fit, Networks, fit
 from tests.search.gpu import Gpu, GpuBench, gpu_table
@@ -37,7 +37,7 @@ class Case:
             self.validation: Validation = validate(_as_bench(self.bench), table, networks=50)
             self.predictor = EfficiencyPredictor(table)
             self.networks = [
-                Architecture.from_json(json.loads(row.key), space.name)
+                parse_architecture(json.loads(row.key), space.name)
                 for row in table.rows("network", VALIDATE)
             ]
         self.true_ms: Floats = np.array([self.bench.true_ms(item) for item in self.networks])
@@ -129,7 +129,7 @@ def test_calibrating_networks_are_of_both_bounds(tmp_path: Path, batch: int) -> 
 
 def _launch_bound_share(bench: GpuBench, keys: list[str]) -> float:
     """How many of the networks are held up by their host."""
-    units = [space.units_of(Architecture.from_json(json.loads(key))) for key in keys]
+    units = [space.units_of(parse_architecture(json.loads(key))) for key in keys]
     return float(
         np.mean(
             [bench.gpu.network_ms(ops) > 1.1 * bench.gpu.network_device_ms(ops) for ops in units]

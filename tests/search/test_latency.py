@@ -13,7 +13,7 @@ from lutra.errors import InfeasibleError, MissingOpError
 from lutra.search.costs import UnitCost
 from lutra.search.latency import Latency
 from lutra.search.problem import Problem
-from lutra.search.spaces import SearchSpace, get_space
+from lutra.spaces import SearchSpace, get_space
 from lutra.tables.composition import kernel_counts
 from tests.search.synthetic import MBV3, RESOLUTIONS, AdditiveAccuracy, latency
 

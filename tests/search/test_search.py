@@ -14,7 +14,7 @@ from lutra.search.accuracy import AccuracyPredictor, bundled_predictor
 from lutra.search.efficiency import EfficiencyPredictor
 from lutra.search.result import SearchResult
 from lutra.search.run import half_way_budget_ms, search
-from lutra.search.spaces.base import Rows
+from lutra.spaces import Rows
 from lutra.tables import LatencyTable
 from tests.conftest import SPACE
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lutra.errors import NotATableError
-from lutra.search.spaces import get_space
+from lutra.spaces import get_space
 from lutra.tables.composition import TERMS, Composition, kernel_counts, unit_features
 from tests.conftest import SPACE
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lutra.search.spaces import get_space
+from lutra.spaces import get_space
 from lutra.tables.composition import TERMS, Composition, kernel_counts, unit_features
 from lutra.tables.fitting import Candidate, Fit, Forms, Networks, fit
 from tests.conftest import SPACE

@@ -10,8 +10,7 @@ import numpy.typing as npt
 
 from lutra.errors import AccuracyError
 from lutra.search.accuracy.base import Accuracies, AccuracyPredictor
-from lutra.search.spaces import Lattice, SearchSpace
-from lutra.search.spaces.base import Rows
+from lutra.spaces import Lattice, Rows, SearchSpace
 
 FORMAT = "lutra-additive-accuracy"
 VERSION = 1
@@ -133,17 +132,17 @@ def _number(document: dict[str, Any], name: str, source: str) -> float:
 
 def _table(document: object, source: str, space: SearchSpace) -> npt.NDArray[np.float64]:
     """The coefficients by OFA's lists (``{"ks": [[0, 0.01, 0.02], ...]}``) as one array."""
-    settings = sorted({gene.setting for gene in space.genes} - {"r"})
-    if not isinstance(document, dict) or sorted(document) != settings:
-        raise AccuracyError(f"{source}: its coefficients must be those of {', '.join(settings)}")
+    names = sorted({*space.list_names} - {"r"})
+    if not isinstance(document, dict) or sorted(document) != names:
+        raise AccuracyError(f"{source}: its coefficients must be those of {', '.join(names)}")
     table = np.zeros((len(space.genes), int(space.choice_counts.max())))
-    for setting in settings:
-        columns = space.columns(setting)
-        if not isinstance(document[setting], list) or len(document[setting]) != len(columns):
-            raise AccuracyError(f"{source}: '{setting}' must have {len(columns)} lists")
-        for column, given in zip(columns, document[setting], strict=True):
+    for name in names:
+        columns = space.columns(name)
+        if not isinstance(document[name], list) or len(document[name]) != len(columns):
+            raise AccuracyError(f"{source}: '{name}' must have {len(columns)} lists")
+        for column, given in zip(columns, document[name], strict=True):
             choices = len(space.genes[column].choices)
-            table[column, :choices] = _effects(given, choices, f"{source}: '{setting}'")
+            table[column, :choices] = _effects(given, choices, f"{source}: '{name}'")
     return table
 
 

@@ -12,8 +12,7 @@ import numpy.typing as npt
 
 from lutra.errors import AccuracyError
 from lutra.files import read_bounded
-from lutra.search.spaces import SearchSpace, get_space
-from lutra.search.spaces.base import Rows
+from lutra.spaces import Rows, SearchSpace, get_space
 
 Accuracies = npt.NDArray[np.float64]
 

@@ -27,8 +27,7 @@ import numpy.typing as npt
 
 from lutra.errors import AccuracyError
 from lutra.search.accuracy.base import Accuracies, AccuracyPredictor
-from lutra.search.spaces import SearchSpace
-from lutra.search.spaces.base import Rows
+from lutra.spaces import Rows, SearchSpace
 
 Weights = npt.NDArray[np.float32]
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from lutra.errors import UsageError
 from lutra.search.problem import Problem
-from lutra.search.spaces.base import Rows
+from lutra.spaces import Rows
 
 Progress = Callable[[int, int], None]
 """Called with how many steps are done and how many there are."""

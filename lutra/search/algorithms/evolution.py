@@ -24,7 +24,7 @@ from lutra.search.algorithms.base import (
     register_algorithm,
 )
 from lutra.search.problem import Problem
-from lutra.search.spaces.base import Rows
+from lutra.spaces import Rows
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ import ast
 import csv
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,7 @@ from hypothesis import strategies as st
 from lutra.errors import ResultError, UsageError
 from lutra.ops import MBConv, OpConfig, parse_key
 from lutra.search.result import read_architecture
-from lutra.search.spaces import (
-    Architecture,
-    SearchSpace,
-    get_space,
-    space_names,
-)
+from lutra.spaces import Architecture, SearchSpace, get_space, parse_architecture, space_names
 from tests.shared_data import shared_data
 
 spaces = pytest.mark.parametrize(
@@ -106,7 +102,7 @@ def test_rows_and_architectures_round_trip(space: SearchSpace) -> None:
         architecture = space.decode(row)
         assert (space.encode(architecture) == row).all()
         document = json.loads(json.dumps(architecture.to_json()))
-        assert Architecture.from_json(document) == architecture
+        assert parse_architecture(document) == architecture
 
 
 @spaces
@@ -177,7 +173,7 @@ def test_measured_subnets_have_the_published_macs_and_parameters() -> None:
         with file.open() as lines:
             for record in csv.DictReader(lines):
                 document = ast.literal_eval(record["Sub-network"])
-                rows.append(space.encode(Architecture.from_json(document, space.name)))
+                rows.append(space.encode(parse_architecture(document, space.name)))
                 macs.append(int(record["MACs"]))
                 params.append(int(record["Model Parameters"]))
     assert len(rows) > 2000
@@ -189,10 +185,12 @@ def test_a_measured_subnet() -> None:
     """One of DyNAS-T's 2,223 published subnets, with its counts."""
     architecture = Architecture(
         "ofa-mbv3-w1.0",
-        ks=(5, 7, 5, 5, 3, 3, 3, 7, 5, 5, 3, 7, 7, 3, 3, 3, 5, 5, 5, 5),
-        e=(4, 3, 4, 4, 4, 6, 3, 4, 4, 3, 4, 3, 3, 6, 6, 6, 4, 3, 4, 4),
-        d=(2, 3, 2, 4, 3),
-        r=224,
+        224,
+        {
+            "ks": (5, 7, 5, 5, 3, 3, 3, 7, 5, 5, 3, 7, 7, 3, 3, 3, 5, 5, 5, 5),
+            "e": (4, 3, 4, 4, 4, 6, 3, 4, 4, 3, 4, 3, 3, 6, 6, 6, 4, 3, 4, 4),
+            "d": (2, 3, 2, 4, 3),
+        },
     )
     graph = get_space("ofa-mbv3-w1.0").graph(architecture)
     assert graph.macs == 255_502_624
@@ -220,6 +218,23 @@ def test_our_blocks_are_those_of_the_published_tables() -> None:
         assert len(re.findall(r"^\S+:$", text, re.MULTILINE)) == len(space.units_at([resolution]))
 
 
+def test_architectures_are_equal_when_they_make_the_same_choices() -> None:
+    lists = {"ks": (3,) * 20, "e": (6,) * 20, "d": (4,) * 5}
+    one = Architecture("ofa-mbv3-w1.0", 224, lists)
+    other = Architecture("ofa-mbv3-w1.0", 224, {**dict(reversed(lists.items())), "w": ()})
+    assert {one: "kept"}[other] == "kept"
+    assert one.key == other.key
+    assert list(one.to_json()) == ["space", "ks", "e", "d", "r"]
+    assert replace(one, r=128) != one
+    assert (one["d"], one["w"]) == ((4,) * 5, ())
+
+
+def test_whole_numbers_are_integers_however_they_are_written() -> None:
+    document = {"ks": [3.0] * 20, "e": [4.0] * 20, "d": [2.0] * 5, "r": 160}
+    written = parse_architecture(document, "ofa-mbv3-w1.0").to_json()
+    assert json.dumps(written["ks"] + written["d"]) == json.dumps([3] * 20 + [2] * 5)
+
+
 def test_unknown_space_names_the_known() -> None:
     with pytest.raises(UsageError, match="ofa-resnet50d"):
         get_space("imaginary")
@@ -235,7 +250,7 @@ def test_foreign_resolution() -> None:
 )
 def test_the_forms_in_the_wild(form: dict[str, Any]) -> None:
     document = {"ks": [3] * 20, "e": [4] * 20, "d": [2] * 5, **form}
-    architecture = Architecture.from_json(document, "ofa-mbv3-w1.0")
+    architecture = parse_architecture(document, "ofa-mbv3-w1.0")
     assert architecture.r == 160
     get_space("ofa-mbv3-w1.0").encode(architecture)
 
@@ -252,6 +267,10 @@ def test_the_forms_in_the_wild(form: dict[str, Any]) -> None:
         ({"r": [128, 160]}, "no resolution"),
         ({"r": 131}, "resolution 131 is not in"),
         ({"w": [1]}, "'w' has 1 entries"),
+        ({"self": [1]}, "'self' has 1 entries"),
+        ({"d": [2.5] * 5}, "d = 2.5 is not in"),
+        ({"d": [float("nan")] * 5}, "d = nan is not in"),
+        ({"d": [10**400] * 5}, "d = "),
         ({"space": "ofa-resnet50d"}, "of space 'ofa-resnet50d', not of 'ofa-mbv3-w1.0'"),
     ],
 )
@@ -259,7 +278,7 @@ def test_bad_architectures_say_why(change: dict[str, Any], says: str) -> None:
     document = {"ks": [3] * 20, "e": [4] * 20, "d": [2] * 5, "r": 160, **change}
     space = get_space("ofa-mbv3-w1.0")
     with pytest.raises((ResultError, UsageError), match=re.escape(says)):
-        space.encode(Architecture.from_json(document, space.name))
+        space.encode(parse_architecture(document, space.name))
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", '"x"', "[" * 100_000, '{"ks": []}'])

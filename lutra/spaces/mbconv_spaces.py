@@ -17,8 +17,9 @@ import numpy.typing as npt
 
 from lutra.ops import Conv, Linear, MBConv, OpConfig, Pool, Shape, make_divisible
 from lutra.ops.graph import Activation
-from lutra.search.spaces.base import Gene, Indices, Rows, SearchSpace, register_space
-from lutra.search.spaces.lattice import Lattice, LatticeBuilder
+from lutra.spaces.base import Gene, Indices, Rows, SearchSpace
+from lutra.spaces.lattice import Lattice, LatticeBuilder
+from lutra.spaces.registry import register_space
 
 KERNELS = (3, 5, 7)
 EXPANSIONS = (3, 4, 6)

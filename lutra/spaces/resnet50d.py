@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lutra.ops import Bottleneck, Conv, Linear, OpConfig, Pool, Shape, make_divisible
-from lutra.search.spaces.base import Gene, Indices, Rows, SearchSpace, register_space
-from lutra.search.spaces.lattice import Lattice, LatticeBuilder
+from lutra.spaces.base import Gene, Indices, Rows, SearchSpace
+from lutra.spaces.lattice import Lattice, LatticeBuilder
+from lutra.spaces.registry import register_space
 
 WIDTHS = (0.65, 0.8, 1.0)
 EXPANSIONS = (0.2, 0.25, 0.35)

@@ -1,4 +1,4 @@
-"""The contract of a search space, and the registry of their names.
+"""The contract of a search space.
 
 In bulk, architectures are rows of an integer array: one column per gene, each entry an index
 into that gene's choices. The last column is always the resolution. Genes that have no effect
@@ -9,33 +9,38 @@ same architecture exactly when they are equal.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from lutra.errors import ResultError, UsageError
 from lutra.ops import Graph, OpConfig, chain_graph
-from lutra.search.spaces.architecture import Architecture
-from lutra.search.spaces.lattice import Lattice
+from lutra.spaces.architecture import Architecture
+from lutra.spaces.lattice import Lattice
 
 Rows = npt.NDArray[np.int16]
 Indices = npt.NDArray[np.int32]
 
+_RESOLUTION = ("r", "image_size")
+
 
 class Gene(NamedTuple):
-    """One choice of the space: which of OFA's lists it belongs to, and its possible values."""
+    """One choice of the space: the `Architecture`'s list that it is in, and its possible values.
 
-    setting: str
+    Genes of one list stand in the list's order; the resolution's list is ``r``.
+    """
+
+    list_name: str
     choices: tuple[float, ...]
 
 
 class SearchSpace(ABC):
     """A family of networks: genes, the units they are made of, and the paths between them.
 
-    A new space subclasses this in a file of its own and calls `register_space`. ``units`` is the
+    A new space subclasses this in a file of its own (docs/add-a-space.md). ``units`` is the
     catalogue of every unique op configuration over all resolutions; everything additive is an
     array over it.
     """
@@ -124,17 +129,11 @@ class SearchSpace(ABC):
 
     def decode(self, row: npt.NDArray[np.int16]) -> Architecture:
         """The architecture that a row stands for."""
-        settings: dict[str, list[float]] = {"ks": [], "e": [], "d": [], "w": [], "r": []}
+        lists: dict[str, list[float]] = {}
         for gene, choice in zip(self.genes, self.canonical(row[None, :])[0], strict=True):
-            settings[gene.setting].append(gene.choices[choice])
-        return Architecture(
-            self.name,
-            ks=tuple(int(v) for v in settings["ks"]),
-            e=tuple(settings["e"]),
-            d=tuple(int(v) for v in settings["d"]),
-            w=tuple(int(v) for v in settings["w"]),
-            r=int(settings["r"][0]),
-        )
+            lists.setdefault(gene.list_name, []).append(gene.choices[choice])
+        (resolution,) = lists.pop("r")
+        return Architecture(self.name, int(resolution), lists)
 
     def encode(self, architecture: Architecture) -> npt.NDArray[np.int16]:
         """An architecture's canonical row; raises `ResultError` when it is not of this space."""
@@ -143,34 +142,51 @@ class SearchSpace(ABC):
                 f"the architecture is of space '{architecture.space}', not of '{self.name}'"
             )
         self.check_resolutions([architecture.r])
-        values: dict[str, Sequence[float]] = {
-            "ks": architecture.ks,
-            "e": architecture.e,
-            "d": architecture.d,
-            "w": architecture.w,
-            "r": [architecture.r],
-        }
+        lists = {**dict(architecture.lists), "r": (architecture.r,)}
         row = np.zeros(len(self.genes), dtype=np.int16)
-        for setting, given in values.items():
-            columns = self.columns(setting)
+        for name in dict.fromkeys([*self.list_names, *lists]):
+            given, columns = lists.get(name, ()), self.columns(name)
             if len(given) != len(columns):
                 raise ResultError(
-                    f"'{setting}' has {len(given)} entries; {self.name} needs {len(columns)}"
+                    f"'{name}' has {len(given)} entries; {self.name} needs {len(columns)}"
                 )
             for column, value in zip(columns, given, strict=True):
                 row[column] = self._choice(column, value)
         canonical: npt.NDArray[np.int16] = self.canonical(row[None, :])[0]
         return canonical
 
-    def columns(self, setting: str) -> list[int]:
-        """The columns of one of OFA's lists: ``ks``, ``e``, ``d``, ``w`` or ``r``."""
-        return [index for index, gene in enumerate(self.genes) if gene.setting == setting]
+    def parse(self, document: Mapping[str, Any]) -> Architecture:
+        """One of OFA's dictionaries: a list per name, ``r`` (number or list) or ``image_size``.
+
+        What is no list of numbers under a name that the space does not have is left out. Raises
+        `ResultError`; whether the choices are the space's, `encode` says.
+        """
+        resolution = document.get("r", document.get("image_size"))
+        if isinstance(resolution, list) and len(resolution) == 1:
+            resolution = resolution[0]
+        if not isinstance(resolution, int):
+            raise ResultError('the architecture has no resolution; add "r": 224, for example')
+        foreign = [name for name, value in document.items() if isinstance(value, list | tuple)]
+        names = dict.fromkeys([*self.list_names, *foreign])
+        lists = {name: _numbers(document, name) for name in names if name not in _RESOLUTION}
+        return Architecture(self.name, resolution, lists)
+
+    @cached_property
+    def list_names(self) -> tuple[str, ...]:
+        """The names of an architecture's lists: ``ks``, ``e``, ``d``, ``r`` for example."""
+        return tuple(dict.fromkeys(gene.list_name for gene in self.genes))
+
+    def columns(self, list_name: str) -> list[int]:
+        """The columns of one of the lists."""
+        return [index for index, gene in enumerate(self.genes) if gene.list_name == list_name]
 
     def _choice(self, column: int, value: float) -> int:
         gene = self.genes[column]
         if value not in gene.choices:
             allowed = ", ".join(f"{choice:g}" for choice in gene.choices)
-            raise ResultError(f"{gene.setting} = {value:g} is not in {self.name}; it has {allowed}")
+            raise ResultError(
+                f"{gene.list_name} = {value!s:.20} is not in {self.name}; it has {allowed}"
+            )
         return gene.choices.index(value)
 
     @property
@@ -179,24 +195,13 @@ class SearchSpace(ABC):
         return sum(self.lattice(r).count() for r in self.resolutions)
 
 
-_FACTORIES: dict[str, Callable[[], SearchSpace]] = {}
-_SPACES: dict[str, SearchSpace] = {}
-
-
-def register_space(name: str, factory: Callable[[], SearchSpace]) -> None:
-    """Make a space known by name; it is built when first asked for."""
-    _FACTORIES[name] = factory
-
-
-def space_names() -> tuple[str, ...]:
-    """The known spaces' names."""
-    return tuple(_FACTORIES)
-
-
-def get_space(name: str) -> SearchSpace:
-    """The space of that name; raises `UsageError` naming the known ones."""
-    if name not in _FACTORIES:
-        raise UsageError(f"unknown space '{name}'; known: {', '.join(_FACTORIES)}")
-    if name not in _SPACES:
-        _SPACES[name] = _FACTORIES[name]()
-    return _SPACES[name]
+def _numbers(document: Mapping[str, Any], name: str) -> tuple[float, ...]:
+    """A list of the document; whole numbers as integers, which is how spaces have them."""
+    values = document.get(name) or ()
+    if not isinstance(values, list | tuple) or not all(
+        isinstance(value, int | float) for value in values
+    ):
+        raise ResultError(f'the architecture\'s "{name}" must be a list of numbers')
+    return tuple(
+        int(value) if isinstance(value, float) and value.is_integer() else value for value in values
+    )

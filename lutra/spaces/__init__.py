@@ -1,0 +1,27 @@
+"""Which networks exist: search spaces, their architectures and the op configurations they need."""
+
+from lutra.spaces import mbconv_spaces, resnet50d
+from lutra.spaces.architecture import Architecture
+from lutra.spaces.base import Gene, Indices, Rows, SearchSpace
+from lutra.spaces.lattice import NO_UNIT, Edge, Lattice, LatticeBuilder
+from lutra.spaces.registry import get_space, parse_architecture, register_space, space_names
+from lutra.spaces.sampling import sample_networks
+
+__all__ = [
+    "NO_UNIT",
+    "Architecture",
+    "Edge",
+    "Gene",
+    "Indices",
+    "Lattice",
+    "LatticeBuilder",
+    "Rows",
+    "SearchSpace",
+    "get_space",
+    "mbconv_spaces",
+    "parse_architecture",
+    "register_space",
+    "resnet50d",
+    "sample_networks",
+    "space_names",
+]

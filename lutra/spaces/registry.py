@@ -1,0 +1,57 @@
+"""Spaces by name: ours, and those of other packages (entry points of the group ``lutra.spaces``).
+
+An entry point's name is the space's, its object a callable that makes the `SearchSpace`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from lutra.errors import ResultError, UsageError
+from lutra.plugins import load_plugin, plugin_names
+from lutra.spaces.architecture import Architecture
+from lutra.spaces.base import SearchSpace
+
+_GROUP = "lutra.spaces"
+_FACTORIES: dict[str, Callable[[], SearchSpace]] = {}
+_SPACES: dict[str, SearchSpace] = {}
+
+
+def register_space(name: str, factory: Callable[[], SearchSpace]) -> None:
+    """Make a space known by name; it is built when first asked for."""
+    _FACTORIES[name] = factory
+
+
+def space_names() -> tuple[str, ...]:
+    """The known spaces' names."""
+    return tuple(dict.fromkeys((*_FACTORIES, *plugin_names(_GROUP))))
+
+
+def get_space(name: str) -> SearchSpace:
+    """The space of that name; raises `UsageError` naming the known ones.
+
+    >>> get_space("ofa-mbv3-w1.0").resolutions[:3]
+    (128, 132, 136)
+    """
+    if name not in _SPACES:
+        if name not in space_names():
+            raise UsageError(f"unknown space '{name}'; known: {', '.join(space_names())}")
+        factory = _FACTORIES.get(name) or load_plugin(_GROUP, name)
+        _SPACES[name] = factory()
+    return _SPACES[name]
+
+
+def parse_architecture(document: object, space: str | None = None) -> Architecture:
+    """The architecture in one of OFA's dictionaries, of the space that it names itself.
+
+    ``space`` is the space that it must be of, or is where it names none. Raises `ResultError` for
+    what is no architecture of a space, `UsageError` for an unknown space.
+    """
+    if not isinstance(document, Mapping):
+        raise ResultError("an architecture must be a JSON object with ks, e, d and r")
+    named = document.get("space", space)
+    if not isinstance(named, str):
+        raise ResultError('the architecture does not name its space; add "space" to it')
+    if space is not None and named != space:
+        raise ResultError(f"the architecture is of space '{named}', not of '{space}'")
+    return get_space(named).parse(document)
