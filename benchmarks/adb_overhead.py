@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 from lutra.devices.base import Setting
-from lutra.devices.benchmark_binary import ENVIRONMENT
+from lutra.devices.benchmark_model.binary import ENVIRONMENT
 from lutra.devices.registry import open_device
 from lutra.ops import OpConfig
 from lutra.profiler.emission import Emission

@@ -29,8 +29,8 @@ import numpy as np
 
 from benchmarks.prediction_error import networks
 from lutra.devices.base import Device, Setting
-from lutra.devices.gpu_watch import GpuWatch
 from lutra.devices.registry import open_device
+from lutra.devices.worker.gpu_watch import GpuWatch
 from lutra.errors import LutraError, TransientDeviceError
 from lutra.profiler.drift import CALIBRATE
 from lutra.profiler.emission import Emission, format_of
@@ -240,7 +240,7 @@ def _naive_ratio(case: Case, path: Path, folder: Path) -> tuple[float, float, fl
 def _naive_ms(path: Path) -> float:
     import torch
 
-    from lutra.devices.runtimes.torch_graph import load_module
+    from lutra.devices.worker.runtimes.torch_graph import load_module
 
     module = load_module(str(path)).to("cuda")
     features = torch.randn(module.input_shape, device="cuda", dtype=module.dtype)

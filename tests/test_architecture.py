@@ -35,20 +35,21 @@ HEAVY = (
 )
 # Imported only when a model is made or run, or a device opened: emitters, runtimes, links.
 USERS = {
-    "adb_shell.py": "adbutils",
-    "litert.py": "ai_edge_litert",
-    "onnx.py": "onnx",
-    "onnxruntime.py": "onnxruntime",
-    "onnxruntime_cuda.py": "onnxruntime",
-    "ssh_channel.py": "asyncssh",
-    "ssh_shell.py": "asyncssh",
-    "tflite.py": "ai_edge_litert",
-    "tflite_file.py": "ai_edge_litert",
-    "tflite_precision.py": "ai_edge_litert",
-    "tflite_runtime.py": "tflite_runtime",
-    "torch.py": "torch",
-    "torch_cuda.py": "torch",
-    "torch_graph.py": "torch",
+    "devices/remote/adb_shell.py": "adbutils",
+    "devices/remote/ssh/channel.py": "asyncssh",
+    "devices/remote/ssh/shell.py": "asyncssh",
+    "devices/worker/runtimes/litert.py": "ai_edge_litert",
+    "devices/worker/runtimes/onnxruntime.py": "onnxruntime",
+    "devices/worker/runtimes/onnxruntime_cuda.py": "onnxruntime",
+    "devices/worker/runtimes/tflite_runtime.py": "tflite_runtime",
+    "devices/worker/runtimes/torch.py": "torch",
+    "devices/worker/runtimes/torch_cuda.py": "torch",
+    "devices/worker/runtimes/torch_graph.py": "torch",
+    "profiler/emitters/onnx.py": "onnx",
+    "profiler/emitters/tflite.py": "ai_edge_litert",
+    "profiler/emitters/tflite_file.py": "ai_edge_litert",
+    "profiler/emitters/tflite_precision.py": "ai_edge_litert",
+    "profiler/emitters/torch.py": "torch",
 }
 
 
@@ -82,7 +83,9 @@ def test_heavy_packages_are_imported_where_they_are_used(file: Path) -> None:
     for module in imports(file, top_level_only=True):
         package = module.partition(".")[0]
         if package in HEAVY:
-            assert USERS.get(file.name) == package, f"{file} imports {package} at its top"
+            assert USERS.get(str(file.relative_to(PACKAGE))) == package, (
+                f"{file} imports {package} at its top"
+            )
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from lutra.devices.base import DeviceInfo, Outcome, Session, Setting, TimingRequest
 from lutra.devices.fake import FakeDevice, FakeScript, FakeSession
-from lutra.devices.runtimes import RUNTIMES
+from lutra.devices.worker.runtimes import RUNTIMES
 from lutra.errors import TransientDeviceError
 
 

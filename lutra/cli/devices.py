@@ -51,7 +51,7 @@ def command(
     """What is attached, with the spec string to use."""
     _refuse_mixtures(fetched, build or sha256, used, platform)
     if used is not None:
-        from lutra.devices.benchmark_binary import install_benchmark
+        from lutra.devices.benchmark_model.binary import install_benchmark
 
         _print_programs([install_benchmark(used, platform)], as_json)
     elif fetched is not None:
@@ -85,7 +85,7 @@ class _Seen:
     @property
     def platform(self) -> str | None:
         """Which build of benchmark_model an Android device needs; None for any other device."""
-        from lutra.devices.benchmark_binary import platform_of
+        from lutra.devices.benchmark_model.binary import platform_of
 
         if self.info is None or self.info.kind != "android":
             return None
@@ -144,7 +144,7 @@ def _row(seen: _Seen) -> list[str]:
 
 def _lacking(platforms: set[str | None]) -> list[str]:
     """What to do where the program for a platform is missing."""
-    from lutra.devices.benchmark_binary import find_benchmark
+    from lutra.devices.benchmark_model.binary import find_benchmark
 
     problems = []
     for platform in sorted(filter(None, platforms)):
@@ -159,7 +159,7 @@ def _lacking(platforms: set[str | None]) -> list[str]:
 
 
 def _fetch(platform: str, build: str | None, sha256: str | None) -> list[Path]:
-    from lutra.devices.benchmark_binary import fetch_benchmark
+    from lutra.devices.benchmark_model.binary import fetch_benchmark
 
     platforms = [platform] if platform else _platforms_of_attached()
     if sha256 is not None and len(platforms) > 1:
@@ -174,7 +174,7 @@ def _platforms_of_attached() -> list[str]:
 
 def _print_programs(programs: Sequence[Path], as_json: bool) -> None:
     """Where programs are kept, and the digests by which tables name them."""
-    from lutra.devices.benchmark_binary import digest
+    from lutra.devices.benchmark_model.binary import digest
 
     columns = ["platform", "path", "digest"]
     rows = [[program.parent.name, str(program), digest(program)] for program in programs]

@@ -51,7 +51,7 @@ def with_gpu(spec: str, cuda: str | None) -> str:
         return spec
     if not spec.startswith("ssh:"):
         raise UsageError(f"--cuda {cuda} goes with ssh:user@host; a GPU of this machine is cuda:0")
-    from lutra.devices.ssh_cuda import gpu_spec
+    from lutra.devices.ssh import gpu_spec
 
     return gpu_spec(spec, cuda)
 

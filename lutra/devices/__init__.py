@@ -1,1 +1,1 @@
-"""Where networks run: one file per adapter, the worker, one small file per runtime."""
+"""Where networks run: one file per adapter, and below it what adapters are made of."""

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 
-from lutra.devices.adb_shell import AdbShell, advice_for, attached
-from lutra.devices.base import Attached, Device, DeviceInfo, Health, Session, Setting
-from lutra.devices.benchmark_binary import find_benchmark, platform_of
-from lutra.devices.benchmark_flags import OPTIONS, RUNTIME
-from lutra.devices.benchmark_session import BenchmarkSession
-from lutra.devices.foothold import Ground
-from lutra.devices.known_state import hold_clocks, keep_awake
-from lutra.devices.settings import CORES, check_setting, chosen_cores, core_mask, require_taskset
-from lutra.devices.system_probe import SCRIPT, SystemFacts, fastest_cores, parse_facts
-from lutra.errors import LutraError, UsageError
+from lutra.devices.base import Attached, DeviceInfo, Session, Setting
+from lutra.devices.benchmark_model.flags import OPTIONS, RUNTIME
+from lutra.devices.options import CORES, check_setting
+from lutra.devices.remote.adb_shell import AdbShell, advice_for, attached
+from lutra.devices.remote.cores import chosen_cores, core_mask
+from lutra.devices.remote.device_state import hold_clocks, keep_awake
+from lutra.devices.remote.foothold import Ground
+from lutra.devices.remote.probe import SystemFacts, fastest_cores
+from lutra.devices.shell_device import ShellDevice
+from lutra.errors import UsageError
 
 _FOLDER = "/data/local/tmp"
 _LOW_BATTERY_PERCENT = 30.0
@@ -51,25 +51,16 @@ def _only_serial() -> str:
     )
 
 
-class AndroidDevice(Device):
+class AndroidDevice(ShellDevice[AdbShell]):
     """One Android device."""
 
+    android = True
+
     def __init__(self, serial: str) -> None:
-        self._shell = AdbShell(serial)
-        self._facts: SystemFacts | None = None
-
-    def facts(self) -> SystemFacts:
-        """What it says of itself, read once; raises `DeviceError` when it cannot be used."""
-        if self._facts is None:
-            self._facts = self._read()
-        return self._facts
-
-    def _read(self) -> SystemFacts:
-        self._shell.connect()
-        return parse_facts(self._shell.run(SCRIPT).output)
+        super().__init__(AdbShell(serial))
 
     def info(self) -> DeviceInfo:
-        facts = self.facts()
+        facts = self.facts
         maker, model, chip_maker, chip, release = (
             facts.first(name) or ""
             for name in (
@@ -83,7 +74,7 @@ class AndroidDevice(Device):
         chip = f"{chip_maker} {chip}".strip() or facts.first("ro.board.platform") or ""
         name = f"{maker} {model}".strip() or facts.processor or "Android device"
         return DeviceInfo(
-            spec=self._shell.spec,
+            spec=self.spec,
             kind="android",
             model=f"{name} ({chip})" if chip else name,
             architecture=facts.first("ro.product.cpu.abi") or facts.first("machine") or "unknown",
@@ -93,39 +84,18 @@ class AndroidDevice(Device):
             governor=facts.governor,
         )
 
-    def health(self) -> Health:
-        self._facts = self._read()
-        return self._facts.health()
-
     def advice(self) -> tuple[str, ...]:
-        facts = self.facts()
-        found = [*_advice(facts)]
-        try:
-            find_benchmark(self._platform())
-        except LutraError as error:
-            found.append(str(error))
-        return tuple(found)
+        problem = self._benchmark_problem()
+        return (*_advice(self.facts), *([problem] if problem else []))
 
     def runtimes(self) -> tuple[str, ...]:
         return (RUNTIME,)
 
     def open(self, setting: Setting) -> Session:
-        spec = self._shell.spec
-        check_setting(setting, spec, {RUNTIME: OPTIONS}, CORES)
-        facts = self.facts()
-        cores = chosen_cores(setting, facts, spec)
-        if not require_taskset(setting, facts, spec):
-            cores = ()
-        return BenchmarkSession(
-            self._shell,
-            Ground(_FOLDER, hold=keep_awake() + hold_clocks(cores)),
-            find_benchmark(self._platform()),
-            setting,
-            cores=cores,
-        )
-
-    def _platform(self) -> str:
-        return platform_of(self.info().architecture, android=True)
+        check_setting(setting, self.spec, {RUNTIME: OPTIONS}, CORES)
+        cores = self._pinned(setting, chosen_cores(setting, self.facts, self.spec))
+        ground = Ground(_FOLDER, hold=keep_awake() + hold_clocks(cores))
+        return self._benchmark_session(ground, setting, cores)
 
 
 def _advice(facts: SystemFacts) -> list[str]:

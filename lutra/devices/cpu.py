@@ -11,11 +11,11 @@ from pathlib import Path
 import psutil
 
 from lutra.devices.base import Device, DeviceInfo, Health, Session, Setting
-from lutra.devices.local_process import LocalProcess
-from lutra.devices.runtimes import installed
-from lutra.devices.settings import check_setting
-from lutra.devices.worker_client import WorkerClient
-from lutra.devices.worker_session import WorkerSession, runtime_options
+from lutra.devices.options import check_setting
+from lutra.devices.sessions.local_process import LocalProcess
+from lutra.devices.sessions.runtimes import installed_runtimes, runtime_options
+from lutra.devices.sessions.worker_client import WorkerClient
+from lutra.devices.sessions.worker_session import WorkerSession
 from lutra.errors import UsageError
 from lutra.text import one_line
 
@@ -53,7 +53,7 @@ class CpuDevice(Device):
         )
 
     def runtimes(self) -> tuple[str, ...]:
-        return installed()
+        return installed_runtimes()
 
     def open(self, setting: Setting) -> Session:
         check_setting(setting, "cpu", runtime_options())

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import platform
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from lutra.devices.base import Attached, Device, DeviceInfo, Health, Session, Setting
 from lutra.devices.cpu import CpuDevice, pinned_cores, start_worker
-from lutra.devices.gpu_report import GpuReport
-from lutra.devices.nvml import Gpu, NoGpu, list_gpus
-from lutra.devices.runtimes import CUDA_RUNTIMES
-from lutra.devices.settings import check_setting
-from lutra.devices.worker_session import WorkerSession, runtime_options
+from lutra.devices.options import check_setting
+from lutra.devices.sessions.runtimes import runtime_options
+from lutra.devices.sessions.worker_session import WorkerSession
+from lutra.devices.worker.nvml import Gpu, NoGpu, list_gpus, slowed
+from lutra.devices.worker.runtimes import CUDA_RUNTIMES
 from lutra.errors import PermanentDeviceError, UsageError
+from lutra.text import last_words
 
 _PCI_VENDORS = "/sys/bus/pci/devices/*/vendor"
 _NVIDIA = "0x10de"
+_MIB = 1 << 20
 _DISTRIBUTIONS = {"torch": "torch", "onnxruntime": "onnxruntime-gpu"}
 
 
@@ -82,6 +87,77 @@ class CudaDevice(Device):
         check_setting(setting, self._spec, runtime_options(self._index))
         self._report()
         return WorkerSession(start_worker, setting, pinned_cores(setting.threads), cuda=self._index)
+
+
+@dataclass(frozen=True)
+class GpuReport:
+    """What NVML says of a GPU, here or elsewhere: the ``facts`` and ``state`` of an `nvml.Gpu`."""
+
+    facts: dict[str, Any]
+    state: dict[str, Any]
+
+    @classmethod
+    def parse(cls, text: str, spec: str) -> GpuReport:
+        """What ``nvml.py N`` printed; raises `PermanentDeviceError` when it says why not."""
+        try:
+            answer = json.loads(text.splitlines()[-1])
+            if "error" in answer:
+                raise PermanentDeviceError(f"{spec}: {answer['error']}")
+            report = cls(dict(answer["facts"]), dict(answer["state"]))
+            report.info(spec, "", "")
+            report.health(None)
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            said = last_words(text)
+            raise PermanentDeviceError(f"{spec}: the GPU cannot be read: {said}") from error
+        return report
+
+    def info(self, spec: str, host: str, os: str) -> DeviceInfo:
+        """What the device is. The host is part of it: it launches the work."""
+        facts = self.facts
+        return DeviceInfo(
+            spec=spec,
+            kind="cuda",
+            model=f"{facts['name']} on {host}",
+            architecture=f"compute {facts['compute_capability']}",
+            os=f"{os}, driver {facts['driver']}",
+            cores=int(facts["cores"] or 0),
+            memory_bytes=int(facts["memory_bytes"] or 0),
+        )
+
+    def health(self, load_1m: float | None) -> Health:
+        """Its state when it was read."""
+        state = self.state
+        return Health(
+            load_1m=load_1m,
+            clock_mhz=state["clock_mhz"],
+            temperature_c=state["temperature_c"],
+            throttled=slowed(state["throttle_reasons"]),
+            power_w=state["power_w"],
+            throttle_reasons=tuple(map(str, state["throttle_reasons"])),
+            other_processes=tuple(_process(item) for item in state["processes"]),
+        )
+
+    def advice(self, load_1m: float | None, host_cores: int) -> tuple[str, ...]:
+        """What to do before measuring on it, and on its host, which launches the work."""
+        found = []
+        if load_1m is not None and load_1m > 0.5 * host_cores:
+            found.append(f"load {load_1m:.1f} on its host: stop other work while measuring")
+        found += [
+            f"{process} computes on the same GPU: end it, or rows are flagged 'shared'"
+            for process in self.health(None).other_processes
+        ]
+        if reasons := self.state["throttle_reasons"]:
+            found.append(
+                f"its clocks are held back now ({', '.join(reasons)}):"
+                " `sudo nvidia-smi -lgc CLOCK` with a clock that it can hold makes it steady"
+            )
+        return tuple(found)
+
+
+def _process(item: dict[str, Any]) -> str:
+    memory = item["memory_bytes"]
+    size = f", {memory // _MIB} MiB" if memory else ""
+    return f"{item['name'] or 'a process'} (pid {item['pid']}{size})"
 
 
 def _only_index() -> int:

@@ -24,9 +24,8 @@ from lutra.devices.base import (
     Setting,
     TimingRequest,
 )
-from lutra.devices.runtimes import RUNTIMES
-from lutra.devices.settings import check_setting
-from lutra.devices.worker_session import runtime_options
+from lutra.devices.options import check_setting
+from lutra.devices.sessions.runtimes import known_runtimes, runtime_options
 from lutra.errors import UsageError
 
 _BLOCKS = 20
@@ -81,7 +80,7 @@ class FakeDevice(Device):
         return Health(load_1m=0.0, throttled=False)
 
     def runtimes(self) -> tuple[str, ...]:
-        return tuple(RUNTIMES)
+        return tuple(known_runtimes())
 
     def open(self, setting: Setting) -> Session:
         check_setting(setting, "fake", runtime_options())

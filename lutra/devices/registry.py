@@ -1,4 +1,4 @@
-"""From a spec string (``cpu``, ``fake:slow``) to a device.
+"""From a spec string (``cpu``, ``adb:R58M123``) to a device, from a runtime's name to its format.
 
 Adapters of other packages are found through the entry-point group ``lutra.devices``: the entry's
 name is the scheme, its object a callable that takes the text behind the colon.
@@ -11,6 +11,9 @@ from importlib import import_module
 from typing import Any
 
 from lutra.devices.base import Attached, Device
+from lutra.devices.benchmark_model.flags import FORMAT as BENCHMARK_FORMAT
+from lutra.devices.benchmark_model.flags import RUNTIME as BENCHMARK
+from lutra.devices.sessions.runtimes import known_runtimes
 from lutra.errors import UsageError
 from lutra.plugins import load_plugin, plugin_names
 from lutra.text import why
@@ -63,6 +66,17 @@ def attached_devices() -> list[Attached]:
         except Exception as error:  # whatever is wrong with one link, the others can be seen
             found.append(Attached(scheme, "cannot be listed", why(error)))
     return found
+
+
+def runtime_formats() -> dict[str, str]:
+    """The format of the files that each known runtime loads; of a format, the preferred one first.
+
+    Raises `UsageError` where another package's runtime cannot be loaded.
+    """
+    formats = {name: runtime.format for name, runtime in known_runtimes().items()}
+    formats[BENCHMARK] = BENCHMARK_FORMAT
+    order = list(dict.fromkeys(formats.values()))
+    return dict(sorted(formats.items(), key=lambda item: order.index(item[1])))
 
 
 def _factory(scheme: str) -> Callable[[str], Device]:

@@ -1,40 +1,35 @@
-"""Linux boards over SSH: the worker under the board's own Python, or benchmark_model without."""
+"""Linux machines over SSH: the worker under their own Python, benchmark_model without, GPUs."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+import contextlib
 from functools import cached_property
 
 from lutra.devices.base import Device, DeviceInfo, Health, Session, Setting
-from lutra.devices.benchmark_binary import find_benchmark, platform_of
-from lutra.devices.benchmark_flags import OPTIONS, RUNTIME
-from lutra.devices.benchmark_session import BenchmarkSession
-from lutra.devices.board_session import BoardSession
-from lutra.devices.foothold import Ground
-from lutra.devices.known_state import hold_clocks
-from lutra.devices.runtimes import RUNTIMES
-from lutra.devices.settings import CORES, PYTHON, check_setting, chosen_cores, require_taskset
-from lutra.devices.shell import home_path, quoted
-from lutra.devices.ssh_shell import SshShell
-from lutra.devices.system_probe import SCRIPT, SystemFacts, parse_facts
-from lutra.devices.worker_session import runtime_options
-from lutra.errors import LutraError, PermanentDeviceError
-from lutra.text import last_words
+from lutra.devices.benchmark_model.flags import OPTIONS, RUNTIME
+from lutra.devices.cuda import GpuReport, parse_index
+from lutra.devices.options import CORES, PYTHON, check_setting
+from lutra.devices.remote.cores import chosen_cores
+from lutra.devices.remote.device_state import hold_clocks
+from lutra.devices.remote.folder import RemoteFolder
+from lutra.devices.remote.foothold import Ground
+from lutra.devices.remote.shell import quoted
+from lutra.devices.remote.ssh.shell import SshShell
+from lutra.devices.sessions.board_python import (
+    DEFAULT_PYTHON,
+    BoardPython,
+    ask_python,
+    install_line,
+)
+from lutra.devices.sessions.board_session import NVML_READER, BoardSession, gpu_files
+from lutra.devices.sessions.runtimes import known_runtimes, runtime_options
+from lutra.devices.shell_device import ShellDevice
+from lutra.devices.worker.runtimes import CUDA_RUNTIMES
+from lutra.errors import PermanentDeviceError
 
-FOLDER = '"${TMPDIR:-/tmp}"'
-_DEFAULT_PYTHON = "python3"
-_OLDEST_PYTHON = (3, 8)
-_PYTHON_SECONDS = 60.0
-_LIST_PACKAGES = """
-import json, sys
-try:
-    from importlib.util import find_spec
-except ImportError:
-    find_spec = lambda name: None
-print(json.dumps({"version": list(sys.version_info[:2]), "packages":
-    [name for name in sys.argv[1:] if find_spec(name) is not None]}))
-"""
+_FOLDER = '"${TMPDIR:-/tmp}"'
+_GPU_SEPARATOR = "/cuda:"
+_READ_SECONDS = 30.0
 
 
 def ssh_device(address: str) -> Device:
@@ -42,72 +37,26 @@ def ssh_device(address: str) -> Device:
 
     Raises `UsageError` for another form.
     """
-    from lutra.devices.ssh_cuda import SshCudaDevice, is_gpu_address
-
-    return SshCudaDevice(address) if is_gpu_address(address) else SshDevice(address)
+    return SshCudaDevice(address) if _GPU_SEPARATOR in address else SshDevice(address)
 
 
-@dataclass(frozen=True)
-class BoardPython:
-    """A Python on the board; ``problem`` says why it cannot run the worker, if it cannot."""
-
-    command: str
-    packages: frozenset[str] = frozenset()
-    problem: str = ""
-
-    @property
-    def runtimes(self) -> tuple[str, ...]:
-        """The runtimes whose packages it has."""
-        if self.problem or "numpy" not in self.packages:
-            return ()
-        return tuple(name for name, runtime in RUNTIMES.items() if runtime.package in self.packages)
-
-    @property
-    def advice(self) -> str:
-        """What to install, where it has no runtime."""
-        if self.problem or self.runtimes:
-            return self.problem
-        missing = "numpy and a runtime" if "numpy" not in self.packages else "a runtime"
-        return f"its {self.command} lacks {missing}: {install_line('litert')}"
+def gpu_spec(spec: str, index: str) -> str:
+    """The spec of a GPU of the machine that an ``ssh:`` spec names."""
+    return f"{spec}{_GPU_SEPARATOR}{parse_index(index)}"
 
 
-def install_line(runtime: str) -> str:
-    """What to type on a board for a runtime: systems of today refuse pip outside of a venv."""
-    package = RUNTIMES[runtime].package.replace("_", "-")
-    return (
-        f"there, `python3 -m venv ~/lutra && ~/lutra/bin/pip install numpy {package}`; then"
-        f" --runtime {runtime} --option python=~/lutra/bin/python"
-    )
-
-
-class SshDevice(Device):
+class SshDevice(ShellDevice[SshShell]):
     """A Linux machine that sshd runs on."""
 
+    android = False
+
     def __init__(self, address: str) -> None:
-        self._shell = SshShell(address)
-
-    def close(self) -> None:
-        """Let go of the connection; a session that was opened does so itself."""
-        self._shell.close()
-
-    @cached_property
-    def facts(self) -> SystemFacts:
-        """What the system said of itself when it was first asked."""
-        return self._read()
-
-    def _read(self) -> SystemFacts:
-        return parse_facts(self.connected_shell().run(SCRIPT).output)
-
-    def connected_shell(self) -> SshShell:
-        """Its shell, connected; raises `DeviceError` where that cannot be."""
-        if not self._shell.connected:
-            self._shell.connect()
-        return self._shell
+        super().__init__(SshShell(address))
 
     def info(self) -> DeviceInfo:
         facts = self.facts
         return DeviceInfo(
-            spec=self._shell.spec,
+            spec=self.spec,
             kind="board",
             model=facts.first("board") or facts.processor or "Linux machine",
             architecture=facts.first("machine") or "unknown",
@@ -117,41 +66,24 @@ class SshDevice(Device):
             governor=facts.governor,
         )
 
-    def health(self) -> Health:
-        return self._read().health()
-
-    def python(self, command: str = _DEFAULT_PYTHON) -> BoardPython:
+    def python(self, command: str = DEFAULT_PYTHON) -> BoardPython:
         """What a Python of the board offers; raises `DeviceError` when it cannot be asked."""
-        shell = self.connected_shell()
-        packages = ["numpy", *(runtime.package for runtime in RUNTIMES.values())]
-        words = " ".join(quoted(word) for word in ("-c", _LIST_PACKAGES, *packages))
-        done = shell.run(f"{home_path(command)} {words}", _PYTHON_SECONDS)
-        if done.status in (126, 127):
-            return BoardPython(
-                command,
-                problem=f"it has no {command}: `sudo apt install python3-venv` adds one",
-            )
-        try:
-            answer = json.loads(done.output.splitlines()[-1])
-            version = tuple(answer["version"])
-            found = frozenset(str(name) for name in answer["packages"])
-        except (ValueError, KeyError, TypeError, IndexError):
-            said = last_words(done.output)
-            return BoardPython(command, problem=f"its {command} does not work: {said}")
-        if version < _OLDEST_PYTHON:
-            return BoardPython(command, problem=f"its {command} is older than 3.8")
-        return BoardPython(command, found)
+        return ask_python(self.connected_shell(), command)
 
     def python_of(self, setting: Setting) -> BoardPython:
         """The Python that a setting names, or the board's own."""
-        return self.python(setting.options.get("python", _DEFAULT_PYTHON))
+        return self.python(setting.options.get("python", DEFAULT_PYTHON))
+
+    @cached_property
+    def _default_python(self) -> BoardPython:
+        return self.python()
 
     def advice(self) -> tuple[str, ...]:
         facts = self.facts
         python = self._default_python
         found = [python.advice] if python.advice else []
         if not python.runtimes:
-            found += self._benchmark_missing() or [f"{RUNTIME} is used, which needs no Python"]
+            found.append(self._benchmark_problem() or f"{RUNTIME} is used, which needs no Python")
         if facts.throttled:
             found.append("boards also throttle when their power supply is too weak: check it")
         mode = facts.first("power_mode")
@@ -163,42 +95,105 @@ class SshDevice(Device):
             found.append("this user may not hold its clocks: root may, or set them yourself")
         return tuple(found)
 
-    @cached_property
-    def _default_python(self) -> BoardPython:
-        return self.python()
-
     def runtimes(self) -> tuple[str, ...]:
-        return (*self._default_python.runtimes, *(() if self._benchmark_missing() else (RUNTIME,)))
-
-    def _benchmark_missing(self) -> list[str]:
-        """Why there is no benchmark_model for it; empty where there is one."""
-        try:
-            find_benchmark(self._platform())
-        except LutraError as error:
-            return [str(error)]
-        return []
-
-    def _platform(self) -> str:
-        return platform_of(self.info().architecture, android=False)
+        without_python = () if self._benchmark_problem() else (RUNTIME,)
+        return (*self._default_python.runtimes, *without_python)
 
     def open(self, setting: Setting) -> Session:
-        spec = self._shell.spec
-        check_setting(setting, spec, {**runtime_options(), RUNTIME: OPTIONS}, {**CORES, **PYTHON})
-        shell, facts = self.connected_shell(), self.facts
-        cores = chosen_cores(setting, facts, spec)
-        ground = Ground(FOLDER, hold=hold_clocks(cores))
+        offered = {**runtime_options(), RUNTIME: OPTIONS}
+        check_setting(setting, self.spec, offered, {**CORES, **PYTHON})
+        shell = self.connected_shell()
+        cores = chosen_cores(setting, self.facts, self.spec)
+        ground = Ground(_FOLDER, hold=hold_clocks(cores))
         if setting.runtime == RUNTIME:
-            return BenchmarkSession(
-                shell,
-                ground,
-                find_benchmark(self._platform()),
-                setting,
-                cores=cores if require_taskset(setting, facts, spec) else (),
-            )
+            return self._benchmark_session(ground, setting, self._pinned(setting, cores))
         python = self.python_of(setting)
         if setting.runtime not in python.runtimes:
-            remedy = python.problem or (
-                f"its {python.command} lacks it: {install_line(setting.runtime)}"
+            raise PermanentDeviceError(
+                f"{self.spec} cannot run {setting.runtime}: {_remedy(python, setting.runtime)}"
             )
-            raise PermanentDeviceError(f"{spec} cannot run {setting.runtime}: {remedy}")
         return BoardSession(shell, ground, setting, cores=cores, python=python.command)
+
+
+def _remedy(python: BoardPython, runtime: str) -> str:
+    """What to type on the board for a runtime that its Python lacks."""
+    package = known_runtimes()[runtime].package.replace("_", "-")
+    return python.problem or f"its {python.command} lacks it: {install_line(runtime, package)}"
+
+
+class SshCudaDevice(Device):
+    """The GPU of spec ``ssh:user@host[:port]/cuda:N``, N as nvidia-smi counts there."""
+
+    def __init__(self, address: str) -> None:
+        host, _, index = address.partition(_GPU_SEPARATOR)
+        self._index = parse_index(index)
+        self._host = SshDevice(host)
+        self._spec = gpu_spec(f"ssh:{host}", index)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._host.close()
+
+    @cached_property
+    def _python(self) -> BoardPython:
+        return self._host.python()
+
+    @cached_property
+    def _first_report(self) -> GpuReport:
+        return self._report()
+
+    def _report(self) -> GpuReport:
+        """What the host's driver says, by the host's Python and our files."""
+        files = gpu_files()
+        if self._python.problem:
+            raise PermanentDeviceError(f"{self._spec}: {self._python.problem}")
+        shell = self._host.connected_shell()
+        with contextlib.closing(RemoteFolder(shell, _FOLDER)) as remote:
+            remote.send(files)
+            folder = quoted(remote.path)
+            python = f"PYTHONPATH={folder} {quoted(self._python.command)}"
+            reader = f"{folder}/{NVML_READER}"
+            done = shell.run(f"{python} {reader} {self._index}", _READ_SECONDS)
+        return GpuReport.parse(done.output, self._spec)
+
+    def info(self) -> DeviceInfo:
+        host = self._host.info()
+        return self._first_report.info(self._spec, host.model, host.os)
+
+    def health(self) -> Health:
+        return self._report().health(self._host.health().load_1m)
+
+    def runtimes(self) -> tuple[str, ...]:
+        found = self._python.packages
+        return tuple(name for name, item in CUDA_RUNTIMES.items() if item.package in found)
+
+    def advice(self) -> tuple[str, ...]:
+        missing = () if self.runtimes() else (_gpu_remedy(self._python, "torch"),)
+        load, cores = self._host.health().load_1m, self._host.info().cores
+        return (*missing, *self._first_report.advice(load, cores))
+
+    def open(self, setting: Setting) -> Session:
+        free = {**CORES, **PYTHON}
+        check_setting(setting, self._spec, runtime_options(self._index), free)
+        python = self._host.python_of(setting)
+        if python.problem:
+            raise PermanentDeviceError(f"{self._spec}: {python.problem}")
+        if CUDA_RUNTIMES[setting.runtime].package not in python.packages:
+            remedy = _gpu_remedy(python, setting.runtime)
+            raise PermanentDeviceError(f"{self._spec} cannot run {setting.runtime}: {remedy}")
+        self._report()
+        cores = chosen_cores(setting, self._host.facts, self._spec)
+        return BoardSession(
+            self._host.connected_shell(),
+            Ground(_FOLDER, hold=hold_clocks(cores)),
+            setting,
+            cores=cores,
+            python=python.command,
+            cuda=self._index,
+        )
+
+
+def _gpu_remedy(python: BoardPython, runtime: str) -> str:
+    """What to type on the host for a runtime that its Python lacks."""
+    line = install_line(runtime, CUDA_RUNTIMES[runtime].install)
+    return f"its {python.command} lacks {runtime}: {line}"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 
+from lutra.devices.registry import runtime_formats
 from lutra.errors import ModelError, UsageError
 from lutra.ops import Graph, Weights, seeded_weights
 
@@ -14,13 +15,6 @@ FORMATS: dict[str, tuple[str, ...]] = {
     "onnx": ("fp32", "fp16", "int8"),
     "tflite": ("fp32", "fp16", "int8"),
     "torch": ("fp32", "fp16", "bf16"),
-}
-_FORMAT_OF_RUNTIME = {
-    "onnxruntime": "onnx",
-    "litert": "tflite",
-    "tflite-runtime": "tflite",
-    "benchmark_model": "tflite",
-    "torch": "torch",
 }
 
 
@@ -71,12 +65,12 @@ class Emission:
 
 def format_of(runtime: str) -> str:
     """The format that a runtime loads; raises `UsageError` for an unknown runtime."""
-    if runtime not in _FORMAT_OF_RUNTIME:
-        known = ", ".join(_FORMAT_OF_RUNTIME)
-        raise UsageError(f"unknown runtime '{runtime}'; known: {known}")
-    return _FORMAT_OF_RUNTIME[runtime]
+    formats = runtime_formats()
+    if runtime not in formats:
+        raise UsageError(f"unknown runtime '{runtime}'; known: {', '.join(formats)}")
+    return formats[runtime]
 
 
 def runtimes_of(format_name: str) -> list[str]:
     """The runtimes that load a format, the preferred one first."""
-    return [name for name, format_ in _FORMAT_OF_RUNTIME.items() if format_ == format_name]
+    return [name for name, loaded in runtime_formats().items() if loaded == format_name]

@@ -57,7 +57,7 @@ def test_doctor_says_what_disturbs(simulated_gpu: ScriptedGpu, capsys: Capture) 
 def test_machine_without_a_gpu_is_one_line(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Capture
 ) -> None:
-    from lutra.devices import nvml
+    from lutra.devices.worker import nvml
 
     def missing() -> None:
         raise nvml.NoGpu("driver", "no NVIDIA driver on this machine")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from lutra.devices.runtimes import RUNTIMES
+from lutra.devices.worker.runtimes import RUNTIMES
 from lutra.profiler.emission import FORMATS, format_of
 from lutra.search.export import export
 from lutra.search.result import emission_of, read_architecture

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lutra.cli.main import run
-from lutra.devices import benchmark_binary, registry
+from lutra.devices import registry
 from lutra.devices.base import (
     Device,
     DeviceInfo,
@@ -23,11 +23,12 @@ from lutra.devices.base import (
     Setting,
     TimingRequest,
 )
+from lutra.devices.benchmark_model import binary
 from lutra.devices.fake import FakeDevice, FakeScript, FakeSession
 from lutra.errors import DeviceError, PermanentDeviceError, TransientDeviceError, UsageError
 from lutra.profiler.fitness import examine
 from lutra.profiler.job import choose_runtime
-from tests.devices.programs import write_program
+from tests.devices.benchmark_model.programs import write_program
 from tests.peers.adb_server import AdbServer
 from tests.peers.phone import Phone
 from tests.toys import Toy, ToyDevice, install_toys
@@ -41,7 +42,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     """A cache folder of the test's own, with no benchmark_model in it."""
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
-    monkeypatch.delenv(benchmark_binary.ENVIRONMENT, raising=False)
+    monkeypatch.delenv(binary.ENVIRONMENT, raising=False)
     return folder
 
 
@@ -156,7 +157,7 @@ def test_the_user_s_own_benchmark_is_kept(tmp_path: Path, cache: Path, capsys: C
     arguments = ["--use-benchmark", str(program), "--platform", "android_arm64"]
     (kept,) = devices_json(capsys, *arguments)["programs"]
     assert kept["platform"] == "android_arm64"
-    assert kept["digest"] == benchmark_binary.digest(program)
+    assert kept["digest"] == binary.digest(program)
     assert Path(kept["path"]).read_text() == SCRIPT
     assert Path(kept["path"]).is_relative_to(cache)
     assert run(["devices", *arguments]) == 0
@@ -179,7 +180,7 @@ def fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, 
         path.write_text(SCRIPT)
         return path
 
-    monkeypatch.setattr(benchmark_binary, "fetch_benchmark", fetch)
+    monkeypatch.setattr(binary, "fetch_benchmark", fetch)
     return asked
 
 
@@ -432,7 +433,7 @@ def test_a_phone_is_listed_examined_and_profiled(
     found = doctor_json(capsys, spec, code=3)
     assert "no benchmark_model for android_x86_64" in found["findings"][0]
     program = write_program(tmp_path, "sleep 0.02")
-    monkeypatch.setenv(benchmark_binary.ENVIRONMENT, str(program))
+    monkeypatch.setenv(binary.ENVIRONMENT, str(program))
     found = doctor_json(capsys, spec)
     assert found["noise_percent"] == 0.0
     assert found["runtime"] == "benchmark_model"

@@ -14,7 +14,7 @@ import pytest
 
 from lutra.cli.main import run
 from lutra.devices.base import Device, Sample, Setting, TimingRequest
-from lutra.devices.benchmark_binary import ENVIRONMENT
+from lutra.devices.benchmark_model.binary import ENVIRONMENT
 from lutra.devices.registry import open_device
 from lutra.profiler.emission import Emission
 from lutra.profiler.run import Protocol

@@ -11,19 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from lutra.devices.adb_shell import AdbShell, advice_for, attached
 from lutra.devices.android import AndroidDevice, android_device, attached_devices
 from lutra.devices.base import Device, Sample, Setting, TimingRequest
-from lutra.devices.benchmark_binary import ENVIRONMENT
+from lutra.devices.benchmark_model.binary import ENVIRONMENT
 from lutra.devices.registry import open_device
+from lutra.devices.remote.adb_shell import AdbShell, advice_for, attached
 from lutra.errors import DeviceError, PermanentDeviceError, TransientDeviceError, UsageError
 from lutra.ops import Conv, Shape
 from lutra.profiler.emission import Emission
 from lutra.profiler.fitness import examine
 from lutra.profiler.subject import ModelStore, op_subject
 from lutra.testing import DeviceContract
-from tests.devices.programs import latency_ms, write_models, write_program
-from tests.devices.remote_runs import SETTING, after_visits, measure
+from tests.devices.benchmark_model.programs import latency_ms, write_models, write_program
+from tests.devices.remote.runs import SETTING, after_visits, measure
 from tests.peers.adb_server import AdbServer
 from tests.peers.phone import Phone
 from tests.peers.roots import benchmark_model
@@ -136,7 +136,7 @@ class TestAttached:
     def test_each_unusable_state_is_explained(
         self, monkeypatch: pytest.MonkeyPatch, state: str
     ) -> None:
-        monkeypatch.setattr("lutra.devices.adb_shell.attached", lambda: {"X": state})
+        monkeypatch.setattr("lutra.devices.remote.adb_shell.attached", lambda: {"X": state})
         monkeypatch.setattr("lutra.devices.android.attached", lambda: {"X": state})
         (found,) = attached_devices()
         assert found.advice == advice_for(state) != ""

@@ -13,15 +13,20 @@ from pathlib import Path
 
 import pytest
 
-from lutra.devices import adb_shell
-from lutra.devices.adb_shell import AdbShell
 from lutra.devices.android import AndroidDevice
 from lutra.devices.base import RequestFailure, Sample, Setting, TimingRequest
-from lutra.devices.benchmark_binary import ENVIRONMENT
-from lutra.devices.shell import StorageFull
+from lutra.devices.benchmark_model.binary import ENVIRONMENT
+from lutra.devices.remote import adb_shell
+from lutra.devices.remote.adb_shell import AdbShell
+from lutra.devices.remote.shell import StorageFull
 from lutra.errors import DeviceError, PermanentDeviceError, TransientDeviceError, UsageError
-from tests.devices.programs import RESULT, write_compiled_model_program, write_models, write_program
-from tests.devices.remote_runs import SETTING, after_visits, check_table, measure
+from tests.devices.benchmark_model.programs import (
+    RESULT,
+    write_compiled_model_program,
+    write_models,
+    write_program,
+)
+from tests.devices.remote.runs import SETTING, after_visits, check_table, measure
 from tests.peers.phone import Phone
 
 
@@ -271,7 +276,7 @@ class TestProgram:
         said: str,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr("lutra.devices.benchmark_session._PROBE_SECONDS", 1.5)
+        monkeypatch.setattr("lutra.devices.benchmark_model.session._PROBE_SECONDS", 1.5)
         program = tmp_path / "broken"
         program.write_text(text)
         use_program(program)

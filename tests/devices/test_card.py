@@ -9,7 +9,7 @@ import pytest
 
 from lutra.devices.base import Sample, Setting, TimingRequest
 from lutra.devices.cuda import CudaDevice
-from lutra.devices.nvml import Gpu
+from lutra.devices.worker.nvml import Gpu
 from lutra.ops import Conv, Shape
 from lutra.profiler.emission import Emission
 from lutra.profiler.subject import ModelStore, op_subject

@@ -153,7 +153,7 @@ def test_gpu_that_is_not_there(simulated_gpu: ScriptedGpu) -> None:
 
 
 def test_machine_without_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    from lutra.devices import nvml
+    from lutra.devices.worker import nvml
 
     def missing() -> None:
         raise nvml.NoGpu("driver", "no NVIDIA driver on this machine")
@@ -178,7 +178,7 @@ def test_wrong_options_are_named(device: CudaDevice) -> None:
 def test_torch_without_cuda_is_one_line_with_the_remedy() -> None:
     import torch
 
-    from lutra.devices.runtimes import torch_cuda
+    from lutra.devices.worker.runtimes import torch_cuda
 
     if torch.version.cuda is not None:
         pytest.skip("this torch is built for CUDA")

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from lutra.devices.base import Device, RequestFailure, Sample, Setting, TimingRequest
-from lutra.devices.benchmark_binary import ENVIRONMENT
+from lutra.devices.benchmark_model.binary import ENVIRONMENT
 from lutra.devices.registry import open_device
-from lutra.devices.shell import StorageFull
+from lutra.devices.remote.shell import StorageFull
+from lutra.devices.remote.ssh.shell import SshShell, parse_address
+from lutra.devices.sessions.worker_session import WorkerSession
 from lutra.devices.ssh import SshDevice
-from lutra.devices.ssh_shell import SshShell, parse_address
-from lutra.devices.worker_session import WorkerSession
 from lutra.errors import DeviceError, PermanentDeviceError, TransientDeviceError, UsageError
 from lutra.ops import Conv, Shape
 from lutra.profiler.emission import Emission
@@ -27,8 +27,8 @@ from lutra.profiler.run import Progress
 from lutra.profiler.subject import ModelStore, op_subject
 from lutra.tables import LatencyTable
 from lutra.testing import DeviceContract
-from tests.devices.programs import write_models, write_program
-from tests.devices.remote_runs import QUICK, after_visits, check_table, measure
+from tests.devices.benchmark_model.programs import write_models, write_program
+from tests.devices.remote.runs import QUICK, after_visits, check_table, measure
 from tests.peers.board import Board
 
 SETTING = Setting("onnxruntime")
@@ -108,7 +108,7 @@ class TestBoard:
             assert runtime.delegate == "CPUExecutionProvider"
             assert int(runtime.core_mask, 16).bit_count() == 1
             (folder,) = board.files.glob("lutra-*")
-            assert (folder / "lutra/devices/worker.py").is_file()
+            assert (folder / "lutra/devices/worker/loop.py").is_file()
             references = (model,)
             (outcome,) = session.measure([TimingRequest(0, model, 0.01, references=references)])
         assert isinstance(outcome, Sample)

@@ -12,9 +12,9 @@ import pytest
 
 from lutra.cli.main import run as lutra
 from lutra.devices.base import Device, Sample, Session, Setting, TimingRequest
-from lutra.devices.gpu_report import GpuReport
+from lutra.devices.cuda import GpuReport
 from lutra.devices.registry import open_device
-from lutra.devices.ssh_shell import SshShell
+from lutra.devices.remote.ssh.shell import SshShell
 from lutra.errors import PermanentDeviceError, UsageError
 from lutra.ops import Conv, Shape
 from lutra.profiler.emission import Emission
@@ -24,7 +24,7 @@ from lutra.profiler.stopping import StoppingRule
 from lutra.profiler.subject import ModelStore, op_subject
 from lutra.tables import LatencyTable
 from lutra.testing import DeviceContract
-from tests.devices.remote_runs import after_visits
+from tests.devices.remote.runs import after_visits
 from tests.peers.board import Board
 from tests.peers.gpu.fixtures import GpuBoard, put_gpu
 from tests.peers.gpu.scripted import advice_of
@@ -217,7 +217,7 @@ def test_python_without_torch_reads_the_gpu_and_is_told_the_install_line(
 
 
 def test_this_machine_without_pynvml(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lutra.devices.board_session.find_spec", lambda name: None)
+    monkeypatch.setattr("lutra.devices.sessions.board_session.find_spec", lambda name: None)
     for ask in (device.info, device.health, lambda: device.open(SETTING)):
         with pytest.raises(PermanentDeviceError, match="pip install nvidia-ml-py") as error:
             ask()

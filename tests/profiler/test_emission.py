@@ -2,7 +2,7 @@
 
 import pytest
 
-from lutra.devices.runtimes import RUNTIMES
+from lutra.devices.worker.runtimes import RUNTIMES
 from lutra.errors import ModelError, UsageError
 from lutra.ops import Conv, Graph, Node, Shape
 from lutra.profiler.emission import FORMATS, Emission, format_of, runtimes_of

@@ -9,7 +9,7 @@ import pytest
 
 from lutra.devices.base import Outcome, Setting, TimingRequest
 from lutra.devices.fake import FakeDevice, FakeScript, FakeSession
-from lutra.devices.runtimes.torch_graph import load_module
+from lutra.devices.worker.runtimes.torch_graph import load_module
 from lutra.errors import LutraError, ModelError, TransientDeviceError
 from lutra.ops import Conv, Shape
 from lutra.profiler.emission import Emission

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from lutra.devices.runtimes.torch_graph import MAGIC, OPS, VERSION, GraphModule
+from lutra.devices.worker.runtimes.torch_graph import MAGIC, OPS, VERSION, GraphModule
 from lutra.ops import Graph, Weights
 
 __all__ = ["OPS", "emit_torch", "torch_module"]
@@ -25,7 +25,7 @@ def emit_torch(
     batch: int = 1,
     metadata: Mapping[str, str] | None = None,
 ) -> bytes:
-    """The graph as a torch model file (`lutra.devices.runtimes.torch_graph` reads it).
+    """The graph as a torch model file (`lutra.devices.worker.runtimes.torch_graph` reads it).
 
     ``precision`` is ``fp32``, ``fp16`` or ``bf16``: the type of weights, inputs and arithmetic.
     """

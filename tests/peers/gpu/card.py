@@ -9,7 +9,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-_COUNT = "from lutra.devices.cuda_driver import open_stream; open_stream(0)"
+_COUNT = "from lutra.devices.worker.cuda_driver import open_stream; open_stream(0)"
 
 
 def why_no_card(*packages: str) -> str | None:

@@ -1,0 +1,1 @@
+"""The shell of a machine that sshd runs on."""

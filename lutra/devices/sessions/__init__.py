@@ -1,0 +1,1 @@
+"""Sessions over the worker: on this machine, and on boards."""

@@ -1,0 +1,167 @@
+"""A session over a worker process: crashes and hangs turned into failures."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from lutra.devices.base import (
+    FailureKind,
+    Outcome,
+    RequestFailure,
+    RuntimeInfo,
+    Sample,
+    Session,
+    Setting,
+    TimingRequest,
+)
+from lutra.devices.options import options_text
+from lutra.devices.remote.cores import core_mask
+from lutra.devices.sessions.runtimes import known_runtimes
+from lutra.devices.sessions.worker_client import WorkerClient, WorkerDied, WorkerHung
+from lutra.errors import PermanentDeviceError, TransientDeviceError
+
+
+class WorkerSession(Session):
+    """Times models through the worker that ``start`` starts, anew whenever it is gone.
+
+    With ``cuda``, the number of a GPU of the worker's machine, on that.
+    """
+
+    def __init__(
+        self,
+        start: Callable[[], WorkerClient],
+        setting: Setting,
+        cores: tuple[int, ...],
+        cuda: int | None = None,
+    ) -> None:
+        self.pairs = cuda is None
+        self.clocked = cuda is not None
+        self._cuda = cuda
+        self._throttled = False
+        self._start = start
+        self._setting = setting
+        self._runtime = known_runtimes(cuda)[setting.runtime]
+        self._cores = cores
+        self._client: WorkerClient | None = None
+        self._processes = 0
+        self._described: dict[str, Any] = {}
+
+    def describe(self) -> RuntimeInfo:
+        self._ready()
+        return RuntimeInfo(
+            name=self._setting.runtime,
+            version=self._described["version"],
+            delegate=self._described["delegate"],
+            core_mask=core_mask(self._cores),
+            options=options_text(self._setting, self._runtime.options),
+        )
+
+    @property
+    def worker_pid(self) -> int:
+        """The process id of the worker in use."""
+        self._ready()
+        pid = self._described["pid"]
+        assert isinstance(pid, int)
+        return pid
+
+    def _ready(self) -> WorkerClient:
+        """The worker, started and opened if need be."""
+        if self._client is None:
+            client = self._start()
+            try:
+                answer = client.ask(
+                    {
+                        "do": "open",
+                        "runtime": self._setting.runtime,
+                        "module": self._runtime.module,
+                        "install": self._runtime.install,
+                        "cores": list(self._cores),
+                        "threads": self._setting.threads,
+                        "batch": self._setting.batch,
+                        "options": dict(self._setting.options),
+                        "cuda": self._cuda,
+                    }
+                )
+            except TransientDeviceError:
+                client.close()
+                raise
+            if not answer.get("ok"):
+                client.close()
+                raise PermanentDeviceError(answer.get("message", "the runtime did not open"))
+            self._client, self._described = client, answer
+            self._processes += 1
+        return self._client
+
+    def measure(self, requests: Iterable[TimingRequest]) -> Iterator[Outcome]:
+        for request in requests:
+            yield self._timed(request, str)
+
+    def _timed(self, request: TimingRequest, place: Callable[[Path], str]) -> Outcome:
+        """Have the worker time one model; ``place`` tells where it finds a file."""
+        client = self._ready()
+        try:
+            answer = client.ask(_wire(request, place), request.limit_seconds)
+            return self._outcome(request, answer)
+        except (WorkerDied, WorkerHung) as error:
+            kind: FailureKind = "timeout" if isinstance(error, WorkerHung) else "crash"
+            self._drop()
+            return RequestFailure(request.id, kind, str(error), transient=True)
+
+    def _outcome(self, request: TimingRequest, answer: dict[str, Any]) -> Outcome:
+        if not answer["ok"]:
+            fatal = answer.get("fatal", False)
+            if fatal:
+                self._drop()
+            kind: FailureKind = "crash" if fatal else answer["kind"]
+            transient = fatal or answer.get("transient", False)
+            return RequestFailure(request.id, kind, answer["message"], transient=transient)
+        flags = tuple(answer.get("flags", ()))
+        self._throttled = "throttled" in flags
+        return Sample(
+            request.id,
+            tuple(answer["block_ms"]),
+            answer["runs_per_block"],
+            self._processes,
+            answer["load_seconds"],
+            answer["busy_seconds"],
+            answer["timed_seconds"],
+            tuple(answer["nodes"]) if answer["nodes"] else None,
+            tuple(tuple(seen) for seen in answer["reference_ms"]),
+            device_ms=answer.get("device_ms"),
+            clock_mhz=answer.get("clock_mhz"),
+            flags=flags,
+        )
+
+    def throttled(self) -> bool:
+        return self._throttled
+
+    def _drop(self) -> None:
+        if self._client is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._client.kill()
+            self._client.close()
+            self._client = None
+
+    def restart(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+
+def _wire(request: TimingRequest, place: Callable[[Path], str]) -> dict[str, Any]:
+    return {
+        "do": "time",
+        "id": request.id,
+        "model": place(request.model),
+        "seconds": request.seconds,
+        "warmup_seconds": request.warmup_seconds,
+        "block_seconds": request.block_seconds,
+        "keep": request.keep,
+        "references": [place(path) for path in request.references],
+    }

@@ -1,0 +1,190 @@
+"""The real worker process: pinned, outlived when it dies or hangs, silent between jobs."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from lutra.devices.base import RequestFailure, Sample, Setting, TimingRequest
+from lutra.devices.cpu import CpuDevice
+from lutra.devices.sessions.worker_session import WorkerSession
+from lutra.devices.worker.runtimes import RUNTIMES, Runtime
+from lutra.errors import PermanentDeviceError, UsageError
+from lutra.ops import Conv, Shape
+from lutra.profiler.emission import Emission
+from lutra.profiler.subject import ModelStore, op_subject
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's signals and affinity")
+
+
+@pytest.fixture
+def session() -> Iterator[WorkerSession]:
+    opened = CpuDevice().open(Setting("onnxruntime"))
+    assert isinstance(opened, WorkerSession)
+    with opened:
+        yield opened
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    op = Conv(Shape(16, 16, 32), 32, kernel=3)
+    return ModelStore(tmp_path).path(op_subject(op, Emission()))
+
+
+@linux
+def test_worker_is_pinned_to_as_many_cores_as_threads(session: WorkerSession) -> None:
+    cores = psutil.Process(session.worker_pid).cpu_affinity()
+    assert len(cores) == 1
+    assert session.describe().core_mask == f"{1 << cores[0]:x}"
+
+
+def test_more_threads_than_cores_is_refused() -> None:
+    with pytest.raises(UsageError, match="--threads 4096"):
+        CpuDevice().open(Setting("onnxruntime", threads=4096))
+
+
+def test_idle_worker_costs_nothing(session: WorkerSession, model: Path) -> None:
+    list(session.measure([TimingRequest(0, model, seconds=0.01)]))
+    worker = psutil.Process(session.worker_pid)
+    before = worker.cpu_times()
+    threading.Event().wait(0.5)
+    after = worker.cpu_times()
+    assert (after.user + after.system) - (before.user + before.system) <= 0.02
+
+
+@linux
+def test_killed_worker_is_one_failure_and_a_fresh_start(
+    session: WorkerSession, model: Path
+) -> None:
+    pid = session.worker_pid
+    threading.Timer(0.3, os.kill, (pid, signal.SIGKILL)).start()
+    requests = [
+        TimingRequest(0, model, seconds=30.0),
+        TimingRequest(1, model, seconds=0.01),
+        TimingRequest(2, model, seconds=0.01),
+    ]
+    first, second, third = session.measure(requests)
+    assert isinstance(first, RequestFailure)
+    assert first.kind == "crash"
+    assert first.transient
+    assert "signal 9" in first.message
+    assert isinstance(second, Sample)
+    assert isinstance(third, Sample)
+    assert second.process == 2
+    assert session.worker_pid != pid
+
+
+@linux
+def test_hanging_worker_is_killed_after_the_limit(session: WorkerSession, model: Path) -> None:
+    os.kill(session.worker_pid, signal.SIGSTOP)
+    first, second = session.measure(
+        [TimingRequest(0, model, limit_seconds=0.5), TimingRequest(1, model, seconds=0.01)]
+    )
+    assert isinstance(first, RequestFailure)
+    assert first.kind == "timeout"
+    assert isinstance(second, Sample)
+
+
+@linux
+def test_no_worker_survives_its_session(model: Path) -> None:
+    with CpuDevice().open(Setting("onnxruntime")) as session:
+        assert isinstance(session, WorkerSession)
+        pid = session.worker_pid
+    assert not psutil.pid_exists(pid)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model", b"\x08" * 1000])
+def test_corrupt_model_is_a_permanent_failure(
+    session: WorkerSession, tmp_path: Path, content: bytes
+) -> None:
+    path = tmp_path / "corrupt.onnx"
+    path.write_bytes(content)
+    (outcome,) = session.measure([TimingRequest(0, path)])
+    assert isinstance(outcome, RequestFailure)
+    assert outcome.kind == "load"
+    assert not outcome.transient
+    assert "\n" not in outcome.message
+
+
+def test_runtime_that_does_not_load_is_permanent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(RUNTIMES, "gone", Runtime("onnx", "no.such.module", "no", "gone"))
+    with (
+        CpuDevice().open(Setting("gone")) as session,
+        pytest.raises(PermanentDeviceError, match="gone"),
+    ):
+        session.describe()
+
+
+def test_worker_speaks_json_lines_and_ends_with_its_input(model: Path) -> None:
+    requests = [
+        {
+            "do": "open",
+            "runtime": "onnxruntime",
+            "module": RUNTIMES["onnxruntime"].module,
+            "install": RUNTIMES["onnxruntime"].install,
+            "cores": [],
+            "threads": 1,
+            "options": {},
+            "cuda": None,
+        },
+        {
+            "do": "time",
+            "id": 1,
+            "model": str(model),
+            "seconds": 0.01,
+            "warmup_seconds": 0.01,
+            "block_seconds": 0.001,
+            "keep": False,
+            "references": [str(model)],
+        },
+        {"do": "dance"},
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "lutra.devices.worker"],
+        input="".join(json.dumps(request) + "\n" for request in requests),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    opened, timed, unknown = map(json.loads, done.stdout.splitlines())
+    assert opened["version"]
+    assert min(timed["block_ms"]) > 0
+    assert len(timed["block_ms"]) >= 3
+    assert len(timed["reference_ms"][0]) == len(timed["block_ms"])
+    assert not unknown["ok"]
+
+
+def test_references_are_timed_in_turns_with_the_model(
+    session: WorkerSession, model: Path, tmp_path: Path
+) -> None:
+    assert session.pairs
+    small = tmp_path / "small.onnx"
+    small.write_bytes(op_subject(Conv(Shape(8, 8, 8), 8), Emission()).model())  # type: ignore[operator]
+    request = TimingRequest(0, model, seconds=0.02, references=(small, model))
+    (outcome,) = session.measure([request])
+    assert isinstance(outcome, Sample)
+    first, second = outcome.reference_ms
+    assert len(first) == len(second) == len(outcome.block_ms)
+    assert all(value > 0 for value in (*first, *second))
+
+
+def test_a_missing_reference_is_a_failure(session: WorkerSession, model: Path) -> None:
+    (outcome,) = session.measure([TimingRequest(0, model, references=(Path("/no/such.onnx"),))])
+    assert isinstance(outcome, RequestFailure)
+    assert outcome.kind == "load"
+
+
+def test_measuring_takes_about_the_time_asked_for(session: WorkerSession, model: Path) -> None:
+    session.describe()
+    (outcome,) = session.measure([TimingRequest(0, model, seconds=0.2)])
+    assert isinstance(outcome, Sample)
+    assert 0.2 <= outcome.timed_seconds < 2.0
+    assert outcome.busy_seconds >= outcome.timed_seconds
