@@ -21,8 +21,8 @@ from pathlib import Path
 from lutra.devices.base import Setting
 from lutra.devices.benchmark_model.binary import ENVIRONMENT
 from lutra.devices.registry import open_device
+from lutra.emitters.emission import Emission
 from lutra.ops import OpConfig
-from lutra.profiler.emission import Emission
 from lutra.profiler.job import open_bench
 from lutra.profiler.run import Protocol
 from lutra.profiler.stopping import StoppingRule

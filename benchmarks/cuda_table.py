@@ -29,16 +29,15 @@ import numpy as np
 
 from benchmarks.prediction_error import networks
 from lutra.devices.base import Device, Setting
-from lutra.devices.registry import open_device
+from lutra.devices.registry import format_of, open_device
 from lutra.devices.worker.gpu_watch import GpuWatch
+from lutra.emitters.emission import Emission
 from lutra.errors import LutraError, TransientDeviceError
-from lutra.profiler.drift import CALIBRATE
-from lutra.profiler.emission import Emission, format_of
 from lutra.profiler.job import Bench, open_bench
 from lutra.profiler.run import Protocol, RunSummary
 from lutra.profiler.subject import ModelStore, op_subject
 from lutra.search.accuracy import bundled_predictor
-from lutra.search.calibration import VALIDATE, Validation, calibrate, validate
+from lutra.search.calibration import Validation, calibrate, validate
 from lutra.search.efficiency import EfficiencyPredictor
 from lutra.search.networks import NETWORK_PROTOCOL, with_rounds
 from lutra.search.profile import profile
@@ -48,6 +47,7 @@ from lutra.search.verify import verify
 from lutra.spaces import get_space
 from lutra.tables import LatencyTable
 from lutra.tables.fitting import Fit
+from lutra.tables.measurement import CALIBRATE, VALIDATE
 
 SPACE, RESOLUTION = "ofa-mbv3-w1.0", 224
 CALIBRATION_NETWORKS = 20

@@ -18,12 +18,12 @@ from typing import Any
 
 import torch
 
+from lutra.emitters.emission import FORMATS
+from lutra.emitters.onnx import emit_onnx
+from lutra.emitters.quantization import activation_ranges
+from lutra.emitters.tflite import emit_tflite
+from lutra.emitters.torch import emit_torch, torch_module
 from lutra.ops import MBConv, seeded_weights
-from lutra.profiler.emission import FORMATS
-from lutra.profiler.emitters.onnx import emit_onnx
-from lutra.profiler.emitters.quantization import activation_ranges
-from lutra.profiler.emitters.tflite import emit_tflite
-from lutra.profiler.emitters.torch import emit_torch, torch_module
 from lutra.spaces import get_space
 
 ROUNDS = 3

@@ -28,10 +28,10 @@ import onnxruntime
 import torch
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
+from lutra.emitters.onnx import emit_onnx
+from lutra.emitters.quantization import activation_ranges, calibration_inputs
+from lutra.emitters.torch import torch_module
 from lutra.ops import Bottleneck, Graph, MBConv, OpConfig, Shape, Weights, seeded_weights
-from lutra.profiler.emitters.onnx import emit_onnx
-from lutra.profiler.emitters.quantization import activation_ranges, calibration_inputs
-from lutra.profiler.emitters.torch import torch_module
 
 BLOCKS: dict[str, OpConfig] = {
     "56x56x24 k3 relu": MBConv(Shape(56, 56, 24), 24, 96, 3, 1, "relu", False, True),

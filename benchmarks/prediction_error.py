@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 
 from lutra.cli.benches import table_and_bench
-from lutra.profiler.drift import CALIBRATE
-from lutra.search.calibration import VALIDATE, Validation, calibrate, validate
+from lutra.search.calibration import Validation, calibrate, validate
 from lutra.search.efficiency import EfficiencyPredictor, Floats
 from lutra.spaces import Rows, parse_architecture
 from lutra.tables import LatencyTable
+from lutra.tables.measurement import CALIBRATE, VALIDATE
 
 
 def networks(table: LatencyTable, predictor: EfficiencyPredictor, role: str) -> tuple[Rows, Floats]:

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
+from lutra.emitters.emission import Emission
 from lutra.ops import OpConfig, parse_key
-from lutra.profiler.emission import Emission
 from lutra.profiler.subject import ModelStore, op_subject
 from lutra.tables import LatencyTable
 

@@ -18,9 +18,10 @@ from pathlib import Path
 import pytest
 
 from lutra.devices.base import Device, RequestFailure, Sample, Session, Setting, TimingRequest
+from lutra.devices.registry import format_of
+from lutra.emitters.emission import Emission
 from lutra.errors import UsageError
 from lutra.ops import Conv, Shape
-from lutra.profiler.emission import Emission, format_of
 from lutra.profiler.subject import ModelStore, op_subject
 
 

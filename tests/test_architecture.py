@@ -14,11 +14,12 @@ SHARED = {"errors", "files", "plugins", "text"}
 FLOORS = {
     "ops": SHARED,
     "spaces": SHARED | {"ops"},
+    "emitters": SHARED | {"ops", "spaces", "devices"},
     "devices": SHARED,
     "tables": SHARED | {"ops"},
-    "profiler": SHARED | {"ops", "devices", "tables"},
-    "search": SHARED | {"ops", "spaces", "devices", "tables", "profiler"},
-    "cli": SHARED | {"ops", "spaces", "devices", "tables", "profiler", "search"},
+    "profiler": SHARED | {"ops", "spaces", "emitters", "devices", "tables"},
+    "search": SHARED | {"ops", "spaces", "emitters", "devices", "tables", "profiler"},
+    "cli": SHARED | {"ops", "spaces", "emitters", "devices", "tables", "profiler", "search"},
 }
 HEAVY = (
     "adbutils",
@@ -45,11 +46,11 @@ USERS = {
     "devices/worker/runtimes/torch.py": "torch",
     "devices/worker/runtimes/torch_cuda.py": "torch",
     "devices/worker/runtimes/torch_graph.py": "torch",
-    "profiler/emitters/onnx.py": "onnx",
-    "profiler/emitters/tflite.py": "ai_edge_litert",
-    "profiler/emitters/tflite_file.py": "ai_edge_litert",
-    "profiler/emitters/tflite_precision.py": "ai_edge_litert",
-    "profiler/emitters/torch.py": "torch",
+    "emitters/onnx.py": "onnx",
+    "emitters/tflite.py": "ai_edge_litert",
+    "emitters/tflite_file.py": "ai_edge_litert",
+    "emitters/tflite_precision.py": "ai_edge_litert",
+    "emitters/torch.py": "torch",
 }
 
 

@@ -35,7 +35,7 @@ def command(
     It is the file that `lutra verify` times. The weights are seeded random numbers: structure and
     latency are right, accuracy is not.
     """
-    from lutra.search.export import export
+    from lutra.emitters.export import export
     from lutra.search.result import emission_of, read_architecture
 
     architecture = read_architecture(result)

@@ -14,7 +14,7 @@ from lutra.errors import UsageError
 
 if TYPE_CHECKING:
     from lutra.devices.base import Device, Setting
-    from lutra.profiler.model_file import ModelFile
+    from lutra.emitters.model_file import ModelFile
     from lutra.profiler.run import Protocol, RunSummary
     from lutra.search.fleet import Watch
     from lutra.spaces import SearchSpace
@@ -166,7 +166,7 @@ class ModelWork(Work):
         plans = []
         for spec in specs:
             runtime = self.setting(open_device(spec), self.models[0].format).runtime
-            plans.append([[item.subject.key, item.precision, runtime] for item in self.models])
+            plans.append([[item.key, item.precision, runtime] for item in self.models])
         if as_json:
             records = [[dict(zip(columns, row, strict=True)) for row in plan] for plan in plans]
             if len(specs) == 1:
@@ -190,14 +190,15 @@ class ModelWork(Work):
         from lutra.tables import LatencyTable
         from lutra.tables.table import row_record
 
-        keys = {model.subject.key for model in self.models}
+        keys = {model.key for model in self.models}
         with LatencyTable.open(table) as opened:
             return [row_record(row) for row in opened.rows("network") if row.key in keys]
 
 
 def space_work(given: dict[str, Any]) -> SpaceWork:
     """The space that the options name; raises `UsageError` for what they cannot mean."""
-    from lutra.profiler.emission import Emission, format_of
+    from lutra.devices.registry import format_of
+    from lutra.emitters.emission import Emission
     from lutra.profiler.run import Protocol
     from lutra.search.limits import parse_resolutions
     from lutra.spaces import get_space
@@ -215,7 +216,7 @@ def space_work(given: dict[str, Any]) -> SpaceWork:
 
 def model_work(paths: Sequence[Path], given: dict[str, Any]) -> ModelWork:
     """The files' models; raises `ModelError` and `UsageError`."""
-    from lutra.profiler.model_file import read_model_file
+    from lutra.emitters.model_file import read_model_file
     from lutra.search.networks import NETWORK_PROTOCOL
 
     models = [read_model_file(path) for path in paths]

@@ -45,8 +45,8 @@ _STEPS = 6
 @as_json
 def command(output: Path, device_spec: str, max_latency: str | None, as_json: bool) -> None:
     """Profile this CPU, calibrate, validate, search, verify and export: a few minutes."""
-    from lutra.profiler.emission import Emission
-    from lutra.search.export import export
+    from lutra.emitters.emission import Emission
+    from lutra.emitters.export import export
     from lutra.search.limits import parse_latency_ms
 
     budget_ms = parse_latency_ms(max_latency) if max_latency is not None else None

@@ -68,11 +68,21 @@ def attached_devices() -> list[Attached]:
     return found
 
 
-def runtime_formats() -> dict[str, str]:
-    """The format of the files that each known runtime loads; of a format, the preferred one first.
+def format_of(runtime: str) -> str:
+    """The format of the files that a runtime loads; raises `UsageError` for an unknown one."""
+    formats = _runtime_formats()
+    if runtime not in formats:
+        raise UsageError(f"unknown runtime '{runtime}'; known: {', '.join(formats)}")
+    return formats[runtime]
 
-    Raises `UsageError` where another package's runtime cannot be loaded.
-    """
+
+def runtimes_of(format_name: str) -> list[str]:
+    """The runtimes that load a format, the preferred one first."""
+    return [name for name, loaded in _runtime_formats().items() if loaded == format_name]
+
+
+def _runtime_formats() -> dict[str, str]:
+    """The format that each known runtime loads; of one format, the preferred runtime first."""
     formats = {name: runtime.format for name, runtime in known_runtimes().items()}
     formats[BENCHMARK] = BENCHMARK_FORMAT
     order = list(dict.fromkeys(formats.values()))

@@ -18,9 +18,8 @@ from typing import Any
 import numpy as np
 
 from lutra.tables import LatencyTable, Visit
-from lutra.tables.measurement import Category
+from lutra.tables.measurement import CALIBRATE, Category
 
-CALIBRATE = "calibrate"  # the role of the networks that calibrate a table
 BASELINE_QUANTILE = 0.1
 _PRIOR_TOTAL = 1.0  # where the machine was too quiet to tell, latency follows the references
 _PRIOR_WEIGHT = 0.5  # in units of summed squared logarithms: a minute of a noisy machine exceeds it

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lutra.devices.base import Device, Session, Setting
+from lutra.devices.registry import format_of, runtimes_of
+from lutra.emitters.emission import Emission
 from lutra.errors import PermanentDeviceError
 from lutra.profiler.drift import Drift
-from lutra.profiler.emission import Emission, format_of, runtimes_of
 from lutra.profiler.run import ProfilingRun, Progress, Protocol, RunSummary
 from lutra.profiler.subject import ModelStore, Subject, reference_subjects
 from lutra.tables import LatencyTable, Target
@@ -112,6 +113,11 @@ def choose_runtime(device: Device, format_name: str | None = None) -> str:
         f"{device.info().spec} has no runtime that loads .{format_name} ({', '.join(loading)});"
         f" it has: {', '.join(offered)}"
     )
+
+
+def emission_of(target: Target) -> Emission:
+    """How the models of a table's numbers were made."""
+    return Emission(format_of(target.runtime), target.precision, target.batch)
 
 
 def setting_of(target: Target) -> Setting:

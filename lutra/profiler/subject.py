@@ -6,10 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from lutra.emitters.emission import Emission
+from lutra.emitters.model_file import ModelFile
 from lutra.errors import LutraError
 from lutra.ops import Conv, MBConv, OpConfig, Shape
-from lutra.profiler.emission import Emission
-from lutra.tables.measurement import Category
+from lutra.spaces import Architecture, SearchSpace
+from lutra.tables.measurement import MODEL, Category
 
 # A compute-bound and a memory-bound block: machines drift differently for each.
 REFERENCE_OPS: tuple[OpConfig, ...] = (
@@ -31,6 +33,19 @@ class Subject:
 def op_subject(op: OpConfig, emission: Emission) -> Subject:
     """A unit of a search space."""
     return Subject("op", op.key, emission.builder(lambda: op.graph))
+
+
+def network_subject(
+    space: SearchSpace, architecture: Architecture, role: str, emission: Emission
+) -> Subject:
+    """A whole network with seeded weights, to be measured."""
+    build = emission.builder(lambda: space.graph(architecture))
+    return Subject("network", architecture.key, build, role)
+
+
+def model_subject(model: ModelFile) -> Subject:
+    """A whole model file of the user's."""
+    return Subject("network", model.key, model.path.resolve(), MODEL)
 
 
 def reference_subjects(emission: Emission, batch: int = 1) -> list[Subject]:

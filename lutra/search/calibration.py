@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from lutra.errors import TableError
-from lutra.profiler.drift import CALIBRATE, table_drifts
+from lutra.profiler.drift import table_drifts
 from lutra.profiler.job import Bench
 from lutra.profiler.run import Progress, Protocol
+from lutra.profiler.subject import network_subject
 from lutra.search.efficiency import (
     CALIBRATION,
     VALIDATION,
@@ -18,12 +19,12 @@ from lutra.search.efficiency import (
     Floats,
     store_document,
 )
-from lutra.search.networks import NETWORK_PROTOCOL, network_subject, repeatability_percent
+from lutra.search.networks import NETWORK_PROTOCOL, repeatability_percent
 from lutra.spaces import Architecture, sample_networks
 from lutra.tables import LatencyTable
 from lutra.tables.fitting import Fit, fit
+from lutra.tables.measurement import CALIBRATE, VALIDATE
 
-VALIDATE = "validate"
 _SEEDS = {CALIBRATE: 1, VALIDATE: 2}
 
 

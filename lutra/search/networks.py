@@ -8,11 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from lutra.profiler.drift import Drift
-from lutra.profiler.emission import Emission
 from lutra.profiler.run import Protocol
 from lutra.profiler.stopping import StoppingRule
-from lutra.profiler.subject import Subject
-from lutra.spaces import Architecture, SearchSpace
 from lutra.tables import Visit
 
 NETWORK_PROTOCOL = Protocol(
@@ -23,14 +20,6 @@ NETWORK_PROTOCOL = Protocol(
     cool_share=0.5,
     rule=StoppingRule(min_rounds=6, max_rounds=16),
 )
-
-
-def network_subject(
-    space: SearchSpace, architecture: Architecture, role: str, emission: Emission
-) -> Subject:
-    """A whole network with seeded weights, to be measured."""
-    build = emission.builder(lambda: space.graph(architecture))
-    return Subject("network", architecture.key, build, role)
 
 
 def with_rounds(protocol: Protocol, rounds: int | None) -> Protocol:

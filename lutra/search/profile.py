@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lutra.devices.base import Device, Setting
+from lutra.devices.registry import runtimes_of
+from lutra.emitters.model_file import ModelFile
 from lutra.errors import UsageError
-from lutra.profiler.emission import runtimes_of
 from lutra.profiler.job import open_bench, open_or_create
-from lutra.profiler.model_file import ModelFile
 from lutra.profiler.run import Progress, Protocol, RunSummary
-from lutra.profiler.subject import op_subject
+from lutra.profiler.subject import model_subject, op_subject
 from lutra.search.networks import NETWORK_PROTOCOL
 from lutra.search.table_spaces import note_profiled
 from lutra.spaces import SearchSpace
@@ -92,7 +92,7 @@ def profile_models(
         on_ready(bench.target)
         return bench.measure(
             table,
-            [model.subject for model in models],
+            [model_subject(model) for model in models],
             protocol,
             budget_seconds=budget_seconds,
             on_progress=on_progress,

@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lutra.emitters.emission import Emission
 from lutra.errors import LutraError, NotATableError, ResultError
 from lutra.files import read_json, write_atomically
+from lutra.profiler import job
 from lutra.profiler.drift import Drift
-from lutra.profiler.emission import Emission, format_of
 from lutra.spaces import Architecture, get_space, parse_architecture
 from lutra.tables import Target
 
@@ -194,7 +195,7 @@ def emission_of(path: Path) -> Emission:
     if not isinstance(document, Mapping) or document.get("format") != FORMAT:
         return Emission()
     target = SearchResult.from_json(document, str(path)).target
-    return Emission(format_of(target.runtime), target.precision, target.batch)
+    return job.emission_of(target)
 
 
 def _at_least_one(candidates: list[Candidate]) -> tuple[Candidate, ...]:

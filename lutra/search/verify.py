@@ -10,12 +10,12 @@ from pathlib import Path
 from lutra.errors import TransientDeviceError
 from lutra.profiler.job import Bench
 from lutra.profiler.run import Progress, Protocol
-from lutra.search.networks import NETWORK_PROTOCOL, network_subject
+from lutra.profiler.subject import network_subject
+from lutra.search.networks import NETWORK_PROTOCOL
 from lutra.search.result import Candidate, SearchResult, Verified
 from lutra.spaces import get_space
 from lutra.tables import LatencyTable, Measurement
-
-VERIFY = "verify"
+from lutra.tables.measurement import VERIFY
 
 
 def verify(

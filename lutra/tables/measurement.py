@@ -7,6 +7,8 @@ from typing import Literal
 
 Category = Literal["op", "network", "reference"]
 Status = Literal["stable", "unstable", "partial", "failed"]
+# Why a network was measured: its role in the table.
+CALIBRATE, VALIDATE, VERIFY, MODEL = "calibrate", "validate", "verify", "model"
 Bound = Literal["launch", "device"]
 # Device times come from replays, which leave out some of the pause between kernels, and both are
 # measured to 1 or 2 %: a unit within 10 % of its device time says nothing of its host.

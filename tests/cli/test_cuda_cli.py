@@ -9,8 +9,8 @@ import pytest
 from lutra.devices.base import Setting
 from lutra.devices.cuda import CudaDevice
 from lutra.devices.fake import FakeScript
+from lutra.emitters.emission import Emission
 from lutra.ops import Conv, Shape, seeded_weights
-from lutra.profiler.emission import Emission
 from lutra.profiler.job import open_bench
 from lutra.profiler.run import Protocol
 from lutra.profiler.stopping import StoppingRule

@@ -9,13 +9,14 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
+from lutra.devices.registry import format_of
 from lutra.devices.worker.runtimes import RUNTIMES
-from lutra.profiler.emission import FORMATS, format_of
-from lutra.search.export import export
+from lutra.emitters.emission import FORMATS
+from lutra.emitters.export import export
 from lutra.search.result import emission_of, read_architecture
 from lutra.tables import LatencyTable
 from tests.cli.test_cli import Capture, assert_one_line, call, call_json
-from tests.profiler.test_model_file import LIGHT, packaged_tflite
+from tests.emitters.test_model_file import LIGHT, packaged_tflite
 from tests.tflite_runtimes import INTERPRETERS
 
 SQUEEZENET = LIGHT / "light_squeezenet.onnx"
@@ -82,7 +83,7 @@ def test_export_every_format_and_precision(
 
 
 def test_the_exported_file_is_the_one_that_verify_times(result_path: Path, tmp_path: Path) -> None:
-    from lutra.search.networks import network_subject
+    from lutra.profiler.subject import network_subject
     from lutra.spaces import get_space
 
     architecture = read_architecture(result_path)

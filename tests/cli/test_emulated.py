@@ -16,11 +16,10 @@ from lutra.cli.main import run
 from lutra.devices.base import Device, Sample, Setting, TimingRequest
 from lutra.devices.benchmark_model.binary import ENVIRONMENT
 from lutra.devices.registry import open_device
-from lutra.profiler.emission import Emission
+from lutra.emitters.emission import Emission
 from lutra.profiler.run import Protocol
 from lutra.profiler.stopping import StoppingRule
-from lutra.profiler.subject import ModelStore
-from lutra.search.networks import network_subject
+from lutra.profiler.subject import ModelStore, network_subject
 from lutra.search.profile import profile
 from lutra.spaces import get_space, parse_architecture
 from tests.conftest import SPACE

@@ -12,8 +12,8 @@ import pytest
 
 from lutra.cli.main import run
 from lutra.devices.fake import FakeScript, latency_from_size
+from lutra.emitters.emission import Emission
 from lutra.ops import Conv, Shape
-from lutra.profiler.emission import Emission
 from lutra.tables import LatencyTable
 from tests.toys import Toy, install_toys
 

@@ -16,9 +16,9 @@ from lutra.devices.base import Device, Sample, Setting, TimingRequest
 from lutra.devices.benchmark_model.binary import ENVIRONMENT
 from lutra.devices.registry import open_device
 from lutra.devices.remote.adb_shell import AdbShell, advice_for, attached
+from lutra.emitters.emission import Emission
 from lutra.errors import DeviceError, PermanentDeviceError, TransientDeviceError, UsageError
 from lutra.ops import Conv, Shape
-from lutra.profiler.emission import Emission
 from lutra.profiler.fitness import examine
 from lutra.profiler.subject import ModelStore, op_subject
 from lutra.testing import DeviceContract

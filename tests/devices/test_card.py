@@ -10,8 +10,8 @@ import pytest
 from lutra.devices.base import Sample, Setting, TimingRequest
 from lutra.devices.cuda import CudaDevice
 from lutra.devices.worker.nvml import Gpu
+from lutra.emitters.emission import Emission
 from lutra.ops import Conv, Shape
-from lutra.profiler.emission import Emission
 from lutra.profiler.subject import ModelStore, op_subject
 from tests.peers.gpu.card import why_no_card
 

@@ -19,9 +19,9 @@ from lutra.devices.base import (
     TimingRequest,
 )
 from lutra.devices.cuda import CudaDevice, attached_gpus, cuda_device
+from lutra.emitters.emission import Emission
 from lutra.errors import PermanentDeviceError, UsageError
 from lutra.ops import Conv, MBConv, OpConfig, Shape
-from lutra.profiler.emission import Emission
 from lutra.profiler.subject import ModelStore, op_subject
 from lutra.testing import DeviceContract
 from tests.peers.gpu.scripted import ScriptedGpu, advice_of

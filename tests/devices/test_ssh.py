@@ -19,9 +19,9 @@ from lutra.devices.remote.shell import StorageFull
 from lutra.devices.remote.ssh.shell import SshShell, parse_address
 from lutra.devices.sessions.worker_session import WorkerSession
 from lutra.devices.ssh import SshDevice
+from lutra.emitters.emission import Emission
 from lutra.errors import DeviceError, PermanentDeviceError, TransientDeviceError, UsageError
 from lutra.ops import Conv, Shape
-from lutra.profiler.emission import Emission
 from lutra.profiler.job import open_bench, open_or_create
 from lutra.profiler.run import Progress
 from lutra.profiler.subject import ModelStore, op_subject

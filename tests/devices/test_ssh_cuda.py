@@ -15,9 +15,9 @@ from lutra.devices.base import Device, Sample, Session, Setting, TimingRequest
 from lutra.devices.cuda import GpuReport
 from lutra.devices.registry import open_device
 from lutra.devices.remote.ssh.shell import SshShell
+from lutra.emitters.emission import Emission
 from lutra.errors import PermanentDeviceError, UsageError
 from lutra.ops import Conv, Shape
-from lutra.profiler.emission import Emission
 from lutra.profiler.job import open_bench, open_or_create
 from lutra.profiler.run import Progress, Protocol
 from lutra.profiler.stopping import StoppingRule

@@ -15,8 +15,8 @@ from pathlib import Path
 import adbutils
 import pytest
 
+from lutra.emitters.emission import Emission
 from lutra.ops import Conv, Shape
-from lutra.profiler.emission import Emission
 from lutra.profiler.subject import ModelStore, op_subject
 from tests.peers.adb_server import AdbServer
 from tests.peers.board import Board

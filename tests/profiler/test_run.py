@@ -10,9 +10,9 @@ import pytest
 from lutra.devices.base import Outcome, Setting, TimingRequest
 from lutra.devices.fake import FakeDevice, FakeScript, FakeSession
 from lutra.devices.worker.runtimes.torch_graph import load_module
+from lutra.emitters.emission import Emission
 from lutra.errors import LutraError, ModelError, TransientDeviceError
 from lutra.ops import Conv, Shape
-from lutra.profiler.emission import Emission
 from lutra.profiler.job import open_bench
 from lutra.profiler.run import ProfilingRun, Progress, Protocol, RunSummary
 from lutra.profiler.stopping import StoppingRule

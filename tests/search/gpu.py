@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from lutra.emitters.emission import Emission
 from lutra.ops import Graph, Node, OpConfig
-from lutra.profiler.emission import Emission
 from lutra.profiler.statistics import summarise
 from lutra.profiler.subject import Subject
 from lutra.search.table_spaces import note_profiled

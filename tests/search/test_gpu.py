@@ -11,14 +11,14 @@ import pytest
 
 from lutra.cli.main import run
 from lutra.errors import MissingOpError, NotATableError
-from lutra.profiler.drift import CALIBRATE
 from lutra.profiler.job import Bench
-from lutra.search.calibration import VALIDATE, Validation, calibrate, validate
+from lutra.search.calibration import Validation, calibrate, validate
 from lutra.search.efficiency import CALIBRATION, EfficiencyPredictor, Floats, store_document
 from lutra.search.run import half_way_budget_ms, search
 from lutra.spaces import get_space, parse_architecture
 from lutra.tables import LatencyTable
 from lutra.tables.fitting import Fit, Networks, fit
+from lutra.tables.measurement import CALIBRATE, VALIDATE
 from tests.search.gpu import Gpu, GpuBench, gpu_table
 from tests.search.synthetic import MBV3, RESOLUTIONS, AdditiveAccuracy
 

@@ -20,8 +20,8 @@ import pytest
 from lutra.devices.worker.runtimes import onnxruntime_cuda
 from lutra.devices.worker.runtimes.onnx_inputs import random_inputs
 from lutra.devices.worker.runtimes.onnxruntime_cuda import Model, Place
+from lutra.emitters.emission import Emission
 from lutra.ops import MBConv, OpConfig, Shape, seeded_weights
-from lutra.profiler.emission import Emission
 from tests.peers.gpu.card import why_no_card, why_no_driver
 from tests.peers.gpu.cuda_library import ScriptedCuda, available
 

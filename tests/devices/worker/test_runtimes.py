@@ -15,14 +15,15 @@ from hypothesis import strategies as st
 
 from lutra.devices.base import RequestFailure, Sample, Setting, TimingRequest
 from lutra.devices.cpu import CpuDevice
+from lutra.devices.registry import format_of
 from lutra.devices.sessions.runtimes import installed_runtimes
 from lutra.devices.worker.runtimes import RUNTIMES, Runtime, load_runtime
 from lutra.devices.worker.runtimes.inputs import random_input
 from lutra.devices.worker.runtimes.interpreter import check, count_nodes
+from lutra.emitters.emission import FORMATS, Emission
+from lutra.emitters.torch import emit_torch
 from lutra.errors import PermanentDeviceError, UsageError
 from lutra.ops import MBConv, OpConfig, Shape, seeded_weights
-from lutra.profiler.emission import FORMATS, Emission, format_of
-from lutra.profiler.emitters.torch import emit_torch
 from lutra.profiler.job import open_bench, setting_of
 from tests.tflite_runtimes import INTERPRETERS
 

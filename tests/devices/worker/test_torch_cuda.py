@@ -11,8 +11,8 @@ import pytest
 
 from lutra.devices.base import Device, Sample, Setting, TimingRequest
 from lutra.devices.cuda import CudaDevice
+from lutra.emitters.emission import Emission
 from lutra.ops import Conv, MBConv, OpConfig, Shape
-from lutra.profiler.emission import Emission
 from lutra.profiler.subject import ModelStore, op_subject
 from lutra.testing import DeviceContract
 from tests.peers.gpu.card import why_no_card

@@ -16,9 +16,9 @@ from lutra.devices.base import RequestFailure, Sample, Setting, TimingRequest
 from lutra.devices.cpu import CpuDevice
 from lutra.devices.sessions.worker_session import WorkerSession
 from lutra.devices.worker.runtimes import RUNTIMES, Runtime
+from lutra.emitters.emission import Emission
 from lutra.errors import PermanentDeviceError, UsageError
 from lutra.ops import Conv, Shape
-from lutra.profiler.emission import Emission
 from lutra.profiler.subject import ModelStore, op_subject
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's signals and affinity")

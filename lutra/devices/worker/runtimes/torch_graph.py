@@ -1,6 +1,6 @@
 """The torch model file: a plain description of a network and its weights, and its module.
 
-A file is what ``torch.save`` makes of the dictionary that `lutra.profiler.emitters.torch` writes,
+A file is what ``torch.save`` makes of the dictionary that `lutra.emitters.torch` writes,
 and is read with ``weights_only=True``: no code of the file's author runs::
 
     {"lutra_torch": 1, "input": "input", "input_shape": [N, C, H, W], "output": "...",

@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lutra.errors import ModelError
-from lutra.profiler.subject import Subject
 
-MODEL_ROLE = "model"
 _MAX_BYTES = 2 << 30  # protobuf and flatbuffers address no more
 _HASH_CHUNK = 1 << 20
 _TFLITE_IDENTIFIER = b"TFL3"
@@ -35,10 +33,9 @@ class ModelFile:
     digest: str
 
     @property
-    def subject(self) -> Subject:
-        """The whole file as a network of a table, named by its name and its content."""
-        key = f"{self.path.name}@sha256:{self.digest[:12]}"
-        return Subject("network", key, self.path.resolve(), MODEL_ROLE)
+    def key(self) -> str:
+        """The key of its row in a table: its name and the start of its content's digest."""
+        return f"{self.path.name}@sha256:{self.digest[:12]}"
 
 
 def read_model_file(path: Path) -> ModelFile:

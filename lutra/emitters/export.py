@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lutra.emitters.emission import Emission
 from lutra.files import write_atomically
 from lutra.ops import seeded_weights
-from lutra.profiler.emission import Emission
 from lutra.spaces import Architecture, get_space
 
 

@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
+from lutra.emitters.quantization import Range, activation_ranges
+from lutra.emitters.tflite_precision import Float, HalfWeights, Int8, feature_grids
 from lutra.ops import Graph, Node, Shape, Weights
-from lutra.profiler.emitters.quantization import Range, activation_ranges
-from lutra.profiler.emitters.tflite_precision import Float, HalfWeights, Int8, feature_grids
 
 _Array = npt.NDArray[np.float32]
 _Op = schema.BuiltinOperator

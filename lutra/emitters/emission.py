@@ -6,11 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 
-from lutra.devices.registry import runtime_formats
 from lutra.errors import ModelError, UsageError
 from lutra.ops import Graph, Weights, seeded_weights
 
-# What each format can express; its emitter is `lutra.profiler.emitters.FORMAT.emit_FORMAT`.
+# What each format can express; its emitter is `lutra.emitters.FORMAT.emit_FORMAT`.
 FORMATS: dict[str, tuple[str, ...]] = {
     "onnx": ("fp32", "fp16", "int8"),
     "tflite": ("fp32", "fp16", "int8"),
@@ -41,7 +40,7 @@ class Emission:
         self, graph: Graph, weights: Weights, metadata: Mapping[str, str] | None = None
     ) -> bytes:
         """The graph's model file; raises `ModelError` for an op that the format lacks."""
-        module = import_module(f"lutra.profiler.emitters.{self.format}")
+        module = import_module(f"lutra.emitters.{self.format}")
         for node in graph.nodes:
             if node.op not in module.OPS:
                 raise ModelError(
@@ -61,16 +60,3 @@ class Emission:
             return self.emit(expanded, seeded_weights(expanded))
 
         return build
-
-
-def format_of(runtime: str) -> str:
-    """The format that a runtime loads; raises `UsageError` for an unknown runtime."""
-    formats = runtime_formats()
-    if runtime not in formats:
-        raise UsageError(f"unknown runtime '{runtime}'; known: {', '.join(formats)}")
-    return formats[runtime]
-
-
-def runtimes_of(format_name: str) -> list[str]:
-    """The runtimes that load a format, the preferred one first."""
-    return [name for name, loaded in runtime_formats().items() if loaded == format_name]

@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
-from lutra.ops import Graph, Node, Shape
-from lutra.profiler.emitters.quantization import (
+from lutra.emitters.quantization import (
     Grid,
     Range,
     grid,
@@ -21,7 +20,8 @@ from lutra.profiler.emitters.quantization import (
     quantize_bias,
     quantize_weights,
 )
-from lutra.profiler.emitters.tflite_file import TfliteFile
+from lutra.emitters.tflite_file import TfliteFile
+from lutra.ops import Graph, Node, Shape
 
 _INT8 = (-128, 127)
 _GRID_KEEPING_OPS = ("max_pool", "avg_pool")

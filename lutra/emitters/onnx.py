@@ -10,9 +10,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from lutra.ops import Graph, Weights
-from lutra.profiler.emitters.onnx_int8 import quantized
-from lutra.profiler.emitters.onnx_model import (
+from lutra.emitters.onnx_int8 import quantized
+from lutra.emitters.onnx_model import (
     OPS,
     Array,
     Model,
@@ -21,7 +20,8 @@ from lutra.profiler.emitters.onnx_model import (
     file_names,
     translated,
 )
-from lutra.profiler.emitters.quantization import Range, activation_ranges
+from lutra.emitters.quantization import Range, activation_ranges
+from lutra.ops import Graph, Weights
 
 __all__ = ["OPS", "emit_onnx"]
 

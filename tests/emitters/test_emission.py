@@ -2,10 +2,11 @@
 
 import pytest
 
+from lutra.devices.registry import format_of, runtimes_of
 from lutra.devices.worker.runtimes import RUNTIMES
+from lutra.emitters.emission import FORMATS, Emission
 from lutra.errors import ModelError, UsageError
 from lutra.ops import Conv, Graph, Node, Shape
-from lutra.profiler.emission import FORMATS, Emission, format_of, runtimes_of
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)

@@ -17,6 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
+from lutra.emitters.onnx import emit_onnx
+from lutra.emitters.quantization import activation_ranges, calibration_inputs
+from lutra.emitters.torch import torch_module
 from lutra.ops import (
     Bottleneck,
     Conv,
@@ -30,9 +33,6 @@ from lutra.ops import (
     Weights,
     seeded_weights,
 )
-from lutra.profiler.emitters.onnx import emit_onnx
-from lutra.profiler.emitters.quantization import activation_ranges, calibration_inputs
-from lutra.profiler.emitters.torch import torch_module
 from lutra.spaces import get_space, space_names
 
 Features = npt.NDArray[Any]

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
+from lutra.emitters.emission import FORMATS, Emission
+from lutra.emitters.model_file import read_model_file
 from lutra.errors import ModelError
 from lutra.ops import MBConv, Shape, seeded_weights
-from lutra.profiler.emission import FORMATS, Emission
-from lutra.profiler.model_file import read_model_file
 
 BLOCK = MBConv(Shape(8, 8, 8), 8, 16, 3, 1, "relu", se=False, residual=True)
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
@@ -44,7 +44,7 @@ def test_precision_is_read_from_the_file(format_name: str, tmp_path: Path) -> No
 def test_light_models_of_the_onnx_package(path: Path) -> None:
     model = read_model_file(path)
     assert (model.format, model.precision) == ("onnx", "fp32")
-    assert model.subject.key.startswith(f"{path.name}@sha256:")
+    assert model.key.startswith(f"{path.name}@sha256:")
 
 
 def test_real_tflite_files() -> None:
@@ -54,7 +54,7 @@ def test_real_tflite_files() -> None:
 
 def test_two_files_of_one_name_are_two_keys(tmp_path: Path) -> None:
     keys = {
-        read_model_file(emitted(tmp_path, Emission("onnx", precision))).subject.key
+        read_model_file(emitted(tmp_path, Emission("onnx", precision))).key
         for precision in ("fp32", "int8")
     }
     assert len(keys) == 2

@@ -11,9 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lutra.emitters.onnx import emit_onnx
+from lutra.emitters.torch import torch_module
 from lutra.ops import Graph, MBConv, Pool, Shape, Weights, seeded_weights
-from lutra.profiler.emitters.onnx import emit_onnx
-from lutra.profiler.emitters.torch import torch_module
 from lutra.spaces import get_space, space_names
 
 Array = npt.NDArray[Any]

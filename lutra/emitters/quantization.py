@@ -48,7 +48,7 @@ def activation_ranges(
     """
     import torch
 
-    from lutra.profiler.emitters.torch import torch_module
+    from lutra.emitters.torch import torch_module
 
     ranges: dict[str, Range] = {}
 

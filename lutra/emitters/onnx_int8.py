@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lutra.profiler.emitters.onnx_model import Array, Model, Operator
-from lutra.profiler.emitters.quantization import (
+from lutra.emitters.onnx_model import Array, Model, Operator
+from lutra.emitters.quantization import (
     Range,
     grids,
     least_weight_scales,

@@ -13,15 +13,15 @@ from ai_edge_litert import schema_py_generated as schema
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lutra.ops import Conv, Graph, GraphBuilder, MBConv, Pool, Shape, Weights, seeded_weights
-from lutra.profiler.emitters.quantization import (
+from lutra.emitters.quantization import (
     activation_ranges,
     calibration_inputs,
     quantize_weights,
 )
-from lutra.profiler.emitters.tflite import emit_tflite
-from lutra.profiler.emitters.tflite_precision import feature_grids
-from lutra.profiler.emitters.torch import torch_module
+from lutra.emitters.tflite import emit_tflite
+from lutra.emitters.tflite_precision import feature_grids
+from lutra.emitters.torch import torch_module
+from lutra.ops import Conv, Graph, GraphBuilder, MBConv, Pool, Shape, Weights, seeded_weights
 from lutra.spaces import get_space, space_names
 from tests.tflite_runtimes import INTERPRETERS
 
