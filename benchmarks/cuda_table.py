@@ -33,12 +33,13 @@ from lutra.devices.registry import format_of, open_device
 from lutra.devices.worker.gpu_watch import GpuWatch
 from lutra.emitters.emission import Emission
 from lutra.errors import LutraError, TransientDeviceError
+from lutra.predictors.accuracy import load_accuracy
+from lutra.predictors.efficiency.fitting import Fit
+from lutra.predictors.efficiency.predictor import EfficiencyPredictor
 from lutra.profiler.job import Bench, open_bench
 from lutra.profiler.run import Protocol, RunSummary
 from lutra.profiler.subject import ModelStore, op_subject
-from lutra.search.accuracy import bundled_predictor
 from lutra.search.calibration import Validation, calibrate, validate
-from lutra.search.efficiency import EfficiencyPredictor
 from lutra.search.networks import NETWORK_PROTOCOL, with_rounds
 from lutra.search.profile import profile
 from lutra.search.result import SearchResult
@@ -46,7 +47,6 @@ from lutra.search.run import half_way_budget_ms, search
 from lutra.search.verify import verify
 from lutra.spaces import get_space
 from lutra.tables import LatencyTable
-from lutra.tables.fitting import Fit
 from lutra.tables.measurement import CALIBRATE, VALIDATE
 
 SPACE, RESOLUTION = "ofa-mbv3-w1.0", 224
@@ -139,7 +139,7 @@ def measure(case: Case, device: Device, folder: Path) -> Figures:
             ),
         )
         predictor = EfficiencyPredictor(table)
-        accuracy = bundled_predictor(SPACE)
+        accuracy = load_accuracy(space=SPACE)
         budget_ms = half_way_budget_ms(predictor, accuracy)
         found = watch.step("search", lambda: search(predictor, accuracy, max_latency_ms=budget_ms))
         result = watch.step(

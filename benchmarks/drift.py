@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lutra.profiler.drift import table_drifts
 from lutra.tables import LatencyTable, Visit
+from lutra.tables.drift import table_drifts
 
 
 def spread_percent(subjects: Iterable[Sequence[Visit]]) -> float:

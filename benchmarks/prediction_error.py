@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from lutra.cli.benches import table_and_bench
+from lutra.predictors.efficiency.predictor import EfficiencyPredictor, Floats
 from lutra.search.calibration import Validation, calibrate, validate
-from lutra.search.efficiency import EfficiencyPredictor, Floats
 from lutra.spaces import Rows, parse_architecture
 from lutra.tables import LatencyTable
 from lutra.tables.measurement import CALIBRATE, VALIDATE

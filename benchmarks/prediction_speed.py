@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 
-from lutra.search.costs import UnitCost
+from lutra.predictors.efficiency.costs import UnitCost
 from lutra.spaces import get_space
 
 ARCHITECTURES = 100_000

@@ -11,15 +11,17 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "lutra"
 SHARED = {"errors", "files", "plugins", "text"}
+MEASURED = SHARED | {"ops", "spaces", "tables"}
 FLOORS = {
     "ops": SHARED,
     "spaces": SHARED | {"ops"},
     "emitters": SHARED | {"ops", "spaces", "devices"},
     "devices": SHARED,
-    "tables": SHARED | {"ops"},
-    "profiler": SHARED | {"ops", "spaces", "emitters", "devices", "tables"},
-    "search": SHARED | {"ops", "spaces", "emitters", "devices", "tables", "profiler"},
-    "cli": SHARED | {"ops", "spaces", "emitters", "devices", "tables", "profiler", "search"},
+    "tables": SHARED,
+    "predictors": MEASURED,
+    "profiler": MEASURED | {"emitters", "devices", "predictors"},
+    "search": MEASURED | {"emitters", "devices", "predictors", "profiler"},
+    "cli": MEASURED | {"emitters", "devices", "predictors", "profiler", "search"},
 }
 HEAVY = (
     "adbutils",

@@ -1,11 +1,11 @@
 """Fit the accuracy model that comes with lutra for ofa-mbv3-w1.0.
 
-    python tools/fit_accuracy.py FOLDER [-o lutra/search/accuracy/ofa-mbv3-w1.0.json]
+    python tools/fit_accuracy.py FOLDER [-o lutra/predictors/accuracy/ofa-mbv3-w1.0.json]
 
 FOLDER holds the search traces of DyNAS-T (github.com/IntelLabs/DyNAS-T, notebooks/data, Apache
-2.0): CSV files with the columns "Sub-network" and "Top-1 Acc (%)". The model is that of
-`lutra.search.accuracy.AdditivePredictor`: each choice divides the gap to a ceiling by a factor of
-its own. Prints the held-out figures; everything is seeded. Takes about half a minute.
+2.0): CSV files with the columns "Sub-network" and "Top-1 Acc (%)". The model is lutra's
+`AdditivePredictor`: each choice divides the gap to a ceiling by a factor of its own. Prints the
+held-out figures; everything is seeded. Takes about half a minute.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lutra.errors import LutraError
-from lutra.search.accuracy.additive import FORMAT, VERSION
+from lutra.predictors.accuracy.additive import FORMAT, VERSION
 from lutra.spaces import Rows, get_space, parse_architecture
 
 Floats = npt.NDArray[np.float64]

@@ -17,8 +17,8 @@ def table_and_bench(path: Path, device_spec: str | None) -> Iterator[tuple[Laten
     """The table, open for writing, and its device (or the named one) with the table's setting."""
     from lutra.devices.registry import open_device
     from lutra.profiler.job import open_bench, setting_of
-    from lutra.search.table_spaces import device_of
     from lutra.tables import LatencyTable
+    from lutra.tables.profiled import device_of
 
     with LatencyTable.open(path, write=True) as table:
         device = open_device(device_spec or device_of(table))

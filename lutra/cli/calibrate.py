@@ -20,7 +20,7 @@ from lutra.cli.options import (
 from lutra.cli.output import note, print_json, print_table, progress, visits_to
 
 if TYPE_CHECKING:
-    from lutra.tables.composition import Composition
+    from lutra.predictors.efficiency.composition import Composition
 
 
 @click.command("calibrate")

@@ -29,7 +29,7 @@ _BOUNDS = {
 @as_json
 def command(table: Path, architecture_file: Path, space_name: str | None, as_json: bool) -> None:
     """Latency of an architecture with its interval and what each op contributes."""
-    from lutra.search.efficiency import EfficiencyPredictor
+    from lutra.predictors.efficiency.predictor import EfficiencyPredictor
     from lutra.search.result import read_architecture
     from lutra.tables import LatencyTable
 

@@ -188,7 +188,7 @@ class ModelWork(Work):
 
     def _rows(self, table: Path) -> list[dict[str, Any]]:
         from lutra.tables import LatencyTable
-        from lutra.tables.table import row_record
+        from lutra.tables.frame import row_record
 
         keys = {model.key for model in self.models}
         with LatencyTable.open(table) as opened:

@@ -128,14 +128,14 @@ def _measure(table: Path, device_spec: str) -> Validation:
 
 
 def _search(table: Path, budget_ms: float | None, result_file: Path) -> SearchResult:
-    from lutra.search.accuracy import bundled_predictor
-    from lutra.search.efficiency import EfficiencyPredictor
+    from lutra.predictors.accuracy import load_accuracy
+    from lutra.predictors.efficiency.predictor import EfficiencyPredictor
     from lutra.search.run import half_way_budget_ms, search
     from lutra.tables import LatencyTable
 
     with LatencyTable.open(table) as opened:
         predictor = EfficiencyPredictor(opened)
-    accuracy = bundled_predictor(SPACE)
+    accuracy = load_accuracy(space=SPACE)
     limit = half_way_budget_ms(predictor, accuracy) if budget_ms is None else budget_ms
     with _step(4, f"search the most accurate subnet within {limit:.3g} ms") as report:
         result = search(

@@ -37,8 +37,8 @@ def command(
     as_json: bool,
 ) -> None:
     """The most accurate subnet within a budget of latency, MACs or both."""
-    from lutra.search.accuracy import bundled_predictor, load_predictor
-    from lutra.search.efficiency import EfficiencyPredictor
+    from lutra.predictors.accuracy import load_accuracy
+    from lutra.predictors.efficiency.predictor import EfficiencyPredictor
     from lutra.search.limits import parse_count, parse_latency_ms, parse_resolutions
     from lutra.search.run import search
     from lutra.tables import LatencyTable
@@ -53,7 +53,7 @@ def command(
         predictor = EfficiencyPredictor(opened, space_name)
     space = predictor.space
     accuracy = (
-        load_predictor(accuracy_file, space) if accuracy_file else bundled_predictor(space.name)
+        load_accuracy(accuracy_file, space) if accuracy_file else load_accuracy(space=space.name)
     )
     with progress("search") as report:
         result = search(

@@ -38,12 +38,12 @@ def command(as_json: bool) -> None:
 
 def _record(name: str) -> dict[str, Any]:
     from lutra.errors import AccuracyError
-    from lutra.search.accuracy import bundled_predictor
+    from lutra.predictors.accuracy import load_accuracy
     from lutra.spaces import get_space
 
     space = get_space(name)
     try:
-        accuracy = bundled_predictor(name).name
+        accuracy = load_accuracy(space=name).name
     except AccuracyError:
         accuracy = None
     return {

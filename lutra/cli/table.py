@@ -33,10 +33,10 @@ _WHERE_KNOWN = {
 @as_json
 def show(table: Path, category: str, as_json: bool) -> None:
     """Every row with its interval; failures have a message and no number."""
-    from lutra.search.efficiency import CALIBRATION, VALIDATION
     from lutra.tables import LatencyTable
+    from lutra.tables.documents import CALIBRATION, VALIDATION
+    from lutra.tables.frame import row_record
     from lutra.tables.measurement import Category
-    from lutra.tables.table import row_record
 
     wanted: Category | None = None if category == "all" else category  # type: ignore[assignment]
     with LatencyTable.open(table) as opened:

@@ -11,12 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import median
 
-from lutra.tables import Visit
+from lutra.tables import LatencyTable, Visit
+from lutra.tables.drift import reference_visits, steady_value
 
-BASELINE_QUANTILE = 0.1
 CLOCK_LIMIT = 0.03  # of a card that holds its clock, readings differ by one step of 0.8 %
 # A clock is compared with the median, not the best: a cold card boosts above what it can hold.
 _CLOCKS_KEPT = 20
+_KNOWN_WEIGHT = 100  # a baseline handed in counts as this many visits
 
 
 class DriftGate:
@@ -75,13 +76,8 @@ class DriftGate:
         )
         return tuple(name for name, wrong in flags if wrong)
 
-    def baselines(self) -> dict[str, float]:
-        """Each reference's low quantile, in ms."""
-        return {key: self._baseline(key) for key in self._seen}
-
     def _baseline(self, key: str) -> float:
-        ordered = self._seen[key]
-        return ordered[int(BASELINE_QUANTILE * len(ordered))]
+        return steady_value(self._seen[key])
 
 
 def flag_low_clocks(visits: Sequence[Visit]) -> Sequence[Visit]:
@@ -100,3 +96,22 @@ def flag_low_clocks(visits: Sequence[Visit]) -> Sequence[Visit]:
         else visit
         for visit in visits
     ]
+
+
+def known_references(
+    table: LatencyTable, known_ms: Mapping[str, float] | None = None
+) -> dict[str, list[float]]:
+    """What the references took in earlier runs into this table, and elsewhere, in ms."""
+    seen = {key: [value] * _KNOWN_WEIGHT for key, value in (known_ms or {}).items()}
+    for key, values in reference_visits(table).items():
+        seen[key] = seen.get(key, []) + values
+    return seen
+
+
+def reference_clocks(table: LatencyTable) -> dict[str, float]:
+    """The device's clock at the references of earlier runs into this table, in MHz."""
+    return {
+        row.key: row.measurement.clock_mhz
+        for row in table.rows("reference")
+        if row.measurement is not None and row.measurement.clock_mhz is not None
+    }

@@ -13,10 +13,10 @@ from lutra.devices.base import Device, Session, Setting
 from lutra.devices.registry import format_of, runtimes_of
 from lutra.emitters.emission import Emission
 from lutra.errors import PermanentDeviceError
-from lutra.profiler.drift import Drift
 from lutra.profiler.run import ProfilingRun, Progress, Protocol, RunSummary
 from lutra.profiler.subject import ModelStore, Subject, reference_subjects
 from lutra.tables import LatencyTable, Target
+from lutra.tables.drift import Drift
 
 
 @dataclass(frozen=True)

@@ -10,20 +10,24 @@ from pathlib import Path
 
 from lutra.devices.base import Outcome, RequestFailure, Session, TimingRequest
 from lutra.errors import ModelError, TransientDeviceError
-from lutra.profiler.drift import Drift, table_drifts
-from lutra.profiler.gate import DriftGate, flag_low_clocks
+from lutra.profiler.gate import (
+    DriftGate,
+    flag_low_clocks,
+    known_references,
+    reference_clocks,
+)
 from lutra.profiler.plan import plan_round
 from lutra.profiler.statistics import visit_from_sample
 from lutra.profiler.stopping import StoppingRule
 from lutra.profiler.subject import ModelStore, Subject
 from lutra.tables import Failure, LatencyTable, Measurement, Visit
+from lutra.tables.drift import Drift, reference_value_ms, table_drifts
 from lutra.tables.measurement import Category, Status
 
 MAX_ATTEMPTS = 3
 _DEAD_DEVICE_FAILURES = 8
 _REFERENCE_LIMIT_SECONDS = 60.0
 _REFERENCE_WINDOW = 200  # a reference's row sums up its latest visits: there are thousands
-_KNOWN_WEIGHT = 100  # a baseline handed in counts as this many visits
 
 
 @dataclass(frozen=True)
@@ -147,7 +151,7 @@ class ProfilingRun:
         self._clock = clock
         self._sleep = sleep
         self._gate = DriftGate(
-            protocol.drift_limit, reference_visits(table, reference_ms), reference_clocks(table)
+            protocol.drift_limit, known_references(table, reference_ms), reference_clocks(table)
         )
         self._visits: dict[Subject, list[tuple[int, Visit]]] = defaultdict(list)
         self._attempts: dict[Subject, int] = defaultdict(int)
@@ -338,7 +342,7 @@ class ProfilingRun:
         self, subject: Subject, visit: Visit, nodes: tuple[int, int] | None
     ) -> None:
         """Judge the visits since the last references by this one too."""
-        self._gate.observe(subject.key, _reference_value_ms(visit), visit.clock_mhz)
+        self._gate.observe(subject.key, reference_value_ms(visit), visit.clock_mhz)
         self._commit(subject, visit, nodes)
         if self._gate.closed:
             for visited in self._since_reference:
@@ -430,33 +434,3 @@ class ProfilingRun:
                     judged = replace(judged, status=row.measurement.status)
                 measured[row.category, row.key] = judged
         self._table.record_measurements(measured)
-
-
-def reference_visits(
-    table: LatencyTable, known_ms: Mapping[str, float] | None = None
-) -> dict[str, list[float]]:
-    """What the references took in earlier runs into this table, and elsewhere, in ms."""
-    seen = {key: [value] * _KNOWN_WEIGHT for key, value in (known_ms or {}).items()}
-    for row in table.rows("reference"):
-        visits = table.visits("reference", row.key)
-        seen[row.key] = seen.get(row.key, []) + [_reference_value_ms(visit) for visit in visits]
-    return seen
-
-
-def _reference_value_ms(visit: Visit) -> float:
-    """What the gate judges by: without the host, whose share differs from process to process."""
-    return visit.device_ms or visit.low_ms
-
-
-def reference_clocks(table: LatencyTable) -> dict[str, float]:
-    """The device's clock at the references of earlier runs into this table, in MHz."""
-    return {
-        row.key: row.measurement.clock_mhz
-        for row in table.rows("reference")
-        if row.measurement is not None and row.measurement.clock_mhz is not None
-    }
-
-
-def reference_baseline(table: LatencyTable) -> dict[str, float]:
-    """What the gate takes as each reference's steady latency in this table, in ms."""
-    return DriftGate(0.0, reference_visits(table)).baselines()

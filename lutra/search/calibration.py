@@ -8,21 +8,16 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from lutra.errors import TableError
-from lutra.profiler.drift import table_drifts
+from lutra.predictors.efficiency.fitting import Fit, fit
+from lutra.predictors.efficiency.predictor import EfficiencyPredictor, Floats
 from lutra.profiler.job import Bench
 from lutra.profiler.run import Progress, Protocol
 from lutra.profiler.subject import network_subject
-from lutra.search.efficiency import (
-    CALIBRATION,
-    VALIDATION,
-    EfficiencyPredictor,
-    Floats,
-    store_document,
-)
 from lutra.search.networks import NETWORK_PROTOCOL, repeatability_percent
 from lutra.spaces import Architecture, sample_networks
 from lutra.tables import LatencyTable
-from lutra.tables.fitting import Fit, fit
+from lutra.tables.documents import CALIBRATION, VALIDATION, store_document
+from lutra.tables.drift import table_drifts
 from lutra.tables.measurement import CALIBRATE, VALIDATE
 
 _SEEDS = {CALIBRATE: 1, VALIDATE: 2}
@@ -106,8 +101,8 @@ def calibrate(
         "repeatability_percent": measured.repeatability_percent,
         "drifted_networks": measured.drifted,
     }
-    store_document(table, CALIBRATION, space, document)
-    store_document(table, VALIDATION, space, None)
+    store_document(table, CALIBRATION, space.name, document)
+    store_document(table, VALIDATION, space.name, None)
     return fitted
 
 
@@ -134,7 +129,7 @@ def validate(
         measured.repeatability_percent,
         measured.drifted,
     )
-    store_document(table, VALIDATION, space, asdict(validation))
+    store_document(table, VALIDATION, space.name, asdict(validation))
     return validation
 
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from lutra.profiler.drift import Drift
 from lutra.profiler.run import Protocol
 from lutra.profiler.stopping import StoppingRule
 from lutra.tables import Visit
+from lutra.tables.drift import Drift
 
 NETWORK_PROTOCOL = Protocol(
     seconds=0.1,

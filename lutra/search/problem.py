@@ -7,18 +7,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations, combinations_with_replacement
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from lutra.errors import AccuracyError, InfeasibleError, UsageError
-from lutra.search.costs import UnitCost, resolutions_text, total_costs
-from lutra.search.pairs import least_larger
+from lutra.predictors.accuracy import AccuracyPredictor
+from lutra.predictors.efficiency.costs import UnitCost, resolutions_text, total_costs
+from lutra.predictors.efficiency.forms import Latency
+from lutra.predictors.efficiency.larger import least_larger
 from lutra.spaces import Rows, SearchSpace
-
-if TYPE_CHECKING:
-    from lutra.search.accuracy.base import AccuracyPredictor
 
 _REPAIR_STEPS = 10
 # How finely the weights of two, three, ... limits are divided when looking for a joint anchor.
@@ -43,6 +41,11 @@ class Limit:
 
     def __str__(self) -> str:
         return f"{self.cost.name} <= {self.cost.text(self.maximum)}"
+
+
+def latency_limits(latency: Latency, maximum_ms: float) -> tuple[Limit, ...]:
+    """What together says that a latency does not exceed ``maximum_ms``: a limit on each form."""
+    return tuple(Limit(form, maximum_ms) for form in latency.forms)
 
 
 @dataclass(frozen=True, eq=False)

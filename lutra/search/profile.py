@@ -14,9 +14,9 @@ from lutra.profiler.job import open_bench, open_or_create
 from lutra.profiler.run import Progress, Protocol, RunSummary
 from lutra.profiler.subject import model_subject, op_subject
 from lutra.search.networks import NETWORK_PROTOCOL
-from lutra.search.table_spaces import note_profiled
 from lutra.spaces import SearchSpace
 from lutra.tables import LatencyTable, Target
+from lutra.tables.profiled import note_profiled
 
 
 def profile(
@@ -46,7 +46,7 @@ def profile(
         open_bench(device, setting, precision) as bench,
         open_or_create(path, bench.target) as table,
     ):
-        note_profiled(table, device.info().spec, space, resolutions)
+        note_profiled(table, device.info().spec, space.name, resolutions)
         on_ready(bench.target)
         subjects = [op_subject(op, bench.emission) for op in space.units_at(resolutions)]
         return bench.measure(

@@ -12,9 +12,9 @@ from lutra.emitters.emission import Emission
 from lutra.errors import LutraError, NotATableError, ResultError
 from lutra.files import read_json, write_atomically
 from lutra.profiler import job
-from lutra.profiler.drift import Drift
 from lutra.spaces import Architecture, get_space, parse_architecture
 from lutra.tables import Target
+from lutra.tables.drift import Drift
 
 FORMAT = "lutra-search-result"
 VERSION = 1

@@ -9,11 +9,11 @@ from dataclasses import asdict
 import numpy as np
 
 from lutra.errors import AccuracyError, UsageError
-from lutra.search.accuracy import AccuracyPredictor
+from lutra.predictors.accuracy import AccuracyPredictor
+from lutra.predictors.efficiency.predictor import EfficiencyPredictor
 from lutra.search.algorithms import get_algorithm
 from lutra.search.algorithms.base import Candidates
-from lutra.search.efficiency import EfficiencyPredictor
-from lutra.search.problem import Limit, Problem
+from lutra.search.problem import Limit, Problem, latency_limits
 from lutra.search.result import Candidate, SearchResult
 
 KEPT = 10
@@ -82,7 +82,7 @@ def _limits(
 ) -> tuple[Limit, ...]:
     limits: list[Limit] = []
     if max_latency_ms is not None:
-        limits += predictor.latency.limits(max_latency_ms)
+        limits += latency_limits(predictor.latency, max_latency_ms)
     if max_macs is not None:
         limits.append(Limit(predictor.macs, max_macs))
     if not limits:

@@ -4,10 +4,17 @@ from lutra.spaces import mbconv_spaces, resnet50d
 from lutra.spaces.architecture import Architecture
 from lutra.spaces.base import Gene, Indices, Rows, SearchSpace
 from lutra.spaces.lattice import NO_UNIT, Edge, Lattice, LatticeBuilder
-from lutra.spaces.registry import get_space, parse_architecture, register_space, space_names
+from lutra.spaces.registry import (
+    DEFAULT_SPACE,
+    get_space,
+    parse_architecture,
+    register_space,
+    space_names,
+)
 from lutra.spaces.sampling import sample_networks
 
 __all__ = [
+    "DEFAULT_SPACE",
     "NO_UNIT",
     "Architecture",
     "Edge",

@@ -12,6 +12,9 @@ from lutra.plugins import load_plugin, plugin_names
 from lutra.spaces.architecture import Architecture
 from lutra.spaces.base import SearchSpace
 
+DEFAULT_SPACE = "ofa-mbv3-w1.0"
+"""The space of a run that names none."""
+
 _GROUP = "lutra.spaces"
 _FACTORIES: dict[str, Callable[[], SearchSpace]] = {}
 _SPACES: dict[str, SearchSpace] = {}

@@ -12,7 +12,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from lutra.errors import NotATableError, TableWriteError
+from lutra.tables.columns import from_columns, insert, selected, to_columns
 from lutra.tables.connection import check_schema, connect, mapped
+from lutra.tables.frame import FRAME_COLUMNS, row_record
 from lutra.tables.measurement import Category, Failure, Measurement, Row, Visit
 from lutra.tables.schema import migrate
 from lutra.tables.target import Target
@@ -20,33 +22,18 @@ from lutra.tables.target import Target
 if TYPE_CHECKING:
     import pandas
 
-_FRAME_COLUMNS = (
-    "category",
-    "key",
-    "status",
-    "latency_ms",
-    "ci_low_ms",
-    "ci_high_ms",
-    "median_ms",
-    "minimum_ms",
-    "rounds",
-    "processes",
-    "drift",
-    "flags",
-    "clock_mhz",
-    "device_ms",
-    "bound",
-    "nodes",
-    "delegated_nodes",
-    "failure",
-)
-
-
-_VISITS = (
-    "SELECT round, process, low_ms, v.median_ms, v.minimum_ms, blocks, runs_per_block,"
-    " timed_seconds, v.drift, v.flags, reference_ms, clock_mhz, device_ms, key"
-    " FROM visits v JOIN subjects s ON s.id = v.subject"
-)
+_VISITS = f"""
+    SELECT s.key, {selected(Visit, "v")} FROM visits v JOIN subjects s ON s.id = v.subject
+"""  # noqa: S608 (names of our own fields)
+_ROWS = f"""
+    SELECT s.category, s.key, s.nodes, s.delegated_nodes,
+        {selected(Measurement, "m", "measured_")}, {selected(Failure, "f", "failed_")}
+    FROM subjects s
+    LEFT JOIN measurements m ON m.subject = s.id LEFT JOIN failures f ON f.subject = s.id
+    WHERE (:category IS NULL OR s.category = :category) AND (:role IS NULL OR s.role = :role)
+        AND (m.latency_ms IS NOT NULL OR f.kind IS NOT NULL)
+    ORDER BY s.id
+"""  # noqa: S608 (names of our own fields)
 
 
 class LatencyTable:
@@ -59,12 +46,14 @@ class LatencyTable:
 
     def __init__(self, path: Path, connection: sqlite3.Connection, *, writable: bool) -> None:
         self.path = path
+        connection.row_factory = sqlite3.Row
         self._connection = connection
         self._writable = writable
 
     @classmethod
-    def create(cls, path: Path, target: Target) -> LatencyTable:
+    def create(cls, path: str | Path, target: Target) -> LatencyTable:
         """A new, empty table for a target; raises `TableWriteError` if the file exists."""
+        path = Path(path)
         if path.exists():
             raise TableWriteError(f"{path} already exists")
         connection = connect(path, "rwc")
@@ -81,12 +70,13 @@ class LatencyTable:
         return table
 
     @classmethod
-    def open(cls, path: Path, *, write: bool = False) -> LatencyTable:
+    def open(cls, path: str | Path, *, write: bool = False) -> LatencyTable:
         """An existing table.
 
         Raises `NotATableError` (missing, another kind of file, damaged), `TableVersionError`
         (newer schema) or, to write, `TableWriteError` (read-only, locked).
         """
+        path = Path(path)
         if not path.is_file():
             raise NotATableError(
                 f"there is no table {path}; `lutra profile ... -o {path}` makes one"
@@ -140,18 +130,16 @@ class LatencyTable:
 
     def meta(self, name: str) -> Any:
         """A stored JSON document (``target``, ``space``, ``calibration``...), or None."""
-        found = self._rows("SELECT value FROM meta WHERE name = ?", name)
+        found = self._rows("SELECT value FROM meta WHERE name = :name", name=name)
         try:
-            return json.loads(found[0][0]) if found else None
+            return json.loads(found[0]["value"]) if found else None
         except (ValueError, RecursionError) as error:
             raise NotATableError(f"{self.path} is damaged: {name} is not JSON") from error
 
     def put_meta(self, name: str, document: Any) -> None:
         """Store a JSON document under a name, replacing what was there."""
         with self._transaction() as connection:
-            connection.execute(
-                "INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, json.dumps(document))
-            )
+            insert(connection, "meta", {"name": name, "value": json.dumps(document)}, replace=True)
 
     # writing
 
@@ -175,33 +163,11 @@ class LatencyTable:
                     "UPDATE subjects SET nodes = ?, delegated_nodes = ? WHERE id = ?",
                     (*nodes, subject),
                 )
-            cursor = connection.execute(
-                "INSERT INTO visits (subject, round, process, low_ms, median_ms, minimum_ms,"
-                " blocks, runs_per_block, timed_seconds, drift, flags, at, reference_ms,"
-                " clock_mhz, device_ms)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    subject,
-                    visit.round,
-                    visit.process,
-                    visit.low_ms,
-                    visit.median_ms,
-                    visit.minimum_ms,
-                    visit.blocks,
-                    visit.runs_per_block,
-                    visit.timed_seconds,
-                    visit.drift,
-                    ",".join(visit.flags),
-                    _now(),
-                    json.dumps(visit.reference_ms) if visit.reference_ms else "",
-                    visit.clock_mhz,
-                    visit.device_ms,
-                ),
-            )
+            values = {"subject": subject, **to_columns(visit), "at": _now()}
+            number = insert(connection, "visits", values)
             connection.execute("DELETE FROM failures WHERE subject = ?", (subject,))
             _put_measurement(connection, subject, measurement)
-        assert cursor.lastrowid is not None
-        return cursor.lastrowid
+        return number
 
     def flag_visit(
         self, number: int, visit: Visit, category: Category, key: str, measurement: Measurement
@@ -209,8 +175,8 @@ class LatencyTable:
         """Commit what became known of a visit later (its drift and flags), and the new sum."""
         with self._transaction() as connection:
             connection.execute(
-                "UPDATE visits SET drift = ?, flags = ? WHERE id = ?",
-                (visit.drift, ",".join(visit.flags), number),
+                "UPDATE visits SET drift = :drift, flags = :flags WHERE id = :id",
+                {**to_columns(visit), "id": number},
             )
             _put_measurement(connection, _subject_id(connection, category, key, ""), measurement)
 
@@ -222,17 +188,8 @@ class LatencyTable:
             subject = _subject_id(connection, category, key, role)
             measured = "SELECT 1 FROM measurements WHERE subject = ?"
             if connection.execute(measured, (subject,)).fetchone() is None:
-                connection.execute(
-                    "INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?, ?)",
-                    (
-                        subject,
-                        failure.kind,
-                        failure.message,
-                        failure.transient,
-                        failure.attempts,
-                        _now(),
-                    ),
-                )
+                values = {"subject": subject, **to_columns(failure), "at": _now()}
+                insert(connection, "failures", values, replace=True)
 
     def record_measurements(self, measurements: Mapping[tuple[Category, str], Measurement]) -> None:
         """Replace what subjects' visits add up to: their correction, flags or status changed."""
@@ -244,26 +201,13 @@ class LatencyTable:
     def record_run(self, document: Mapping[str, Any]) -> None:
         """Keep what a profiling run was: command, version, seed, seconds."""
         with self._transaction() as connection:
-            connection.execute(
-                "INSERT INTO runs (started, document) VALUES (?, ?)", (_now(), json.dumps(document))
-            )
+            insert(connection, "runs", {"started": _now(), "document": json.dumps(document)})
 
     # reading
 
     def rows(self, category: Category | None = None, role: str | None = None) -> list[Row]:
         """Every subject with its measurement or failure, in the order they were first measured."""
-        found = self._rows(
-            "SELECT category, key, latency_ms, ci_low_ms, ci_high_ms, m.median_ms, m.minimum_ms,"
-            " rounds, processes, m.drift, m.flags, status, kind, message, transient, attempts,"
-            " m.clock_mhz, m.device_ms, nodes, delegated_nodes"
-            " FROM subjects s LEFT JOIN measurements m ON m.subject = s.id"
-            " LEFT JOIN failures f ON f.subject = s.id"
-            " WHERE (?1 IS NULL OR category = ?1) AND (?2 IS NULL OR role = ?2)"
-            " AND (latency_ms IS NOT NULL OR kind IS NOT NULL) ORDER BY s.id",
-            category,
-            role,
-        )
-        return [_row(values) for values in found]
+        return [_row(values) for values in self._rows(_ROWS, category=category, role=role)]
 
     def row(self, category: Category, key: str) -> Row | None:
         """One subject, or None if it was never tried."""
@@ -271,14 +215,17 @@ class LatencyTable:
 
     def visits(self, category: Category, key: str) -> list[Visit]:
         """Every visit of a subject, oldest first."""
-        query = f"{_VISITS} WHERE category = ? AND key = ? ORDER BY v.id"
-        return [_visit(values) for values in self._rows(query, category, key)]
+        query = f"{_VISITS} WHERE s.category = :category AND s.key = :key ORDER BY v.id"
+        found = self._rows(query, category=category, key=key)
+        return [from_columns(Visit, values) for values in found]
 
     def all_visits(self, category: Category) -> dict[tuple[Category, str], list[Visit]]:
         """Every visit of every subject of a category, by category and key, oldest first."""
         found: dict[tuple[Category, str], list[Visit]] = {}
-        for values in self._rows(f"{_VISITS} WHERE category = ? ORDER BY v.id", category):
-            found.setdefault((category, values[-1]), []).append(_visit(values))
+        query = f"{_VISITS} WHERE s.category = :category ORDER BY v.id"
+        for values in self._rows(query, category=category):
+            visits = found.setdefault((category, values["key"]), [])
+            visits.append(from_columns(Visit, values))
         return found
 
     def last_process(self) -> int:
@@ -288,7 +235,7 @@ class LatencyTable:
     def runs(self) -> list[dict[str, Any]]:
         """The profiling runs that filled this table, oldest first."""
         found = self._rows("SELECT started, document FROM runs ORDER BY id")
-        return [{"started": started, **json.loads(document)} for started, document in found]
+        return [{"started": row["started"], **json.loads(row["document"])} for row in found]
 
     def op_latencies(self) -> dict[str, float]:
         """Milliseconds by op key, for every op that was measured."""
@@ -308,10 +255,10 @@ class LatencyTable:
         import pandas
 
         return pandas.DataFrame(
-            [row_record(row) for row in self.rows(category)], columns=list(_FRAME_COLUMNS)
+            [row_record(row) for row in self.rows(category)], columns=list(FRAME_COLUMNS)
         )
 
-    def _rows(self, query: str, *parameters: Any) -> list[Any]:
+    def _rows(self, query: str, **parameters: Any) -> list[sqlite3.Row]:
         with mapped(self.path):
             return self._connection.execute(query, parameters).fetchall()
 
@@ -328,21 +275,6 @@ class LatencyTable:
             self._connection.execute("COMMIT")
 
 
-def row_record(row: Row) -> dict[str, Any]:
-    """A row as a flat record with the column names of `LatencyTable.to_frame`."""
-    record: dict[str, Any] = dict.fromkeys(_FRAME_COLUMNS)
-    record.update(category=row.category, key=row.key, status=row.status, flags="")
-    if row.nodes is not None:
-        record["nodes"], record["delegated_nodes"] = row.nodes
-    if row.measurement is not None:
-        for name in _FRAME_COLUMNS[3:15]:
-            record[name] = getattr(row.measurement, name)
-        record["flags"] = ",".join(row.measurement.flags)
-    elif row.failure is not None:
-        record["failure"] = f"{row.failure.kind}: {row.failure.message}"
-    return record
-
-
 def _subject_id(connection: sqlite3.Connection, category: Category, key: str, role: str) -> int:
     connection.execute(
         "INSERT INTO subjects (category, key, role) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
@@ -353,48 +285,23 @@ def _subject_id(connection: sqlite3.Connection, category: Category, key: str, ro
 
 
 def _put_measurement(connection: sqlite3.Connection, subject: int, value: Measurement) -> None:
-    connection.execute(
-        "INSERT OR REPLACE INTO measurements VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            subject,
-            value.latency_ms,
-            value.ci_low_ms,
-            value.ci_high_ms,
-            value.median_ms,
-            value.minimum_ms,
-            value.rounds,
-            value.processes,
-            value.drift,
-            ",".join(value.flags),
-            value.status,
-            value.clock_mhz,
-            value.device_ms,
-        ),
+    insert(connection, "measurements", {"subject": subject, **to_columns(value)}, replace=True)
+
+
+def _row(values: sqlite3.Row) -> Row:
+    measurement = failure = None
+    if values["measured_latency_ms"] is not None:
+        measurement = from_columns(Measurement, values, "measured_")
+    elif values["failed_kind"] is not None:
+        failure = from_columns(Failure, values, "failed_")
+    nodes = (values["nodes"], values["delegated_nodes"])
+    return Row(
+        values["category"],
+        values["key"],
+        measurement,
+        failure,
+        None if values["nodes"] is None else nodes,
     )
-
-
-def _row(values: tuple[Any, ...]) -> Row:
-    category, key = values[:2]
-    measured, failed, device, nodes = values[2:12], values[12:16], values[16:18], values[18:]
-    measurement = None
-    if measured[0] is not None:
-        measurement = Measurement(*(*measured[:8], _flags(measured[8]), measured[9], *device))
-    failure = None
-    if failed[0] is not None and measurement is None:
-        failure = Failure(failed[0], failed[1], bool(failed[2]), failed[3])
-    return Row(category, key, measurement, failure, None if nodes[0] is None else nodes)
-
-
-def _visit(values: tuple[Any, ...]) -> Visit:
-    try:
-        references = tuple(float(value) for value in json.loads(values[10] or "[]"))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise NotATableError("the table is damaged: a visit's references are no numbers") from error
-    return Visit(*(*values[:9], _flags(values[9]), references, *values[11:13]))
-
-
-def _flags(text: str) -> tuple[str, ...]:
-    return tuple(text.split(",")) if text else ()
 
 
 def _now() -> str:

@@ -145,9 +145,9 @@ def test_from_nothing_to_a_found_network(
 
 
 def _half_way(path: Path) -> float:
-    from lutra.search.accuracy import bundled_predictor
-    from lutra.search.efficiency import EfficiencyPredictor
+    from lutra.predictors.accuracy import load_accuracy
+    from lutra.predictors.efficiency.predictor import EfficiencyPredictor
     from lutra.search.run import half_way_budget_ms
 
     with LatencyTable.open(path) as table:
-        return half_way_budget_ms(EfficiencyPredictor(table), bundled_predictor(SPACE))
+        return half_way_budget_ms(EfficiencyPredictor(table), load_accuracy(space=SPACE))

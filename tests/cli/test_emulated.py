@@ -26,7 +26,7 @@ from tests.conftest import SPACE
 from tests.peers.board import Board
 from tests.peers.phone import Phone
 from tests.peers.roots import benchmark_model
-from tests.search.test_accuracy import tutorial_state, write
+from tests.predictors.accuracy.test_accuracy import tutorial_state, write
 
 ONCE = Protocol(
     seconds=0.02,

@@ -19,9 +19,9 @@ from lutra.emitters.emission import Emission
 from lutra.ops import Graph, Node, OpConfig
 from lutra.profiler.statistics import summarise
 from lutra.profiler.subject import Subject
-from lutra.search.table_spaces import note_profiled
 from lutra.spaces import Architecture, SearchSpace, parse_architecture
 from lutra.tables import LatencyTable, Target, Visit
+from lutra.tables.profiled import note_profiled
 
 VISITS = 6
 
@@ -149,7 +149,7 @@ class GpuBench:
             eager = self.gpu.unit_ms(op)
             visits = self._visits(eager, device) if self.eager else self._visits(device)
             _record(table, "op", op.key, "", visits)
-        note_profiled(table, "cuda:0", self.space, resolutions)
+        note_profiled(table, "cuda:0", self.space.name, resolutions)
 
     def _visits(self, latency_ms: float, device_ms: float | None = None) -> list[Visit]:
         """Visits whose median is off by ``noise``, however many there are."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from lutra.search.accuracy.base import AccuracyPredictor
-from lutra.search.costs import UnitCost, macs_cost
+from lutra.predictors.accuracy.base import AccuracyPredictor
+from lutra.predictors.efficiency.costs import UnitCost, macs_cost
 from lutra.search.problem import Limit, Problem
 from lutra.spaces import Rows, SearchSpace, get_space
 

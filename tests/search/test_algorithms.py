@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from lutra.errors import AccuracyError, InfeasibleError, UsageError
+from lutra.predictors.efficiency.costs import macs_cost
 from lutra.search.algorithms import Archive, Candidates, algorithm_names, get_algorithm
-from lutra.search.costs import macs_cost
 from lutra.search.problem import Limit, Problem
 from lutra.spaces import get_space
 from tests.search.synthetic import MBV3, RESOLUTIONS, AdditiveAccuracy, latency, optimum, problem

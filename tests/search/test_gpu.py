@@ -11,13 +11,14 @@ import pytest
 
 from lutra.cli.main import run
 from lutra.errors import MissingOpError, NotATableError
+from lutra.predictors.efficiency.fitting import Fit, Networks, fit
+from lutra.predictors.efficiency.predictor import EfficiencyPredictor, Floats
 from lutra.profiler.job import Bench
 from lutra.search.calibration import Validation, calibrate, validate
-from lutra.search.efficiency import CALIBRATION, EfficiencyPredictor, Floats, store_document
 from lutra.search.run import half_way_budget_ms, search
 from lutra.spaces import get_space, parse_architecture
 from lutra.tables import LatencyTable
-from lutra.tables.fitting import Fit, Networks, fit
+from lutra.tables.documents import CALIBRATION, store_document
 from lutra.tables.measurement import CALIBRATE, VALIDATE
 from tests.search.gpu import Gpu, GpuBench, gpu_table
 from tests.search.synthetic import MBV3, RESOLUTIONS, AdditiveAccuracy
@@ -218,7 +219,7 @@ def test_damaged_calibrations_are_refused_and_can_be_made_anew(
     path.write_bytes(mixed.path.read_bytes())
     with LatencyTable.open(path, write=True) as table:
         document = table.meta(CALIBRATION)[space.name]
-        store_document(table, CALIBRATION, space, {**document, **damage})
+        store_document(table, CALIBRATION, space.name, {**document, **damage})
         with pytest.raises(NotATableError, match="lutra calibrate"):
             EfficiencyPredictor(table)
         calibrate(_as_bench(mixed.bench), table, networks=20)
@@ -229,6 +230,6 @@ def test_a_launch_form_needs_device_times(mixed: Case, tmp_path: Path) -> None:
     bench = GpuBench(Gpu(24), space, np.random.default_rng(0), eager=False)
     with LatencyTable.open(gpu_table(tmp_path / "t.lut", bench, [224]), write=True) as table:
         document: dict[str, object] = mixed.fit.to_json()
-        store_document(table, CALIBRATION, space, document)
+        store_document(table, CALIBRATION, space.name, document)
         with pytest.raises(NotATableError, match="calibrated for device times"):
             EfficiencyPredictor(table)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lutra.errors import AccuracyError, InfeasibleError, MissingOpError, UsageError
-from lutra.search.costs import UnitCost, macs_cost
+from lutra.predictors.efficiency.costs import UnitCost, macs_cost
 from lutra.search.problem import Limit, Problem
 from lutra.spaces import get_space
 from tests.search.synthetic import MBV3, RESOLUTIONS, AdditiveAccuracy, latency, problem

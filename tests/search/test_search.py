@@ -1,7 +1,6 @@
 """The search command's library side: resolutions, limits, results."""
 
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,8 @@ import numpy.typing as npt
 import pytest
 
 from lutra.errors import AccuracyError, InfeasibleError, ResultError, UsageError
-from lutra.search.accuracy import AccuracyPredictor, bundled_predictor
-from lutra.search.efficiency import EfficiencyPredictor
+from lutra.predictors.accuracy import AccuracyPredictor, load_accuracy
+from lutra.predictors.efficiency.predictor import EfficiencyPredictor
 from lutra.search.result import SearchResult
 from lutra.search.run import half_way_budget_ms, search
 from lutra.spaces import Rows
@@ -42,7 +41,7 @@ def predictor(table_path: Path) -> EfficiencyPredictor:
 
 @pytest.fixture
 def result(predictor: EfficiencyPredictor) -> SearchResult:
-    return search(predictor, bundled_predictor(SPACE), max_latency_ms=20.0, algorithm="random")
+    return search(predictor, load_accuracy(space=SPACE), max_latency_ms=20.0, algorithm="random")
 
 
 def test_candidates_are_feasible_distinct_and_best_first(result: SearchResult) -> None:
@@ -62,7 +61,7 @@ def test_predictions_in_the_result_are_the_predictor_s(
 def test_half_way_is_between_the_extremes(predictor: EfficiencyPredictor) -> None:
     fastest = predictor.latency.cheapest([224])[0]
     slowest = predictor.latency.dearest([224])[0]
-    assert half_way_budget_ms(predictor, bundled_predictor(SPACE)) == (fastest + slowest) / 2
+    assert half_way_budget_ms(predictor, load_accuracy(space=SPACE)) == (fastest + slowest) / 2
 
 
 def test_a_limit_at_the_fastest_subnet_finds_it(predictor: EfficiencyPredictor) -> None:
@@ -106,7 +105,7 @@ def test_a_result_that_cannot_be_written_leaves_nothing(
 def test_notes_say_when_resolutions_were_narrowed(
     predictor: EfficiencyPredictor, table_path: Path
 ) -> None:
-    predictor.profiled = replace(predictor.profiled, resolutions=(160, 224))
-    result = search(predictor, bundled_predictor(SPACE), max_latency_ms=30.0, algorithm="random")
+    predictor.resolutions = (160, 224)
+    result = search(predictor, load_accuracy(space=SPACE), max_latency_ms=30.0, algorithm="random")
     assert "searched at 224 only" in result.notes[0]
     assert result.best.architecture.r == 224

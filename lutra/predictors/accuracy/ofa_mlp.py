@@ -7,26 +7,24 @@ Both are small multilayer perceptrons over one-hot features, in two layouts (Cai
 - library: [resolutions | kernels | expansions], or for ResNet50D [resolutions | stem | widths |
   expansions], keys ``layers.0.0.weight`` ... ``layers.3.weight`` and ``base_acc``.
 
-Blocks beyond the depth have all their features 0. The files are hostile input: nothing in them
-is executed, and every size is bounded before it is used.
+Blocks beyond the depth have all their features 0. The files are hostile input: `torch_file` reads
+them without executing anything, and every size is bounded before it is used.
 """
 
 from __future__ import annotations
 
 import hashlib
-import pickletools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from itertools import pairwise
 from typing import Any, NamedTuple
-from zipfile import ZIP_STORED, ZipFile
 
 import numpy as np
 import numpy.typing as npt
 
 from lutra.errors import AccuracyError
-from lutra.search.accuracy.base import Accuracies, AccuracyPredictor
+from lutra.predictors.accuracy.base import Accuracies, AccuracyPredictor
+from lutra.predictors.accuracy.torch_file import read_state_dict
 from lutra.spaces import Rows, SearchSpace
 
 Weights = npt.NDArray[np.float32]
@@ -35,10 +33,8 @@ Weights = npt.NDArray[np.float32]
 PUBLISHED = {
     "48685122a3540636b06699af66cd816456b25f29b69563e2fda9bed4018eeba0": "ofa-mbv3-w1.2",
 }
-MAX_PICKLE_BYTES = 64 << 10  # the structure without the weights: about 1 KB
 MAX_HIDDEN = 4096
 _CHUNK = 4096
-_LEGACY_PICKLES = 5  # magic number, version, system, state dict, storage keys
 
 _TUTORIAL_RESOLUTIONS = tuple(range(112, 225, 16))
 # A library file says how many resolutions it encodes, not which. These lists are the encoders'
@@ -188,7 +184,7 @@ class OfaMlpPredictor(AccuracyPredictor):
         known = PUBLISHED.get(digest)
         if known not in (None, space.name):
             raise AccuracyError(f"{source} is OFA's predictor for {known}, not for {space.name}")
-        state = _state_dict(data, source)
+        state = read_state_dict(data, source)
         library = set(state) == _LIBRARY_KEYS
         layers = _layers(state, source)
         encoding = _encoding(space, layers[0].weight.shape[1], library, source, resolutions)
@@ -255,7 +251,7 @@ def _usual_resolutions(
         return ()
     raise AccuracyError(
         f"{source} takes {features} features: it is of another space than {space.name}, or it"
-        f" encodes {count} resolutions; then name them: load_predictor(..., resolutions=[...])"
+        f" encodes {count} resolutions; then name them: load_accuracy(..., resolutions=[...])"
     )
 
 
@@ -319,61 +315,3 @@ def _array(state: Mapping[str, Any], name: str, dimensions: int, source: str) ->
     if not np.all(np.isfinite(array)):
         raise AccuracyError(f"{source}: {name} holds values that are not finite; download it again")
     return array
-
-
-def _state_dict(data: bytes, source: str) -> Mapping[str, Any]:
-    """The parameters by name, without executing anything."""
-    import torch
-
-    _check_structure(data, source)
-    try:
-        state = torch.load(BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # hostile bytes make torch raise anything
-        raise AccuracyError(
-            f"{source} is no PyTorch file of plain weights: it is damaged, or it holds code,"
-            " which lutra does not run; download it again from its publisher"
-        ) from error
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
-        raise AccuracyError(f"{source} holds no named parameters; it is no accuracy predictor")
-    return state
-
-
-def _check_structure(data: bytes, source: str) -> None:
-    """Refuse what would exhaust memory or the stack while torch reads it.
-
-    Those are archives that inflate (torch.save compresses nothing) and pickles much larger than
-    a predictor's (deep nesting ends the process instead of raising).
-    """
-    try:
-        if data[:4] == b"PK\x03\x04":
-            _check_archive(data)
-        else:
-            _check_pickles(data, _LEGACY_PICKLES)
-    except Exception as error:  # hostile bytes make the readers raise anything
-        raise AccuracyError(
-            f"{source} is no PyTorch file of an accuracy predictor: it is damaged, incomplete or"
-            " of another kind; download it again from its publisher"
-        ) from error
-
-
-def _check_archive(data: bytes) -> None:
-    """Raise `ValueError` for members that are compressed, too large, or large pickles."""
-    with ZipFile(BytesIO(data)) as archive:
-        members = archive.infolist()
-        if any(member.compress_type != ZIP_STORED for member in members):
-            raise ValueError("compressed members")
-        if sum(member.file_size for member in members) > len(data):
-            raise ValueError("overlapping members")
-        for member in members:
-            if member.filename.endswith(".pkl"):
-                _check_pickles(archive.read(member), 1)
-
-
-def _check_pickles(data: bytes, count: int) -> None:
-    """Raise `ValueError` unless ``count`` pickles end within the size limit."""
-    stream = BytesIO(data[:MAX_PICKLE_BYTES])
-    for _ in range(count):
-        for _ in pickletools.genops(stream):
-            pass

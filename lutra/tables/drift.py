@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from lutra.tables import LatencyTable, Visit
-from lutra.tables.measurement import CALIBRATE, Category
+from lutra.tables.measurement import CALIBRATE, Category, Visit
+from lutra.tables.table import LatencyTable
 
 BASELINE_QUANTILE = 0.1
 _PRIOR_TOTAL = 1.0  # where the machine was too quiet to tell, latency follows the references
@@ -121,3 +121,27 @@ def table_drifts(table: LatencyTable) -> dict[Category, Drift | None]:
     calibrating = {row.key for row in table.rows("network", CALIBRATE)}
     chosen = [seen for (_, key), seen in networks.items() if not calibrating or key in calibrating]
     return {"op": of_ops, "network": fit_drift(chosen, of_ops)}
+
+
+def reference_visits(table: LatencyTable) -> dict[str, list[float]]:
+    """What each reference took when it was visited by itself, in ms."""
+    return {
+        row.key: [reference_value_ms(visit) for visit in table.visits("reference", row.key)]
+        for row in table.rows("reference")
+    }
+
+
+def reference_value_ms(visit: Visit) -> float:
+    """What a reference is judged by: without the host, whose share differs between processes."""
+    return visit.device_ms or visit.low_ms
+
+
+def reference_baseline(table: LatencyTable) -> dict[str, float]:
+    """Each reference's steady latency in this table, in ms."""
+    seen = reference_visits(table)
+    return {key: steady_value(sorted(values)) for key, values in seen.items() if values}
+
+
+def steady_value(ordered: Sequence[float]) -> float:
+    """The low quantile of sorted values: what a machine takes when it is steady."""
+    return ordered[int(BASELINE_QUANTILE * len(ordered))]

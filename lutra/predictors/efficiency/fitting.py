@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lutra.tables.composition import TERMS, Composition, Floats
+from lutra.predictors.efficiency.composition import TERMS, Composition, Floats
 
 Terms = tuple[str, ...]
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lutra.tables.launch import launch_latencies
+from lutra.predictors.efficiency.launch import launch_latencies
 
 KERNELS = np.array([1.0, 4.0, 6.0, 12.0, 12.0])
 

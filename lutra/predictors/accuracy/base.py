@@ -1,26 +1,16 @@
-"""The contract of an accuracy predictor, and where predictors come from."""
+"""The contract of an accuracy predictor."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from importlib import resources
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from lutra.errors import AccuracyError
-from lutra.files import read_bounded
 from lutra.spaces import Rows, SearchSpace, get_space
 
 Accuracies = npt.NDArray[np.float64]
-
-MAX_FILE_BYTES = 64 << 20  # OFA's predictors have 1.5 MB
-_TOO_LARGE = (
-    f"is larger than {MAX_FILE_BYTES >> 20} MiB: too large for an accuracy predictor; is it a"
-    " supernet's checkpoint?"
-)
 
 
 class AccuracyPredictor(ABC):
@@ -66,41 +56,3 @@ class AccuracyPredictor(ABC):
                 f"{self.name} predicts no accuracy at resolution {foreign}; choose from"
                 f" {', '.join(map(str, self.resolutions))}, or pass another predictor"
             )
-
-
-def bundled_predictor(space_name: str) -> AccuracyPredictor:
-    """The predictor that comes with lutra for a space.
-
-    A space gains one when a file ``<space>.json`` is added beside this module. Raises
-    `AccuracyError` for a space without.
-    """
-    from lutra.search.accuracy.additive import AdditivePredictor  # it imports this module
-
-    space = get_space(space_name)
-    file = resources.files("lutra.search.accuracy") / f"{space.name}.json"
-    if not file.is_file():
-        raise AccuracyError(
-            f"no accuracy predictor comes with lutra for {space.name};"
-            " pass --accuracy FILE with the one that OFA's authors publish for it"
-        )
-    return AdditivePredictor.from_bytes(file.read_bytes(), f"lutra's {file.name}", space)
-
-
-def load_predictor(
-    path: Path, space: SearchSpace, resolutions: Sequence[int] | None = None
-) -> AccuracyPredictor:
-    """The predictor in a file: one of OFA's PyTorch files, or JSON of ``tools/fit_accuracy.py``.
-
-    ``resolutions`` names, in order, the resolutions that an OFA file encodes, for files of OFA's
-    library form that were made with an unusual list. Raises `AccuracyError`; never runs code
-    from the file.
-    """
-    from lutra.search.accuracy.additive import AdditivePredictor
-    from lutra.search.accuracy.ofa_mlp import OfaMlpPredictor
-
-    if not path.is_file():
-        raise AccuracyError(f"{path} is not a file; pass the file of an accuracy predictor")
-    data = read_bounded(path, MAX_FILE_BYTES, _TOO_LARGE, AccuracyError)
-    if data.lstrip()[:1] == b"{":
-        return AdditivePredictor.from_bytes(data, str(path), space)
-    return OfaMlpPredictor.from_bytes(data, str(path), space, resolutions)

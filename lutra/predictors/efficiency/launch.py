@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lutra.tables.composition import Floats
+from lutra.predictors.efficiency.composition import Floats
 from lutra.tables.measurement import LAUNCH_BOUND
 
 _SPREAD = 2.0  # units that differ less in kernels cannot tell a run's cost from their kernels'

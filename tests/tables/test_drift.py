@@ -14,13 +14,13 @@ from lutra.devices.base import Setting
 from lutra.devices.fake import FakeDevice, FakeScript
 from lutra.emitters.emission import Emission
 from lutra.ops import Conv, Shape
-from lutra.profiler.drift import Drift, fit_drift, table_drifts
 from lutra.profiler.job import open_bench
 from lutra.profiler.run import Protocol
 from lutra.profiler.statistics import summarise
 from lutra.profiler.stopping import StoppingRule
 from lutra.profiler.subject import Subject, op_subject
 from lutra.tables import LatencyTable, Target, Visit
+from lutra.tables.drift import Drift, fit_drift, table_drifts
 from lutra.tables.measurement import CALIBRATE, Category
 
 STEADY = (0.25, 0.4)

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from lutra.search.costs import UnitCost, total_costs
-from lutra.search.pairs import least_larger
-from lutra.search.problem import Limit
+from lutra.predictors.efficiency.costs import UnitCost, total_costs
+from lutra.predictors.efficiency.larger import least_larger
 from lutra.spaces import Rows, SearchSpace
 
 Floats = npt.NDArray[np.float64]
@@ -49,10 +48,6 @@ class Latency:
         """(N, genes) -> (N,): which of the forms is the larger."""
         largest: npt.NDArray[np.int64] = total_costs(self.forms, rows).argmax(axis=1)
         return largest
-
-    def limits(self, maximum_ms: float) -> tuple[Limit, ...]:
-        """What together says that the latency does not exceed ``maximum_ms``."""
-        return tuple(Limit(form, maximum_ms) for form in self.forms)
 
     def cheapest(self, resolutions: Sequence[int]) -> tuple[float, Row]:
         """The fastest architecture found at these resolutions: its ms and its row.

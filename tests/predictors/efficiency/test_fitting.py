@@ -9,9 +9,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from lutra.predictors.efficiency.composition import TERMS, Composition, kernel_counts, unit_features
+from lutra.predictors.efficiency.fitting import Candidate, Fit, Forms, Networks, fit
 from lutra.spaces import get_space
-from lutra.tables.composition import TERMS, Composition, kernel_counts, unit_features
-from lutra.tables.fitting import Candidate, Fit, Forms, Networks, fit
 from tests.conftest import SPACE
 
 Floats = npt.NDArray[np.float64]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from lutra.search.costs import UnitCost, total_costs
+from lutra.predictors.efficiency.costs import UnitCost, total_costs
 from lutra.spaces import Rows
 
 _STEPS = 50

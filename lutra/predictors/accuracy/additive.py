@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lutra.errors import AccuracyError
-from lutra.search.accuracy.base import Accuracies, AccuracyPredictor
+from lutra.predictors.accuracy.base import Accuracies, AccuracyPredictor
 from lutra.spaces import Lattice, Rows, SearchSpace
 
 FORMAT = "lutra-additive-accuracy"

@@ -23,15 +23,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lutra.errors import AccuracyError, UsageError
-from lutra.search.accuracy import (
+from lutra.predictors.accuracy import (
     AccuracyPredictor,
     AdditivePredictor,
     OfaMlpPredictor,
-    bundled_predictor,
-    load_predictor,
+    load_accuracy,
 )
-from lutra.search.accuracy import ofa_mlp as ofa_mlp_module
-from lutra.search.accuracy.base import MAX_FILE_BYTES
+from lutra.predictors.accuracy import ofa_mlp as ofa_mlp_module
+from lutra.predictors.accuracy.loading import MAX_FILE_BYTES
 from lutra.spaces import Architecture, Rows, SearchSpace, get_space, parse_architecture
 
 W10 = get_space("ofa-mbv3-w1.0")
@@ -41,7 +40,7 @@ RESNET = get_space("ofa-resnet50d")
 
 RESNET_RESOLUTIONS = [128, 144, 160, 176, 192, 224, 240, 256]
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 DATA = REPOSITORY.parent / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"no measured data in {DATA}")
 
@@ -144,7 +143,7 @@ def write(path: Path, state: Mapping[str, Any], **options: Any) -> Path:
 def error_of(path: Path, space: SearchSpace = W12) -> str:
     """The message with which a file is refused: one line that names it."""
     with pytest.raises(AccuracyError) as caught:
-        load_predictor(path, space)
+        load_accuracy(path, space)
     message = str(caught.value)
     assert "\n" not in message
     assert str(path) in message
@@ -156,7 +155,7 @@ def error_of(path: Path, space: SearchSpace = W12) -> str:
 
 @pytest.mark.parametrize("space", [W10, W12])
 def test_tutorial_encoding_is_exact(space: SearchSpace, tmp_path: Path) -> None:
-    predictor = load_predictor(write(tmp_path / "p.pth", tutorial_state()), space)
+    predictor = load_accuracy(write(tmp_path / "p.pth", tutorial_state()), space)
     assert isinstance(predictor, OfaMlpPredictor)
     rows = rows_of(space, 500, list(predictor.resolutions))
     expected = [tutorial_features(space.decode(row)) for row in rows]
@@ -170,7 +169,7 @@ def test_library_encoding_is_exact(
 ) -> None:
     blocks = len(space.columns("ks"))
     state = library_state(6 * blocks + len(resolutions))
-    predictor = load_predictor(write(tmp_path / "p.pth", state), space)
+    predictor = load_accuracy(write(tmp_path / "p.pth", state), space)
     assert isinstance(predictor, OfaMlpPredictor)
     assert list(predictor.resolutions) == resolutions
     rows = rows_of(space, 300, resolutions)
@@ -179,7 +178,7 @@ def test_library_encoding_is_exact(
 
 
 def test_resnet_encoding_is_exact(tmp_path: Path) -> None:
-    predictor = load_predictor(write(tmp_path / "p.pth", library_state(82)), RESNET)
+    predictor = load_accuracy(write(tmp_path / "p.pth", library_state(82)), RESNET)
     assert isinstance(predictor, OfaMlpPredictor)
     assert list(predictor.resolutions) == RESNET_RESOLUTIONS  # published without 208
     rows = rows_of(RESNET, 500, RESNET_RESOLUTIONS)
@@ -213,7 +212,7 @@ def test_predictions_match_a_slow_reference(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(ofa_mlp_module, "_CHUNK", 7)  # several chunks and a rest
-    predictor = load_predictor(write(tmp_path / "p.pth", state), space)
+    predictor = load_accuracy(write(tmp_path / "p.pth", state), space)
     rows = rows_of(space, 60, list(predictor.resolutions))
     expected = [slow_top1(state, features(space.decode(row))) for row in rows]
     predicted = predictor.predict(rows)
@@ -237,25 +236,25 @@ def test_reads_what_training_code_saves(tmp_path: Path) -> None:
         ({**library_state(124), "base_acc": torch.tensor(0.8056)}, {}),
     ]
     for state, options in forms:
-        predictor = load_predictor(write(tmp_path / "p.pth", state, **options), W10)
+        predictor = load_accuracy(write(tmp_path / "p.pth", state, **options), W10)
         np.testing.assert_allclose(predictor.predict(rows), expected.predict(rows), atol=1e-4)
 
 
 def test_resolutions_can_be_named(tmp_path: Path) -> None:
     path = write(tmp_path / "p.pth", library_state(122))
     assert "resolutions=[...]" in error_of(path, W10)
-    predictor = load_predictor(path, W10, resolutions=[132, 300])
+    predictor = load_accuracy(path, W10, resolutions=[132, 300])
     assert predictor.resolutions == (132,)  # 300 is encoded, but not of the space
     predictor.predict(rows_of(W10, 5, [132]))
     for wrong in ([132], [132, 132], [300, 400]):
         with pytest.raises(AccuracyError):
-            load_predictor(path, W10, resolutions=wrong)
+            load_accuracy(path, W10, resolutions=wrong)
     with pytest.raises(AccuracyError, match="fixed"):
-        load_predictor(write(tmp_path / "t.pth", tutorial_state()), W10, resolutions=[224])
+        load_accuracy(write(tmp_path / "t.pth", tutorial_state()), W10, resolutions=[224])
 
 
 def test_unknown_resolution_is_refused(tmp_path: Path) -> None:
-    predictor = load_predictor(write(tmp_path / "p.pth", tutorial_state()), W12)
+    predictor = load_accuracy(write(tmp_path / "p.pth", tutorial_state()), W12)
     assert predictor.resolutions == tuple(range(128, 225, 16))
     with pytest.raises(AccuracyError, match="no accuracy at resolution 132; choose from 128, 144"):
         predictor.predict(rows_of(W12, 3, [132]))
@@ -263,7 +262,7 @@ def test_unknown_resolution_is_refused(tmp_path: Path) -> None:
 
 def test_provenance_states_what_is_assumed(tmp_path: Path) -> None:
     path = write(tmp_path / "p.pth", library_state(124))
-    provenance = load_predictor(path, W10).provenance
+    provenance = load_accuracy(path, W10).provenance
     assert str(path) in provenance
     assert "128, 160, 192, 224" in provenance
     assert W10.name in provenance
@@ -354,7 +353,7 @@ def test_compressed_archive_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "p.pth"
     data = _saved(tutorial_state())
     path.write_bytes(_rezipped(data, lambda _, content: content))
-    load_predictor(path, W12)
+    load_accuracy(path, W12)
     path.write_bytes(_rezipped(data, lambda _, content: content, zipfile.ZIP_DEFLATED))
     assert "another kind" in error_of(path)
 
@@ -371,8 +370,8 @@ def test_deep_nesting_does_not_end_the_process(tmp_path: Path) -> None:
         path.write_bytes(data)
         script = (
             "import sys; from pathlib import Path; from lutra.spaces import get_space\n"
-            "from lutra.search.accuracy import load_predictor\n"
-            "try: load_predictor(Path(sys.argv[1]), get_space('ofa-mbv3-w1.2'))\n"
+            "from lutra.predictors.accuracy import load_accuracy\n"
+            "try: load_accuracy(Path(sys.argv[1]), get_space('ofa-mbv3-w1.2'))\n"
             "except Exception as error: print(type(error).__name__)\n"
         )
         command = [sys.executable, "-c", script, str(path)]
@@ -431,14 +430,14 @@ def test_predictor_of_another_space(tmp_path: Path) -> None:
 
 def test_percent_instead_of_fractions_is_refused(tmp_path: Path) -> None:
     state = {**tutorial_state(), "6.bias": torch.tensor([75.0])}
-    predictor = load_predictor(write(tmp_path / "p.pth", state), W12)
+    predictor = load_accuracy(write(tmp_path / "p.pth", state), W12)
     with pytest.raises(AccuracyError, match="outside 0 to 100"):
         predictor.predict(rows_of(W12, 3, [224]))
 
 
 def test_overflow_is_refused(tmp_path: Path) -> None:
     state = {name: torch.full_like(value, 1e30) for name, value in tutorial_state().items()}
-    predictor = load_predictor(write(tmp_path / "p.pth", state), W12)
+    predictor = load_accuracy(write(tmp_path / "p.pth", state), W12)
     with pytest.raises(AccuracyError, match="outside 0 to 100"):
         predictor.predict(rows_of(W12, 3, [224]))
 
@@ -448,7 +447,7 @@ def test_overflow_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def bundled() -> AdditivePredictor:
-    predictor = bundled_predictor("ofa-mbv3-w1.0")
+    predictor = load_accuracy(space="ofa-mbv3-w1.0")
     assert isinstance(predictor, AdditivePredictor)
     return predictor
 
@@ -485,7 +484,7 @@ def _slow_additive(document: dict[str, Any], arch: Architecture) -> float:
 @settings(max_examples=50, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_bundled_is_sane_everywhere(seed: int) -> None:
-    predictor = bundled_predictor("ofa-mbv3-w1.0")
+    predictor = load_accuracy(space="ofa-mbv3-w1.0")
     rng = np.random.default_rng(seed)
     rows = rng.integers(0, W10.choice_counts, (64, len(W10.genes)), dtype=np.int16)
     rows[:, -1] = W10.resolution_indices([224])[0]
@@ -553,16 +552,16 @@ def test_rows_are_checked(bundled: AdditivePredictor) -> None:
 def test_spaces_without_a_bundled_predictor() -> None:
     for space in (W12, RESNET, PROXYLESS):
         with pytest.raises(AccuracyError, match="--accuracy FILE"):
-            bundled_predictor(space.name)
+            load_accuracy(space=space.name)
     with pytest.raises(UsageError, match="unknown space"):
-        bundled_predictor("../../etc/passwd")
+        load_accuracy(space="../../etc/passwd")
 
 
 def test_additive_file_can_be_named(bundled: AdditivePredictor, tmp_path: Path) -> None:
     path = tmp_path / "mine.json"
     path.write_text(json.dumps(_bundled_document()))
     rows = rows_of(W10, 10, [224])
-    np.testing.assert_array_equal(load_predictor(path, W10).predict(rows), bundled.predict(rows))
+    np.testing.assert_array_equal(load_accuracy(path, W10).predict(rows), bundled.predict(rows))
     assert "not of ofa-mbv3-w1.2" in error_of(path, W12)
 
 
@@ -660,7 +659,7 @@ def test_fitting_again_gives_the_bundled_model(tmp_path: Path) -> None:
 @needs_data
 def test_published_predictor() -> None:
     path = DATA / "ofa_accuracy_predictor" / "acc_predictor.pth"
-    predictor = load_predictor(path, W12)
+    predictor = load_accuracy(path, W12)
     assert "publish for ofa-mbv3-w1.2" in predictor.provenance
     state = torch.load(path, weights_only=True, map_location="cpu")
     rows = rows_of(W12, 50, list(predictor.resolutions))
@@ -688,7 +687,7 @@ def _measured() -> tuple[Rows, npt.NDArray[np.float64]]:
 
 
 def _bundled_document() -> dict[str, Any]:
-    path = REPOSITORY / "lutra" / "search" / "accuracy" / "ofa-mbv3-w1.0.json"
+    path = REPOSITORY / "lutra" / "predictors" / "accuracy" / "ofa-mbv3-w1.0.json"
     document: dict[str, Any] = json.loads(path.read_text())
     return document
 

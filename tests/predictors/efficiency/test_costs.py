@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lutra.errors import MissingOpError, UsageError
-from lutra.search.costs import UnitCost, macs_cost, params_cost, total_costs
+from lutra.predictors.efficiency.costs import UnitCost, macs_cost, params_cost, total_costs
 from lutra.spaces import get_space, space_names
 from tests.search.synthetic import MBV3, latency
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lutra.errors import NotATableError
+from lutra.predictors.efficiency.composition import TERMS, Composition, kernel_counts, unit_features
 from lutra.spaces import get_space
-from lutra.tables.composition import TERMS, Composition, kernel_counts, unit_features
 from tests.conftest import SPACE
 
 space = get_space(SPACE)

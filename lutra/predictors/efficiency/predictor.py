@@ -9,19 +9,17 @@ import numpy as np
 import numpy.typing as npt
 
 from lutra.errors import MissingOpError, NotATableError
-from lutra.profiler.drift import table_drifts
-from lutra.profiler.run import reference_baseline
-from lutra.search.costs import UnitCost, macs_cost, params_cost
-from lutra.search.host_and_device import HostAndDevice, network_sums
-from lutra.search.latency import Latency
-from lutra.search.table_spaces import Profiled, profiled
-from lutra.spaces import Architecture, Rows, SearchSpace
+from lutra.predictors.efficiency.composition import Composition, unit_features
+from lutra.predictors.efficiency.costs import UnitCost, macs_cost, params_cost
+from lutra.predictors.efficiency.fitting import Networks
+from lutra.predictors.efficiency.forms import Latency
+from lutra.predictors.efficiency.host_and_device import HostAndDevice, network_sums
+from lutra.spaces import Architecture, Rows, SearchSpace, get_space
 from lutra.tables import LatencyTable
-from lutra.tables.composition import Composition, unit_features
-from lutra.tables.fitting import Networks
+from lutra.tables.documents import CALIBRATION, VALIDATION, read_document
+from lutra.tables.drift import reference_baseline, table_drifts
+from lutra.tables.profiled import resolutions_of
 
-CALIBRATION = "calibration"
-VALIDATION = "validation"
 BOUNDS = ("device-bound", "launch-bound")
 GPU = "cuda"
 
@@ -54,25 +52,25 @@ class Part(NamedTuple):
 class EfficiencyPredictor:
     """Latency, MACs and parameters of architectures of one space on one table's target.
 
-    ``error_percent`` is the 95th percentile of the absolute error on whole networks: from
-    `validate` where that was run, else cross-validated by `calibrate`, else None. With
-    ``plain_sum`` the table's calibration is not looked at. ``both`` is there for tables that know
-    what host and device need.
+    ``resolutions`` are those that the table was profiled at. ``error_percent`` is the 95th
+    percentile of the absolute error on whole networks: from `validate` where that was run, else
+    cross-validated by `calibrate`, else None. With ``plain_sum`` the table's calibration is not
+    looked at. ``both`` is there for tables that know what host and device need.
     """
 
     def __init__(
         self, table: LatencyTable, space_name: str | None = None, *, plain_sum: bool = False
     ) -> None:
-        self.profiled: Profiled = profiled(table, space_name)
-        self.space: SearchSpace = self.profiled.space
+        self.space, self.resolutions = _space_and_resolutions(table, space_name)
         self.target = table.target
         self.path = table.path
         self.reference_ms = reference_baseline(table)
         self.drift = table_drifts(table)["network"]
-        calibration = None if plain_sum else _stored(table, CALIBRATION, self.space)
+        name = self.space.name
+        calibration = None if plain_sum else read_document(table, CALIBRATION, name)
         self.composition, self.launch = _compositions(calibration)
         self.calibrated = calibration is not None
-        self.error_percent = _error_percent(table, self.space)
+        self.error_percent = _error_percent(table, name)
         latencies = table.op_latencies()
         self._unit_ms = np.array([latencies.get(op.key, np.nan) for op in self.space.units])
         self.features = unit_features(self.space.units, self._unit_ms)
@@ -81,11 +79,6 @@ class EfficiencyPredictor:
         self.latency = self._latency()
         self.macs = macs_cost(self.space)
         self.params = params_cost(self.space)
-
-    @property
-    def resolutions(self) -> tuple[int, ...]:
-        """The resolutions that the table was profiled at."""
-        return self.profiled.resolutions
 
     def predict(self, rows: Rows) -> Floats:
         """(N, genes) -> (N,) milliseconds; NaN where an op was not measured."""
@@ -198,25 +191,21 @@ def _compositions(
     )
 
 
-def _stored(table: LatencyTable, name: str, space: SearchSpace) -> dict[str, object] | None:
-    documents = table.meta(name)
-    found = documents.get(space.name) if isinstance(documents, dict) else None
-    return found if isinstance(found, dict) else None
-
-
-def _error_percent(table: LatencyTable, space: SearchSpace) -> float | None:
+def _error_percent(table: LatencyTable, space: str) -> float | None:
     for name, field in ((VALIDATION, "p95_percent"), (CALIBRATION, "cv_p95_percent")):
-        value = (_stored(table, name, space) or {}).get(field)
+        value = (read_document(table, name, space) or {}).get(field)
         if isinstance(value, int | float) and np.isfinite(value) and value >= 0:
             return float(value)
     return None
 
 
-def store_document(
-    table: LatencyTable, name: str, space: SearchSpace, document: dict[str, object] | None
-) -> None:
-    """Keep a calibration or validation of one space in the table; None withdraws it."""
-    documents = table.meta(name)
-    merged = dict(documents) if isinstance(documents, dict) else {}
-    merged[space.name] = document
-    table.put_meta(name, merged)
+def _space_and_resolutions(
+    table: LatencyTable, name: str | None
+) -> tuple[SearchSpace, tuple[int, ...]]:
+    """The space that a table is asked about, and what it was profiled at."""
+    if name is not None:
+        get_space(name)  # an unknown name is worse than one that the table does not cover
+    found, resolutions = resolutions_of(table, name)
+    space = get_space(found)
+    space.check_resolutions(resolutions)
+    return space, resolutions

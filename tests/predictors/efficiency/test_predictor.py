@@ -11,13 +11,14 @@ import pytest
 from lutra.devices.base import Setting
 from lutra.devices.fake import FakeDevice, FakeScript
 from lutra.errors import MissingOpError, TableError, UsageError
+from lutra.predictors.efficiency.predictor import EfficiencyPredictor
 from lutra.profiler.job import open_bench
 from lutra.search.calibration import Validation, calibrate, validate
-from lutra.search.efficiency import CALIBRATION, VALIDATION, EfficiencyPredictor
 from lutra.search.networks import NETWORK_PROTOCOL, repeatability_percent, with_rounds
 from lutra.search.profile import missing_keys, profile
 from lutra.spaces import Architecture, get_space, sample_networks
 from lutra.tables import LatencyTable, Visit
+from lutra.tables.documents import CALIBRATION, VALIDATION
 from lutra.tables.measurement import CALIBRATE, VALIDATE
 from tests.conftest import SPACE
 

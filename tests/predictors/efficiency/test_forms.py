@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lutra.errors import InfeasibleError, MissingOpError
-from lutra.search.costs import UnitCost
-from lutra.search.latency import Latency
-from lutra.search.problem import Problem
+from lutra.predictors.efficiency.composition import kernel_counts
+from lutra.predictors.efficiency.costs import UnitCost
+from lutra.predictors.efficiency.forms import Latency
+from lutra.search.problem import Problem, latency_limits
 from lutra.spaces import SearchSpace, get_space
-from lutra.tables.composition import kernel_counts
 from tests.search.synthetic import MBV3, RESOLUTIONS, AdditiveAccuracy, latency
 
 space = get_space(MBV3)
@@ -52,7 +52,7 @@ def test_its_limits_are_exact(factor: float, seed: int, share: float) -> None:
     both, drawn = forms(factor), rows(50, seed)
     maximum = share * float(np.median(both.of(drawn)))
     accuracy = AdditiveAccuracy(space, RESOLUTIONS)
-    problem = Problem(space, accuracy, both.limits(maximum), RESOLUTIONS)
+    problem = Problem(space, accuracy, latency_limits(both, maximum), RESOLUTIONS)
     assert np.array_equal(problem.feasible(drawn), both.of(drawn) <= maximum)
 
 
@@ -98,7 +98,7 @@ def test_a_limit_below_a_form_s_least_names_the_form() -> None:
     launch = both.forms[1]
     least = launch.cheapest(RESOLUTIONS)[0]
     problem = Problem(
-        space, AdditiveAccuracy(space, RESOLUTIONS), both.limits(0.99 * least), RESOLUTIONS
+        space, AdditiveAccuracy(space, RESOLUTIONS), latency_limits(both, 0.99 * least), RESOLUTIONS
     )
     with pytest.raises(InfeasibleError, match=r"subnet of .* with the least launch latency takes"):
         problem.check_feasible()
@@ -106,7 +106,7 @@ def test_a_limit_below_a_form_s_least_names_the_form() -> None:
 
 def test_a_limit_at_the_fastest_is_met() -> None:
     both = forms(0.1)
-    limits = both.limits(both.cheapest(RESOLUTIONS)[0] * (1 + 1e-9))
+    limits = latency_limits(both, both.cheapest(RESOLUTIONS)[0] * (1 + 1e-9))
     problem = Problem(space, AdditiveAccuracy(space, RESOLUTIONS), limits, RESOLUTIONS)
     assert problem.feasible(problem.check_feasible()[None, :]).all()
 

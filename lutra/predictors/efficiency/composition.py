@@ -11,7 +11,7 @@ remain exact and fast, and every coefficient is non-negative and has a meaning::
 ``border_mb`` is what the unit reads and writes at its borders, ``weight_mb`` its weights, both in
 fp32 megabytes, ``kernels`` the nodes of its graph: each is a kernel on a GPU, or a fixed few.
 Where a host and its device work side by side, latency is the larger of two of these
-(`tables/launch.py`). Which terms are used is chosen in `tables/fitting.py`.
+(`launch.py`). Which terms are used is chosen in `fitting.py`.
 """
 
 from __future__ import annotations

@@ -9,10 +9,10 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 
+from lutra.predictors.efficiency.composition import kernel_counts, unit_features
+from lutra.predictors.efficiency.launch import launch_latencies
 from lutra.spaces import Architecture, Rows, SearchSpace, sample_networks
 from lutra.tables import LatencyTable
-from lutra.tables.composition import kernel_counts, unit_features
-from lutra.tables.launch import launch_latencies
 
 _RARER_SHARE = 0.3  # of 20 networks enough for a scale and a constant
 _POOL = 50  # random networks to choose one from

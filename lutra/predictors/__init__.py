@@ -1,0 +1,1 @@
+"""From an architecture to a number: what it costs on a device, how accurate it is."""

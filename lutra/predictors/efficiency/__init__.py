@@ -1,0 +1,1 @@
+"""Latency, multiply-accumulates and parameters of architectures."""

@@ -1,0 +1,70 @@
+"""Records as rows of SQLite and back, by the names of their fields.
+
+A column is called as the field that it holds, so that a new one is a migration and a field.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from lutra.errors import NotATableError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    Record = TypeVar("Record", bound=DataclassInstance)
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(value) for value in json.loads(text or "[]"))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise NotATableError("the table is damaged: a visit's references are no numbers") from error
+
+
+# How the fields that are no plain numbers or text are stored, and read again.
+_STORED: Mapping[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
+    "flags": (",".join, lambda text: tuple(text.split(",")) if text else ()),
+    "reference_ms": (lambda values: json.dumps(values) if values else "", _numbers),
+    "transient": (int, bool),
+}
+
+
+def names(kind: type[DataclassInstance]) -> tuple[str, ...]:
+    """The columns that hold records of a kind."""
+    return tuple(field.name for field in fields(kind))
+
+
+def selected(kind: type[DataclassInstance], table: str, prefix: str = "") -> str:
+    """The columns of a kind as a query names them, each called ``prefix`` and its name."""
+    return ", ".join(f"{table}.{name} AS {prefix}{name}" for name in names(kind))
+
+
+def to_columns(record: DataclassInstance) -> dict[str, Any]:
+    """What a record's columns hold."""
+    values = {name: getattr(record, name) for name in names(type(record))}
+    return {name: _STORED[name][0](v) if name in _STORED else v for name, v in values.items()}
+
+
+def from_columns(kind: type[Record], row: sqlite3.Row, prefix: str = "") -> Record:
+    """The record that a row of a query holds in the columns of `selected`."""
+    values = {name: row[prefix + name] for name in names(kind)}
+    return kind(
+        **{name: _STORED[name][1](v) if name in _STORED else v for name, v in values.items()}
+    )
+
+
+def insert(
+    connection: sqlite3.Connection, table: str, values: Mapping[str, Any], *, replace: bool = False
+) -> int:
+    """Insert a row by the names of its columns; the number that SQLite gave it."""
+    verb = "INSERT OR REPLACE" if replace else "INSERT"
+    marks = ", ".join(f":{name}" for name in values)
+    query = f"{verb} INTO {table} ({', '.join(values)}) VALUES ({marks})"
+    number = connection.execute(query, dict(values)).lastrowid
+    assert number is not None
+    return number
