@@ -18,15 +18,15 @@ import tempfile
 import time
 from pathlib import Path
 
-from lutra.devices.base import Setting
+from lutra.devices.base import RuntimeConfig
 from lutra.devices.benchmark_model.binary import ENVIRONMENT
 from lutra.devices.registry import open_device
 from lutra.emitters.emission import Emission
 from lutra.ops import OpConfig
-from lutra.profiler.job import open_bench
-from lutra.profiler.run import Protocol
+from lutra.profiler.bench import open_bench
+from lutra.profiler.protocols import TimingProtocol
 from lutra.profiler.stopping import StoppingRule
-from lutra.profiler.subject import ModelStore, op_subject
+from lutra.profiler.workload import ModelStore, op_workload
 from lutra.spaces import get_space
 from lutra.tables import LatencyTable
 from tests.peers.adb_server import AdbServer
@@ -40,7 +40,7 @@ WARMUP_SECONDS = 0.02
 
 def profile(serial: str, ops: list[OpConfig], folder: Path) -> tuple[float, float]:
     """Wall seconds of a profile from opening the device to the closed table, and timed seconds."""
-    protocol = Protocol(
+    protocol = TimingProtocol(
         seconds=SECONDS,
         warmup_seconds=WARMUP_SECONDS,
         reference_seconds=SECONDS,
@@ -49,10 +49,10 @@ def profile(serial: str, ops: list[OpConfig], folder: Path) -> tuple[float, floa
     started = time.perf_counter()
     device = open_device(f"adb:{serial}")
     with (
-        open_bench(device, Setting("benchmark_model")) as bench,
+        open_bench(device, RuntimeConfig("benchmark_model")) as bench,
         LatencyTable.create(folder / "phone.lut", bench.target) as table,
     ):
-        summary = bench.measure(table, [op_subject(op, bench.emission) for op in ops], protocol)
+        summary = bench.measure(table, [op_workload(op, bench.emission) for op in ops], protocol)
     assert not summary.failed
     waited = summary.cooled_seconds
     return time.perf_counter() - started - waited, summary.busy_seconds
@@ -61,7 +61,7 @@ def profile(serial: str, ops: list[OpConfig], folder: Path) -> tuple[float, floa
 def one_by_one(adb: list[str], program: Path, ops: list[OpConfig], folder: Path) -> float:
     """Wall seconds of timing each op's model by adb commands of its own."""
     store = ModelStore(folder, "tflite")
-    paths = [store.path(op_subject(op, Emission("tflite"))) for op in ops]
+    paths = [store.path(op_workload(op, Emission("tflite"))) for op in ops]
     remote = "/data/local/tmp"
     flags = f"--min_secs={SECONDS} --warmup_min_secs={WARMUP_SECONDS} --num_runs=3"
     started = time.perf_counter()
@@ -88,7 +88,7 @@ def main() -> None:
         raise SystemExit(missing)
     from adbutils import adb_path
 
-    ops = get_space("ofa-mbv3-w1.0").units_at([224])[: arguments.ops]
+    ops = get_space("ofa-mbv3-w1.0").ops_at([224])[: arguments.ops]
     program = sleeping_benchmark(architecture)
     os.environ[ENVIRONMENT] = str(program)
     with (

@@ -5,7 +5,7 @@
 
 Profiles OFA-MobileNetV3 at 224, calibrates on 20 networks, validates on fresh ones, searches
 half-way between the fastest and the slowest subnet and measures the best; then profiles a second
-table, to see whether two agree, and (eager torch) times every unit again with the naive timer of
+table, to see whether two agree, and (eager torch) times every op again with the naive timer of
 many repositories: the host's clock without a synchronisation. Writes docs/cuda/NAME.md, and the
 rows as docs/cuda/NAME.csv. Three runs show a card: with nothing, with `--option graph=on`, and
 with `--batch 64`.
@@ -28,7 +28,7 @@ from typing import TypeVar
 import numpy as np
 
 from benchmarks.prediction_error import networks
-from lutra.devices.base import Device, Setting
+from lutra.devices.base import Device, RuntimeConfig
 from lutra.devices.registry import format_of, open_device
 from lutra.devices.worker.gpu_watch import GpuWatch
 from lutra.emitters.emission import Emission
@@ -36,15 +36,16 @@ from lutra.errors import LutraError, TransientDeviceError
 from lutra.predictors.accuracy import load_accuracy
 from lutra.predictors.efficiency.fitting import Fit
 from lutra.predictors.efficiency.predictor import EfficiencyPredictor
-from lutra.profiler.job import Bench, open_bench
-from lutra.profiler.run import Protocol, RunSummary
-from lutra.profiler.subject import ModelStore, op_subject
-from lutra.search.calibration import Validation, calibrate, validate
-from lutra.search.networks import NETWORK_PROTOCOL, with_rounds
-from lutra.search.profile import profile
+from lutra.profiler.bench import Bench, open_bench
+from lutra.profiler.calibration import Validation, calibrate_on, validate_on
+from lutra.profiler.profile import profile
+from lutra.profiler.protocols import NETWORK_PROTOCOL, TimingProtocol
+from lutra.profiler.run import RunSummary
+from lutra.profiler.watch import Watch
+from lutra.profiler.workload import ModelStore, op_workload
+from lutra.search.find import find_networks, half_way_budget_ms
 from lutra.search.result import SearchResult
-from lutra.search.run import half_way_budget_ms, search
-from lutra.search.verify import verify
+from lutra.search.verification import verify_on
 from lutra.spaces import get_space
 from lutra.tables import LatencyTable
 from lutra.tables.measurement import CALIBRATE, VALIDATE
@@ -66,15 +67,15 @@ class Case:
     """What is measured."""
 
     device: str
-    setting: Setting
+    config: RuntimeConfig
     precision: str
     networks: int
 
     @property
     def name(self) -> str:
         """A file name: the way models run, without the card."""
-        options = [f"{name}-{value}" for name, value in sorted(self.setting.options.items())]
-        words = [self.setting.runtime, self.precision, f"batch-{self.setting.batch}", *options]
+        options = [f"{name}-{value}" for name, value in sorted(self.config.options.items())]
+        words = [self.config.runtime, self.precision, f"batch-{self.config.batch}", *options]
         return "-".join(words)
 
 
@@ -110,45 +111,45 @@ class Stopwatch:
 
 
 def measure(case: Case, device: Device, folder: Path) -> Figures:
-    watch = Stopwatch()
+    stopwatch = Stopwatch()
     first, second = folder / "first.lut", folder / "second.lut"
-    summary = watch.step("profile", lambda: _profile(case, device, first))
-    protocol = with_rounds(NETWORK_PROTOCOL, NETWORK_ROUNDS)
+    summary = stopwatch.step("profile", lambda: _profile(case, device, first))
+    protocol = NETWORK_PROTOCOL.with_rounds(NETWORK_ROUNDS)
     with (
         LatencyTable.open(first, write=True) as table,
-        open_bench(device, case.setting, case.precision) as bench,
+        open_bench(device, case.config, case.precision) as bench,
     ):
-        fitted = watch.step(
+        fitted = stopwatch.step(
             "calibrate",
-            lambda: calibrate(
+            lambda: calibrate_on(
                 bench,
                 table,
                 networks=CALIBRATION_NETWORKS,
                 protocol=protocol,
-                budget_seconds=CALIBRATE_SECONDS,
+                watch=Watch(budget_seconds=CALIBRATE_SECONDS),
             ),
         )
-        validation = watch.step(
+        validation = stopwatch.step(
             "validate",
-            lambda: validate(
+            lambda: validate_on(
                 bench,
                 table,
                 networks=case.networks,
                 protocol=protocol,
-                budget_seconds=VALIDATE_SECONDS,
+                watch=Watch(budget_seconds=VALIDATE_SECONDS),
             ),
         )
         predictor = EfficiencyPredictor(table)
         accuracy = load_accuracy(space=SPACE)
         budget_ms = half_way_budget_ms(predictor, accuracy)
-        found = watch.step("search", lambda: search(predictor, accuracy, max_latency_ms=budget_ms))
-        result = watch.step(
+        found = stopwatch.step("search", lambda: find_networks(table, max_latency_ms=budget_ms))
+        result = stopwatch.step(
             "verify",
             lambda: _verified(bench, found, protocol),
         )
         plain_sum, macs = _baselines(table, predictor, validation)
         bounds = [row.measurement.bound for row in table.rows("op") if row.measurement]
-    watch.step("second table", lambda: _profile(case, device, second))
+    stopwatch.step("second table", lambda: _profile(case, device, second))
     agreed, worst = _agreement(first, second)
     return Figures(
         summary,
@@ -160,29 +161,29 @@ def measure(case: Case, device: Device, folder: Path) -> Figures:
         (bounds.count("launch"), bounds.count("device")),
         agreed,
         worst,
-        watch.step("naive timer", lambda: _naive_ratio(case, first, folder)),
-        watch.seconds,
+        stopwatch.step("naive timer", lambda: _naive_ratio(case, first, folder)),
+        stopwatch.seconds,
     )
 
 
 def _profile(case: Case, device: Device, path: Path) -> RunSummary:
     return profile(
         device,
+        SPACE,
         path,
-        get_space(SPACE),
-        [RESOLUTION],
-        setting=case.setting,
+        resolutions=[RESOLUTION],
+        runtime=case.config.runtime,
         precision=case.precision,
-        budget_seconds=PROFILE_SECONDS,
+        batch=case.config.batch,
+        options=case.config.options,
+        watch=Watch(budget_seconds=PROFILE_SECONDS),
     )
 
 
-def _verified(bench: Bench, found: SearchResult, protocol: Protocol) -> SearchResult:
+def _verified(bench: Bench, found: SearchResult, protocol: TimingProtocol) -> SearchResult:
     """The result measured, or as it was where that fails: the rest is worth its page."""
     try:
-        return verify(
-            bench, found, count=VERIFIED, protocol=protocol, budget_seconds=VERIFY_SECONDS
-        )
+        return verify_on(bench, found, VERIFIED, protocol, Watch(budget_seconds=VERIFY_SECONDS))
     except TransientDeviceError as error:
         print(f"not verified: {error}", file=sys.stderr)
         return found
@@ -217,21 +218,21 @@ def _agreement(first: Path, second: Path) -> tuple[float, float]:
 def _naive_ratio(case: Case, path: Path, folder: Path) -> tuple[float, float, float] | None:
     """What the host's clock says without a synchronisation, as a share of what is right.
 
-    The least, the median and the greatest over the units; only for eager torch on this machine,
+    The least, the median and the greatest over the ops; only for eager torch on this machine,
     as it is what people time so.
     """
-    setting, (scheme, _, index) = case.setting, case.device.partition(":")
-    if scheme != "cuda" or setting.runtime != "torch" or setting.options:
+    config, (scheme, _, index) = case.config, case.device.partition(":")
+    if scheme != "cuda" or config.runtime != "torch" or config.options:
         return None
     GpuWatch(int(index or 0))  # torch here uses the same card
     with LatencyTable.open(path) as table:
         right = table.op_latencies()
     space = get_space(SPACE)
-    emission = Emission(format_of("torch"), case.precision, case.setting.batch)
+    emission = Emission(format_of("torch"), case.precision, case.config.batch)
     store = ModelStore(folder, emission.format)
     ratios = [
-        _naive_ms(store.path(op_subject(op, emission))) / right[op.key]
-        for op in space.units_at([RESOLUTION])
+        _naive_ms(store.path(op_workload(op, emission))) / right[op.key]
+        for op in space.ops_at([RESOLUTION])
         if op.key in right
     ]
     return float(np.min(ratios)), float(np.median(ratios)), float(np.max(ratios))
@@ -267,7 +268,7 @@ def page(case: Case, device: Device, figures: Figures, command: str) -> str:
         "",
         f"- device: {info.model}, {info.os}",
         f"- target: {target.summary()}",
-        f"- space: {SPACE} at {RESOLUTION}, {figures.summary.subjects} unique op configurations",
+        f"- space: {SPACE} at {RESOLUTION}, {figures.summary.workloads} unique op configurations",
         "- seconds: "
         + ", ".join(f"{name} {spent:.0f}" for name, spent in figures.seconds.items())
         + f"; in all {sum(figures.seconds.values()):.0f}",
@@ -281,13 +282,13 @@ def page(case: Case, device: Device, figures: Figures, command: str) -> str:
         f" worst {figures.worst_disagreement_percent:.1f} %.",
     ]
     if launch or alone:
-        lines.append(f"{launch} units are launch-bound, {alone} device-bound.")
+        lines.append(f"{launch} ops are launch-bound, {alone} device-bound.")
     if figures.naive_ratio is not None:
         least, middle, most = figures.naive_ratio
         lines += [
             "",
             "The host's clock without a synchronisation (eager, 10 + 50 runs) shows"
-            f" {100 * middle:.0f} % of the latency in the median unit,"
+            f" {100 * middle:.0f} % of the latency in the median op,"
             f" {100 * least:.0f} % to {100 * most:.0f} % over all.",
         ]
     lines += ["", "## Error on fresh networks", "", *_error_table(figures)]
@@ -359,8 +360,8 @@ def parse(arguments: Sequence[str]) -> tuple[Case, Path]:
     parser.add_argument("--docs", type=Path, default=Path("docs/cuda"))
     given = parser.parse_args(arguments)
     options = dict(pair.split("=", 1) for pair in given.option)
-    setting = Setting(given.runtime, batch=given.batch, options=options)
-    return Case(given.device, setting, given.precision, given.networks), given.docs
+    config = RuntimeConfig(given.runtime, batch=given.batch, options=options)
+    return Case(given.device, config, given.precision, given.networks), given.docs
 
 
 def main() -> None:

@@ -2,8 +2,8 @@
 
     python benchmarks/drift.py TABLE ...
 
-For ops and networks apart: the spread (standard deviation of logarithms, averaged over subjects)
-of a subject's visits as measured, the baseline, and as corrected; and how slow the machine was.
+For ops and networks apart: the spread (standard deviation of logarithms, averaged over workloads)
+of a workload's visits as measured, the baseline, and as corrected; and how slow the machine was.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from lutra.tables import LatencyTable, Visit
 from lutra.tables.drift import table_drifts
 
 
-def spread_percent(subjects: Iterable[Sequence[Visit]]) -> float:
-    """The mean over subjects of their visits' standard deviation, in percent."""
-    logs = [np.log([visit.low_ms for visit in visits]) for visits in subjects]
+def spread_percent(workloads: Iterable[Sequence[Visit]]) -> float:
+    """The mean over workloads of their visits' standard deviation, in percent."""
+    logs = [np.log([visit.low_ms for visit in visits]) for visits in workloads]
     return 100.0 * float(np.mean([values.std() for values in logs if len(values) > 1]))
 
 

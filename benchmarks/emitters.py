@@ -50,7 +50,7 @@ def main() -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-1:])
     torch.set_num_threads(1)
-    ops = [op for op in get_space("ofa-mbv3-w1.0").units_at([224]) if isinstance(op, MBConv)]
+    ops = [op for op in get_space("ofa-mbv3-w1.0").ops_at([224]) if isinstance(op, MBConv)]
     blocks = [(op.graph, seeded_weights(op.graph)) for op in ops]
     ranges = [activation_ranges(*block) for block in blocks]
     print(f"{len(blocks)} MobileNetV3 blocks, one core")

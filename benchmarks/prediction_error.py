@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lutra.cli.benches import table_and_bench
 from lutra.predictors.efficiency.predictor import EfficiencyPredictor, Floats
-from lutra.search.calibration import Validation, calibrate, validate
+from lutra.profiler.bench import bench_of_table
+from lutra.profiler.calibration import Validation, calibrate_on, validate_on
 from lutra.spaces import Rows, parse_architecture
 from lutra.tables import LatencyTable
 from lutra.tables.measurement import CALIBRATE, VALIDATE
@@ -41,9 +41,9 @@ def main() -> None:
     parser.add_argument("--calibrate", type=int, default=20)
     parser.add_argument("--validate", type=int, default=50)
     arguments = parser.parse_args()
-    with table_and_bench(arguments.table, None) as (table, bench):
-        fitted = calibrate(bench, table, networks=arguments.calibrate)
-        validation = validate(bench, table, networks=arguments.validate)
+    with bench_of_table(arguments.table) as (table, bench):
+        fitted = calibrate_on(bench, table, networks=arguments.calibrate)
+        validation = validate_on(bench, table, networks=arguments.validate)
         predictor = EfficiencyPredictor(table)
         train, train_ms = networks(table, predictor, CALIBRATE)
         test, test_ms = networks(table, predictor, VALIDATE)

@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 
-from lutra.predictors.efficiency.costs import UnitCost
+from lutra.predictors.efficiency.costs import OpCost
 from lutra.spaces import get_space
 
 ARCHITECTURES = 100_000
@@ -22,17 +22,17 @@ LOOPED = 1_000
 def main() -> None:
     space = get_space("ofa-mbv3-w1.0")
     rng = np.random.default_rng(0)
-    cost = UnitCost("latency", "ms", space, rng.exponential(size=len(space.units)))
+    cost = OpCost("latency", "ms", space, rng.exponential(size=len(space.ops)))
     rows = space.sample(ARCHITECTURES, rng)
     cost.of(rows[:10])
     started = time.perf_counter()
     predicted = cost.of(rows)
     seconds = time.perf_counter() - started
 
-    latencies = {op.key: float(price) for op, price in zip(space.units, cost.prices, strict=True)}
+    latencies = {op.key: float(price) for op, price in zip(space.ops, cost.prices, strict=True)}
     architectures = [space.decode(row) for row in rows[:LOOPED]]
     started = time.perf_counter()
-    looped = [sum(latencies[op.key] for op in space.units_of(item)) for item in architectures]
+    looped = [sum(latencies[op.key] for op in space.ops_of(item)) for item in architectures]
     loop_seconds = (time.perf_counter() - started) / LOOPED * ARCHITECTURES
     assert np.allclose(predicted[:LOOPED], looped)
     print(f"{ARCHITECTURES} architectures       {seconds:.3f} s")

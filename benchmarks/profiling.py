@@ -21,7 +21,7 @@ import numpy as np
 
 from lutra.emitters.emission import Emission
 from lutra.ops import OpConfig, parse_key
-from lutra.profiler.subject import ModelStore, op_subject
+from lutra.profiler.workload import ModelStore, op_workload
 from lutra.tables import LatencyTable
 
 
@@ -46,7 +46,7 @@ def naive(ops: list[OpConfig], folder: Path) -> tuple[float, float]:
     store = ModelStore(folder)
     started, timed = time.perf_counter(), 0.0
     for op in ops:
-        path = store.path(op_subject(op, Emission()))
+        path = store.path(op_workload(op, Emission()))
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         feed = session.get_inputs()[0]
         values = {feed.name: np.random.default_rng(0).standard_normal(feed.shape, dtype=np.float32)}
@@ -72,7 +72,7 @@ def main() -> None:
             ops = [parse_key(row.key) for row in table.rows("op")][::16]
         naive_wall, naive_timed = naive(ops, folder)
     busy = summary["busy_seconds"] / (wall - summary["cooled_seconds"])
-    print(f"ops                          {summary['subjects']:.0f}")
+    print(f"ops                          {summary['workloads']:.0f}")
     print(f"wall seconds                 {wall:.1f} (of them waiting for a steady machine:"
           f" {summary['cooled_seconds']:.1f})")  # fmt: skip
     print(f"visits, of them flagged      {summary['visits']:.0f}, {summary['flagged_visits']:.0f}")

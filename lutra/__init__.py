@@ -1,8 +1,97 @@
 """lutra: measured latency tables of your own device, and the best subnet under your budget.
 
-The package has six floors, each importing only those before it: ``errors``, ``ops`` (what is
-measured), ``devices`` (where), ``tables`` (what came out), ``profiler`` (how it is measured),
-``search`` (what to choose), ``cli``. Nothing heavy is imported here.
+>>> import lutra
+>>> summary = lutra.profile("cpu", "ofa-mbv3-w1.0", "cpu.lut")
+>>> fit = lutra.calibrate("cpu.lut", networks=4)
+>>> result = lutra.find_networks("cpu.lut", max_latency_ms=5)
+>>> result = lutra.verify(result)
+>>> metadata = lutra.export(result, "model.onnx")
+
+Nothing is imported before it is used: ``lutra.devices.worker`` also runs on boards that have
+Python 3.8 and no other package.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lutra.devices.registry import open_device as open_device
+    from lutra.errors import AccuracyError as AccuracyError
+    from lutra.errors import DeviceError as DeviceError
+    from lutra.errors import InfeasibleError as InfeasibleError
+    from lutra.errors import LutraError as LutraError
+    from lutra.errors import MissingOpError as MissingOpError
+    from lutra.errors import ModelError as ModelError
+    from lutra.errors import NotATableError as NotATableError
+    from lutra.errors import PermanentDeviceError as PermanentDeviceError
+    from lutra.errors import ResultError as ResultError
+    from lutra.errors import TableError as TableError
+    from lutra.errors import TableVersionError as TableVersionError
+    from lutra.errors import TableWriteError as TableWriteError
+    from lutra.errors import TargetMismatchError as TargetMismatchError
+    from lutra.errors import TransientDeviceError as TransientDeviceError
+    from lutra.errors import UsageError as UsageError
+    from lutra.predictors.accuracy.loading import load_accuracy as load_accuracy
+    from lutra.predictors.efficiency.predictor import EfficiencyPredictor as EfficiencyPredictor
+    from lutra.profiler.calibration import calibrate as calibrate
+    from lutra.profiler.calibration import validate as validate
+    from lutra.profiler.profile import profile as profile
+    from lutra.profiler.profile import profile_models as profile_models
+    from lutra.profiler.watch import Progress as Progress
+    from lutra.profiler.watch import Watch as Watch
+    from lutra.search.export import export as export
+    from lutra.search.find import find_networks as find_networks
+    from lutra.search.result import SearchResult as SearchResult
+    from lutra.search.verification import verify as verify
+    from lutra.spaces.registry import get_space as get_space
+    from lutra.tables.table import LatencyTable as LatencyTable
+
 __version__ = "0.4.0"
+
+_HOMES = {
+    "lutra.devices.registry": ("open_device",),
+    "lutra.errors": (
+        "AccuracyError",
+        "DeviceError",
+        "InfeasibleError",
+        "LutraError",
+        "MissingOpError",
+        "ModelError",
+        "NotATableError",
+        "PermanentDeviceError",
+        "ResultError",
+        "TableError",
+        "TableVersionError",
+        "TableWriteError",
+        "TargetMismatchError",
+        "TransientDeviceError",
+        "UsageError",
+    ),
+    "lutra.predictors.accuracy.loading": ("load_accuracy",),
+    "lutra.predictors.efficiency.predictor": ("EfficiencyPredictor",),
+    "lutra.profiler.calibration": ("calibrate", "validate"),
+    "lutra.profiler.profile": ("profile", "profile_models"),
+    "lutra.profiler.watch": ("Progress", "Watch"),
+    "lutra.search.export": ("export",),
+    "lutra.search.find": ("find_networks",),
+    "lutra.search.result": ("SearchResult",),
+    "lutra.search.verification": ("verify",),
+    "lutra.spaces.registry": ("get_space",),
+    "lutra.tables.table": ("LatencyTable",),
+}
+_MODULES = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = ["__version__", *sorted(_MODULES)]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first used (PEP 562)."""
+    if name not in _MODULES:
+        raise AttributeError(f"module 'lutra' has no attribute '{name}'")
+    value = getattr(import_module(_MODULES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> "list[str]":
+    return sorted({*globals(), *__all__})

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import pytest
 
-from lutra.devices.base import Device, RequestFailure, Sample, Session, Setting, TimingRequest
+from lutra.devices.base import Device, RequestFailure, RuntimeConfig, Sample, Session, TimingRequest
 from lutra.devices.registry import format_of
 from lutra.emitters.emission import Emission
 from lutra.errors import UsageError
 from lutra.ops import Conv, Shape
-from lutra.profiler.subject import ModelStore, op_subject
+from lutra.profiler.workload import ModelStore, op_workload
 
 
 class DeviceContract:
@@ -31,7 +31,7 @@ class DeviceContract:
     @pytest.fixture
     def session(self, device: Device) -> Iterator[Session]:
         """A session on the device's first runtime."""
-        with device.open(Setting(device.runtimes()[0])) as session:
+        with device.open(RuntimeConfig(device.runtimes()[0])) as session:
             yield session
 
     @pytest.fixture
@@ -39,7 +39,7 @@ class DeviceContract:
         """A small model file for the device's first runtime; tens of microseconds on any."""
         emission = Emission(format_of(device.runtimes()[0]))
         return ModelStore(tmp_path, emission.format).path(
-            op_subject(Conv(Shape(16, 16, 32), 32, kernel=3), emission)
+            op_workload(Conv(Shape(16, 16, 32), 32, kernel=3), emission)
         )
 
     def test_info_names_the_device(self, device: Device) -> None:
@@ -59,7 +59,7 @@ class DeviceContract:
 
     def test_unknown_runtime_is_a_usage_error(self, device: Device) -> None:
         with pytest.raises(UsageError, match="no-such-runtime"):
-            device.open(Setting("no-such-runtime"))
+            device.open(RuntimeConfig("no-such-runtime"))
 
     def test_describes_its_runtime(self, session: Session, device: Device) -> None:
         runtime = session.describe()

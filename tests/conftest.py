@@ -10,10 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from lutra.devices.base import Setting
 from lutra.devices.fake import FakeDevice, FakeScript
-from lutra.search.profile import profile
-from lutra.spaces import get_space
+from lutra.profiler.profile import profile
 
 pytest_plugins = ["tests.peers.fixtures", "tests.peers.gpu.fixtures"]
 
@@ -27,9 +25,7 @@ settings.load_profile("lutra")
 def profiled_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A table of the scripted device over one whole resolution; copy it, do not write to it."""
     path = tmp_path_factory.mktemp("profiled") / "fake.lut"
-    summary = profile(
-        FakeDevice(FakeScript()), path, get_space(SPACE), [224], setting=Setting("onnxruntime")
-    )
+    summary = profile(FakeDevice(FakeScript()), SPACE, path)
     assert summary.complete
     return path
 

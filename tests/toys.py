@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lutra.devices.base import DeviceInfo, Outcome, Session, Setting, TimingRequest
+from lutra.devices.base import DeviceInfo, Outcome, RuntimeConfig, Session, TimingRequest
 from lutra.devices.fake import FakeDevice, FakeScript, FakeSession
 from lutra.devices.worker.runtimes import RUNTIMES
 from lutra.errors import TransientDeviceError
@@ -64,16 +64,16 @@ class ToyDevice(FakeDevice):
     def advice(self) -> tuple[str, ...]:
         return self._toy.advice
 
-    def open(self, setting: Setting) -> Session:
-        super().open(setting)  # refuses what a fake device refuses
-        return ToySession(self._toy, setting, self.info().spec)
+    def open(self, config: RuntimeConfig) -> Session:
+        super().open(config)  # refuses what a fake device refuses
+        return ToySession(self._toy, config, self.info().spec)
 
 
 class ToySession(FakeSession):
     """A scripted session that may lose its device."""
 
-    def __init__(self, toy: Toy, setting: Setting, spec: str) -> None:
-        super().__init__(toy.script, setting)
+    def __init__(self, toy: Toy, config: RuntimeConfig, spec: str) -> None:
+        super().__init__(toy.script, config)
         self._toy = toy
         self._spec = spec
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lutra.cli.benches import table_and_bench
+import lutra
 from lutra.cli.options import (
     as_json,
     budget_option,
@@ -17,7 +17,7 @@ from lutra.cli.options import (
     space_option,
     table_argument,
 )
-from lutra.cli.output import note, print_json, print_table, progress, visits_to
+from lutra.cli.output import note, print_json, print_table, progress, watch
 
 if TYPE_CHECKING:
     from lutra.predictors.efficiency.composition import Composition
@@ -41,19 +41,16 @@ def command(
     as_json: bool,
 ) -> None:
     """Measure whole subnets and fit how the table's parts add up to them."""
-    from lutra.search.calibration import calibrate
-    from lutra.search.limits import parse_budget
-    from lutra.search.networks import NETWORK_PROTOCOL, with_rounds
+    from lutra.cli.quantities import parse_budget
 
-    with table_and_bench(table, device_spec) as (opened, bench), progress("calibrate") as report:
-        fitted = calibrate(
-            bench,
-            opened,
+    with progress("calibrate") as report:
+        fitted = lutra.calibrate(
+            table,
+            device=device_spec,
             networks=networks,
-            space_name=space_name,
-            protocol=with_rounds(NETWORK_PROTOCOL, rounds),
-            budget_seconds=parse_budget(budget),
-            on_progress=visits_to(report),
+            space=space_name,
+            rounds=rounds,
+            watch=watch(report, parse_budget(budget)),
         )
     if as_json:
         print_json(fitted.to_json())

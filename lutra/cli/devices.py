@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+import lutra
 from lutra.cli.options import FILE, as_json
 from lutra.cli.output import note, print_json, print_table
 from lutra.errors import LutraError, UsageError
@@ -105,13 +106,11 @@ def _look_at_all() -> list[_Seen]:
 
 
 def _look(attached: Attached) -> _Seen:
-    from lutra.devices.registry import open_device
-
     if attached.advice:
         return _Seen(attached)
     try:
-        device = open_device(attached.spec)
-        return _Seen(attached, device.info(), device.runtimes())
+        with lutra.open_device(attached.spec) as device:
+            return _Seen(attached, device.info(), device.runtimes())
     except (LutraError, OSError) as error:
         return _Seen(replace(attached, advice=printable_line(str(error))))
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import asdict
 
 import click
 
+import lutra
 from lutra.cli.options import as_json, cuda_option, parse_runtime_options, runtime_option, with_gpu
 from lutra.cli.output import note, print_json, print_table
 from lutra.text import printable_line
@@ -31,28 +31,27 @@ def command(
 
     Ends with 3 when nothing can be measured on the device.
     """
-    from lutra.devices.registry import open_device
-    from lutra.profiler.fitness import examine
+    from lutra.profiler.doctor import examine
 
     options = parse_runtime_options(runtime_options)
-    with closing(open_device(with_gpu(device_spec, cuda))) as device:
-        fitness = examine(device, runtime, options)
-    code = 0 if fitness.fit else NOT_FIT
+    with lutra.open_device(with_gpu(device_spec, cuda)) as device:
+        diagnosis = examine(device, runtime, options)
+    code = 0 if diagnosis.fit else NOT_FIT
     if as_json:
-        print_json(asdict(fitness))
+        print_json(asdict(diagnosis))
         return code
-    state = {**asdict(fitness.info), **asdict(fitness.health)}
+    state = {**asdict(diagnosis.info), **asdict(diagnosis.health)}
     rows: list[list[object]] = [
         [name, ", ".join(value) or None if isinstance(value, tuple) else value]
         for name, value in state.items()
     ]
-    rows.append(["runtime", fitness.runtime])
-    rows.append(["noise_percent", fitness.noise_percent])
+    rows.append(["runtime", diagnosis.runtime])
+    rows.append(["noise_percent", diagnosis.noise_percent])
     print_table(["what", "value"], rows)
-    for finding in fitness.findings:
+    for finding in diagnosis.findings:
         note(f"- {printable_line(finding)}")
-    if not fitness.fit:
+    if not diagnosis.fit:
         note("not fit to measure on")
-    elif not fitness.findings:
+    elif not diagnosis.findings:
         note("fit to measure on")
     return code

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import click
 
+import lutra
 from lutra.cli.options import FILE, as_json
 from lutra.cli.output import note, print_json
 
@@ -35,19 +35,9 @@ def command(
     It is the file that `lutra verify` times. The weights are seeded random numbers: structure and
     latency are right, accuracy is not.
     """
-    from lutra.emitters.export import export
-    from lutra.search.result import emission_of, read_architecture
-
-    architecture = read_architecture(result)
-    emission = emission_of(result)
-    emission = replace(
-        emission,
-        format=format_name or emission.format,
-        precision=precision or emission.precision,
-    )
-    metadata = export(architecture, output, emission, seed=seed)
+    metadata = lutra.export(result, output, format=format_name, precision=precision, seed=seed)
     if as_json:
-        print_json({"path": str(output), "format": emission.format, **metadata})
+        print_json(metadata)
         return
     click.echo(str(output))
-    note(f"{emission.format}, {emission.precision}; weights: {metadata['weights']}")
+    note(f"{metadata['format']}, {metadata['precision']}; weights: {metadata['weights']}")

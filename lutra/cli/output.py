@@ -6,16 +6,16 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
+import lutra
 from lutra.text import printable, printable_line
 
 if TYPE_CHECKING:
-    from lutra.profiler.run import Progress
     from lutra.tables import Target
 
 _PLAIN_SECONDS = 10.0
@@ -88,9 +88,13 @@ class Report(Protocol):
         """``done`` of ``expected`` steps."""
 
 
-def visits_to(report: Report) -> Callable[[Progress], None]:
-    """What a measuring run calls to have its progress reported."""
-    return lambda at: report(at.done, at.expected, at.eta_seconds)
+def watch(report: Report, budget_seconds: float = math.inf, spec: str | None = None) -> lutra.Watch:
+    """What goes along with a measurement: reports, a budget, and for a spec what it runs on."""
+    return lutra.Watch(
+        budget_seconds=budget_seconds,
+        on_ready=lambda target: note_target(spec, target) if spec is not None else None,
+        on_progress=lambda at: report(at.done, at.expected, at.eta_seconds),
+    )
 
 
 @contextmanager

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+import lutra
 from lutra.cli.options import FILE, as_json, space_option, table_argument
 from lutra.cli.output import note, print_json, print_table
+
+if TYPE_CHECKING:
+    from lutra.predictors.efficiency.predictor import OpContribution
 
 _BOUNDS = {
     "device-bound": "device-bound: the device takes longer than the host that launches its work",
@@ -29,15 +34,12 @@ _BOUNDS = {
 @as_json
 def command(table: Path, architecture_file: Path, space_name: str | None, as_json: bool) -> None:
     """Latency of an architecture with its interval and what each op contributes."""
-    from lutra.predictors.efficiency.predictor import EfficiencyPredictor
-    from lutra.search.result import read_architecture
-    from lutra.tables import LatencyTable
+    from lutra.search.result import read_found
 
-    with LatencyTable.open(table) as opened:
-        predictor = EfficiencyPredictor(opened, space_name)
-    architecture = read_architecture(architecture_file, predictor.space.name)
+    predictor = lutra.EfficiencyPredictor(table, space_name)
+    architecture, _ = read_found(architecture_file, predictor.space.name)
     prediction = predictor.predict_one(architecture)
-    parts = predictor.breakdown(architecture)
+    contributions = predictor.breakdown(architecture)
     constant_ms = predictor.constant_ms(architecture)
     if as_json:
         print_json(
@@ -50,13 +52,13 @@ def command(table: Path, architecture_file: Path, space_name: str | None, as_jso
                 "params": prediction.params,
                 "bound": prediction.bound,
                 "constant_ms": constant_ms,
-                "ops": [part._asdict() for part in parts],
+                "ops": [_record(op) for op in contributions],
             }
         )
         return
     rows: list[list[object]] = [
-        [p.key, p.unit_ms, p.predicted_ms, 100 * p.predicted_ms / prediction.latency_ms]
-        for p in parts
+        [op.key, op.alone_ms, op.predicted_ms, 100 * op.predicted_ms / prediction.latency_ms]
+        for op in contributions
     ]
     rows.append(["(constant)", None, constant_ms, None])
     interval = (
@@ -71,3 +73,8 @@ def command(table: Path, architecture_file: Path, space_name: str | None, as_jso
         note(_BOUNDS[prediction.bound])
     if not predictor.calibrated:
         note(f"the table is not calibrated: this is a plain sum; run lutra calibrate {table}")
+
+
+def _record(op: OpContribution) -> dict[str, Any]:
+    """For JSON, whose names stay: ``unit_ms`` is what the op takes alone."""
+    return {"key": op.key, "unit_ms": op.alone_ms, "predicted_ms": op.predicted_ms}

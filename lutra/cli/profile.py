@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+import lutra
 from lutra.cli.options import (
     FILE,
     as_json,
@@ -20,14 +20,14 @@ from lutra.cli.options import (
     threads_option,
     with_gpu,
 )
-from lutra.cli.output import Report, note, note_target, print_json, progress, progress_of, visits_to
+from lutra.cli.output import note, print_json, progress, progress_of, watch
 from lutra.cli.profile_work import DEFAULT_RESOLUTIONS, DEFAULT_SPACE, Work, model_work, space_work
 from lutra.errors import LutraError, UsageError
 from lutra.text import printable_line
 
 if TYPE_CHECKING:
     from lutra.devices.base import Device
-    from lutra.search.fleet import JobResult, Watch
+    from lutra.profiler.several_devices import JobResult
 
 
 @click.command("profile")
@@ -80,7 +80,7 @@ def command(
 
     Several devices are measured at once, each into a table of its own.
     """
-    from lutra.devices.registry import check_spec, open_device
+    from lutra.devices.registry import check_spec
 
     for spec in specs:
         check_spec(spec)
@@ -94,14 +94,14 @@ def command(
         _make_folder(tables[0].parent)
         verbose = bool(click.get_current_context().find_root().params.get("verbose"))
         return _profile_many(work, specs, tables, as_json, verbose)
-    with closing(open_device(specs[0])) as device:
+    with lutra.open_device(specs[0]) as device:
         _make_folder(tables[0].parent)
         return _profile_one(work, device, specs[0], tables[0], as_json)
 
 
 def _tables(specs: Sequence[str], output: str) -> list[Path]:
     """The table of each device; raises `UsageError` where ``-o`` has no room for them."""
-    from lutra.search.fleet import tables_in
+    from lutra.profiler.several_devices import tables_in
 
     path = Path(output)
     if not output:
@@ -130,7 +130,7 @@ def _make_folder(folder: Path) -> None:
 
 def _profile_one(work: Work, device: Device, spec: str, table: Path, as_json: bool) -> int:
     with progress("profile") as report:
-        summary = work.measure(device, table, _watch(spec, report))
+        summary = work.measure(device, table, watch(report, work.budget_seconds, spec))
     if as_json:
         print_json(work.record(table, summary))
     else:
@@ -141,12 +141,12 @@ def _profile_one(work: Work, device: Device, spec: str, table: Path, as_json: bo
 def _profile_many(
     work: Work, specs: Sequence[str], tables: Sequence[Path], as_json: bool, verbose: bool
 ) -> int:
-    from lutra.search.fleet import Job, profile_devices
+    from lutra.profiler.several_devices import Job, profile_devices
 
     with progress_of(specs) as reports:
         results = profile_devices(
             [
-                Job(spec, table, _watch(spec, reports[spec]))
+                Job(spec, table, watch(reports[spec], work.budget_seconds, spec))
                 for spec, table in zip(specs, tables, strict=True)
             ],
             work.measure,
@@ -167,12 +167,6 @@ def _profile_many(
     if len(done) < len(results):
         return 1
     return 0 if all(summary.complete for *_, summary in done) else 3
-
-
-def _watch(spec: str, report: Report) -> Watch:
-    from lutra.search.fleet import Watch
-
-    return Watch(lambda target: note_target(spec, target), visits_to(report))
 
 
 def _note_error(result: JobResult) -> None:

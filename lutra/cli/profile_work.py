@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import lutra
 from lutra.cli.options import parse_runtime_options
 from lutra.cli.output import note, print_json, print_table
 from lutra.errors import UsageError
 
 if TYPE_CHECKING:
-    from lutra.devices.base import Device, Setting
+    from lutra.devices.base import Device
     from lutra.emitters.model_file import ModelFile
-    from lutra.profiler.run import Protocol, RunSummary
-    from lutra.search.fleet import Watch
+    from lutra.profiler.protocols import TimingProtocol
+    from lutra.profiler.run import RunSummary
     from lutra.spaces import SearchSpace
 
 DEFAULT_SPACE = "ofa-mbv3-w1.0"
@@ -51,11 +52,11 @@ class Work(ABC):
     threads: int
     batch: int
     options: Mapping[str, str]
-    protocol: Protocol
+    protocol: TimingProtocol
     budget_seconds: float
 
     @abstractmethod
-    def measure(self, device: Device, table: Path, watch: Watch) -> RunSummary:
+    def measure(self, device: Device, table: Path, watch: lutra.Watch) -> RunSummary:
         """Measure on one device."""
 
     @abstractmethod
@@ -70,14 +71,6 @@ class Work(ABC):
     def print_results(self, done: Sequence[Done], *, with_spec: bool) -> None:
         """What came of it, for people."""
 
-    def setting(self, device: Device, format_name: str | None = None) -> Setting:
-        """How models run on the device."""
-        from lutra.devices.base import Setting
-        from lutra.profiler.job import choose_runtime
-
-        runtime = self.runtime or choose_runtime(device, format_name)
-        return Setting(runtime, self.threads, self.batch, self.options)
-
 
 @dataclass(frozen=True)
 class SpaceWork(Work):
@@ -87,21 +80,19 @@ class SpaceWork(Work):
     resolutions: tuple[int, ...]
     precision: str
 
-    def measure(self, device: Device, table: Path, watch: Watch) -> RunSummary:
-        from lutra.search.profile import profile
-
-        return profile(
+    def measure(self, device: Device, table: Path, watch: lutra.Watch) -> RunSummary:
+        return lutra.profile(
             device,
-            table,
             self.space,
-            self.resolutions,
-            setting=self.setting(device),
+            table,
+            resolutions=self.resolutions,
+            runtime=self.runtime,
             precision=self.precision,
+            threads=self.threads,
+            batch=self.batch,
+            options=self.options,
             protocol=self.protocol,
-            budget_seconds=self.budget_seconds,
-            on_ready=watch.on_ready,
-            on_progress=watch.on_progress,
-            sleep=watch.sleep,
+            watch=watch,
         )
 
     def print_plan(self, specs: Sequence[str], tables: Sequence[Path], as_json: bool) -> None:
@@ -113,19 +104,19 @@ class SpaceWork(Work):
         _print_rows(["ops", "to measure", "at least"], specs, rows, with_spec=len(specs) > 1)
 
     def _plan(self, table: Path) -> dict[str, Any]:
-        from lutra.search.profile import missing_keys
+        from lutra.profiler.profile import missing_keys
 
         protocol = self.protocol
         missing = len(missing_keys(table, self.space, self.resolutions))
         each = protocol.seconds + protocol.warmup_seconds + _VISIT_OVERHEAD_SECONDS
         return {
-            "ops": len(self.space.units_at(self.resolutions)),
+            "ops": len(self.space.ops_at(self.resolutions)),
             "missing": missing,
             "least_seconds": round(missing * protocol.rule.min_rounds * each),
         }
 
     def record(self, table: Path, summary: RunSummary) -> dict[str, Any]:
-        return {"table": str(table), **asdict(summary)}
+        return {"table": str(table), **summary.to_json()}
 
     def print_results(self, done: Sequence[Done], *, with_spec: bool) -> None:
         rows = [_summary_row(table, summary) for _, table, summary in done]
@@ -144,28 +135,23 @@ class ModelWork(Work):
 
     models: Sequence[ModelFile]
 
-    def measure(self, device: Device, table: Path, watch: Watch) -> RunSummary:
-        from lutra.search.profile import profile_models
-
-        return profile_models(
+    def measure(self, device: Device, table: Path, watch: lutra.Watch) -> RunSummary:
+        return lutra.profile_models(
             device,
-            table,
             self.models,
-            setting=self.setting(device, self.models[0].format),
+            table,
+            runtime=self.runtime,
+            threads=self.threads,
+            options=self.options,
             protocol=self.protocol,
-            budget_seconds=self.budget_seconds,
-            on_ready=watch.on_ready,
-            on_progress=watch.on_progress,
-            sleep=watch.sleep,
+            watch=watch,
         )
 
     def print_plan(self, specs: Sequence[str], tables: Sequence[Path], as_json: bool) -> None:
-        from lutra.devices.registry import open_device
-
         columns = ["model", "precision", "runtime"]
         plans = []
         for spec in specs:
-            runtime = self.setting(open_device(spec), self.models[0].format).runtime
+            runtime = self._runtime_on(spec)
             plans.append([[item.key, item.precision, runtime] for item in self.models])
         if as_json:
             records = [[dict(zip(columns, row, strict=True)) for row in plan] for plan in plans]
@@ -179,54 +165,58 @@ class ModelWork(Work):
         _print_rows(columns, owners, rows, with_spec=len(specs) > 1)
 
     def record(self, table: Path, summary: RunSummary) -> dict[str, Any]:
-        return {"table": str(table), **asdict(summary), "models": self._rows(table)}
+        return {"table": str(table), **summary.to_json(), "models": self._rows(table)}
 
     def print_results(self, done: Sequence[Done], *, with_spec: bool) -> None:
         found = [(spec, record) for spec, table, _ in done for record in self._rows(table)]
         rows = [[record[name] or "-" for name in _MODEL_COLUMNS] for _, record in found]
         _print_rows(_MODEL_COLUMNS, [spec for spec, _ in found], rows, with_spec=with_spec)
 
+    def _runtime_on(self, spec: str) -> str:
+        from lutra.profiler.bench import choose_runtime
+
+        with lutra.open_device(spec) as device:
+            return self.runtime or choose_runtime(device, self.models[0].format)
+
     def _rows(self, table: Path) -> list[dict[str, Any]]:
-        from lutra.tables import LatencyTable
         from lutra.tables.frame import row_record
 
         keys = {model.key for model in self.models}
-        with LatencyTable.open(table) as opened:
+        with lutra.LatencyTable.open(table) as opened:
             return [row_record(row) for row in opened.rows("network") if row.key in keys]
 
 
 def space_work(given: dict[str, Any]) -> SpaceWork:
     """The space that the options name; raises `UsageError` for what they cannot mean."""
+    from lutra.cli.quantities import parse_resolutions
     from lutra.devices.registry import format_of
     from lutra.emitters.emission import Emission
-    from lutra.profiler.run import Protocol
-    from lutra.search.limits import parse_resolutions
-    from lutra.spaces import get_space
+    from lutra.profiler.protocols import OP_PROTOCOL
 
-    space = get_space(given["space"] or DEFAULT_SPACE)
+    space = lutra.get_space(given["space"] or DEFAULT_SPACE)
     chosen = parse_resolutions(given["resolutions"] or DEFAULT_RESOLUTIONS, space.resolutions)
     space.check_resolutions(chosen)
     precision = given["precision"] or "fp32"
     if given["runtime"] is not None:
         Emission(format_of(given["runtime"]), precision)  # refuses what cannot be, before a start
     return SpaceWork(
-        **_how(given, Protocol()), space=space, resolutions=chosen, precision=precision
+        **_how(given, OP_PROTOCOL), space=space, resolutions=chosen, precision=precision
     )
 
 
 def model_work(paths: Sequence[Path], given: dict[str, Any]) -> ModelWork:
     """The files' models; raises `ModelError` and `UsageError`."""
     from lutra.emitters.model_file import read_model_file
-    from lutra.search.networks import NETWORK_PROTOCOL
+    from lutra.profiler.protocols import NETWORK_PROTOCOL
 
     models = [read_model_file(path) for path in paths]
     _refuse_space_options(models, given)
     return ModelWork(**_how(given, NETWORK_PROTOCOL), models=models)
 
 
-def _how(given: dict[str, Any], protocol: Protocol) -> dict[str, Any]:
+def _how(given: dict[str, Any], protocol: TimingProtocol) -> dict[str, Any]:
     """The fields of `Work`; raises `UsageError` for options that cannot be read."""
-    from lutra.search.limits import parse_budget, parse_seconds
+    from lutra.cli.quantities import parse_budget, parse_seconds
 
     limit_seconds = parse_seconds(given["time_limit"])
     return {
@@ -263,7 +253,7 @@ def _note_flags(table: Path, summary: RunSummary) -> None:
 def _summary_row(table: Path, summary: RunSummary) -> list[object]:
     return [
         str(table),
-        summary.subjects,
+        summary.workloads,
         summary.stable,
         summary.unstable,
         summary.partial,

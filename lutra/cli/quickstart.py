@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lutra.cli.benches import table_and_bench
+import lutra
 from lutra.cli.options import as_json
-from lutra.cli.output import Report, note, note_drift, print_json, progress, visits_to
+from lutra.cli.output import Report, note, note_drift, print_json, progress, watch
 from lutra.cli.verify import print_verified
 from lutra.errors import UsageError
 
 if TYPE_CHECKING:
-    from lutra.search.calibration import Validation
-    from lutra.search.result import SearchResult
+    from lutra.profiler.calibration import Validation
 
 SPACE = "ofa-mbv3-w1.0"
 RESOLUTION = 224
@@ -45,9 +44,7 @@ _STEPS = 6
 @as_json
 def command(output: Path, device_spec: str, max_latency: str | None, as_json: bool) -> None:
     """Profile this CPU, calibrate, validate, search, verify and export: a few minutes."""
-    from lutra.emitters.emission import Emission
-    from lutra.emitters.export import export
-    from lutra.search.limits import parse_latency_ms
+    from lutra.cli.quantities import parse_latency_ms
 
     budget_ms = parse_latency_ms(max_latency) if max_latency is not None else None
     try:
@@ -60,10 +57,12 @@ def command(output: Path, device_spec: str, max_latency: str | None, as_json: bo
     validation = _measure(table, device_spec)
     result = _search(table, budget_ms, result_file)
     with _step(5, f"verify the best {VERIFIED} end to end") as report:
-        result = _verify(result, device_spec, report)
+        result = lutra.verify(
+            result, device=device_spec, count=VERIFIED, watch=watch(report, VERIFY_SECONDS)
+        )
         result.write(result_file)
     with _step(6, "export"):
-        metadata = export(result.best.architecture, model, Emission())
+        metadata = lutra.export(result, model)
     seconds = time.monotonic() - started
     paths = {"table": str(table), "result": str(result_file), "model": str(model)}
     if as_json:
@@ -90,82 +89,51 @@ def _step(number: int, text: str) -> Iterator[Report]:
 
 def _measure(table: Path, device_spec: str) -> Validation:
     """Profile, calibrate, validate; returns the errors on fresh networks."""
-    from lutra.devices.base import Setting
-    from lutra.devices.registry import open_device
-    from lutra.search.calibration import calibrate, validate
-    from lutra.search.profile import profile
-    from lutra.spaces import get_space
-
-    space = get_space(SPACE)
-    ops = len(space.units_at([RESOLUTION]))
+    ops = len(lutra.get_space(SPACE).ops_at([RESOLUTION]))
     with _step(1, f"profile {ops} op configurations at resolution {RESOLUTION}") as report:
-        profile(
-            open_device(device_spec),
+        lutra.profile(
+            device_spec,
+            SPACE,
             table,
-            space,
-            [RESOLUTION],
-            setting=Setting("onnxruntime"),
-            budget_seconds=PROFILE_SECONDS,
-            on_progress=lambda p, r=report: r(p.done, p.expected, p.eta_seconds),  # type: ignore[misc]
+            resolutions=[RESOLUTION],
+            runtime="onnxruntime",
+            watch=watch(report, PROFILE_SECONDS),
         )
-    with table_and_bench(table, device_spec) as (opened, bench):
-        with _step(2, f"calibrate on {CALIBRATE_NETWORKS} random networks") as report:
-            calibrate(
-                bench,
-                opened,
-                networks=CALIBRATE_NETWORKS,
-                budget_seconds=NETWORKS_SECONDS,
-                on_progress=lambda p, r=report: r(p.done, p.expected, p.eta_seconds),  # type: ignore[misc]
-            )
-        with _step(3, f"validate on {VALIDATE_NETWORKS} others") as report:
-            return validate(
-                bench,
-                opened,
-                networks=VALIDATE_NETWORKS,
-                budget_seconds=NETWORKS_SECONDS,
-                on_progress=lambda p, r=report: r(p.done, p.expected, p.eta_seconds),  # type: ignore[misc]
-            )
+    with _step(2, f"calibrate on {CALIBRATE_NETWORKS} random networks") as report:
+        lutra.calibrate(
+            table,
+            device=device_spec,
+            networks=CALIBRATE_NETWORKS,
+            watch=watch(report, NETWORKS_SECONDS),
+        )
+    with _step(3, f"validate on {VALIDATE_NETWORKS} others") as report:
+        return lutra.validate(
+            table,
+            device=device_spec,
+            networks=VALIDATE_NETWORKS,
+            watch=watch(report, NETWORKS_SECONDS),
+        )
 
 
-def _search(table: Path, budget_ms: float | None, result_file: Path) -> SearchResult:
-    from lutra.predictors.accuracy import load_accuracy
-    from lutra.predictors.efficiency.predictor import EfficiencyPredictor
-    from lutra.search.run import half_way_budget_ms, search
-    from lutra.tables import LatencyTable
+def _search(table: Path, budget_ms: float | None, result_file: Path) -> lutra.SearchResult:
+    from lutra.search.find import half_way_budget_ms
 
-    with LatencyTable.open(table) as opened:
-        predictor = EfficiencyPredictor(opened)
-    accuracy = load_accuracy(space=SPACE)
-    limit = half_way_budget_ms(predictor, accuracy) if budget_ms is None else budget_ms
+    limit = budget_ms
+    if limit is None:
+        predictor, accuracy = lutra.EfficiencyPredictor(table), lutra.load_accuracy(space=SPACE)
+        limit = half_way_budget_ms(predictor, accuracy)
     with _step(4, f"search the most accurate subnet within {limit:.3g} ms") as report:
-        result = search(
-            predictor,
-            accuracy,
+        result = lutra.find_networks(
+            table,
             max_latency_ms=limit,
-            progress=lambda done, expected: report(done, expected, float("nan")),
+            on_step=lambda done, expected: report(done, expected, float("nan")),
         )
     result.write(result_file)
     return result
 
 
-def _verify(result: SearchResult, device_spec: str, report: Report) -> SearchResult:
-    from lutra.devices.registry import open_device
-    from lutra.profiler.job import open_bench, setting_of
-    from lutra.search.verify import verify
-
-    device = open_device(device_spec)
-    with open_bench(device, setting_of(result.target), result.target.precision) as bench:
-        return verify(
-            bench,
-            result,
-            count=VERIFIED,
-            budget_seconds=VERIFY_SECONDS,
-            on_progress=visits_to(report),
-        )
-
-
 def _print_summary(
-    result: SearchResult,
+    result: lutra.SearchResult,
     validation: Validation,
     paths: dict[str, str],
     weights: str,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+import lutra
 from lutra.cli.options import FILE, as_json, space_option, table_argument
 from lutra.cli.output import note, print_json, print_table, progress
 from lutra.errors import UsageError
@@ -37,11 +38,7 @@ def command(
     as_json: bool,
 ) -> None:
     """The most accurate subnet within a budget of latency, MACs or both."""
-    from lutra.predictors.accuracy import load_accuracy
-    from lutra.predictors.efficiency.predictor import EfficiencyPredictor
-    from lutra.search.limits import parse_count, parse_latency_ms, parse_resolutions
-    from lutra.search.run import search
-    from lutra.tables import LatencyTable
+    from lutra.cli.quantities import parse_count, parse_latency_ms, parse_resolutions
 
     latency_ms = parse_latency_ms(max_latency) if max_latency is not None else None
     macs = parse_count(max_flops) if max_flops is not None else None
@@ -49,22 +46,19 @@ def command(
         raise UsageError(f"there is no folder {output.parent} for {output.name}")
     if seed < 0:
         raise UsageError(f"--seed {seed} must not be negative")
-    with LatencyTable.open(table) as opened:
-        predictor = EfficiencyPredictor(opened, space_name)
-    space = predictor.space
-    accuracy = (
-        load_accuracy(accuracy_file, space) if accuracy_file else load_accuracy(space=space.name)
-    )
-    with progress("search") as report:
-        result = search(
-            predictor,
-            accuracy,
+    with lutra.LatencyTable.open(table) as opened, progress("search") as report:
+        predictor = lutra.EfficiencyPredictor(opened, space_name)
+        space = predictor.space
+        result = lutra.find_networks(
+            opened,
             max_latency_ms=latency_ms,
             max_macs=macs,
+            space=space,
+            accuracy=accuracy_file,
             algorithm=algorithm,
             seed=seed,
             resolutions=parse_resolutions(resolutions, space.resolutions) if resolutions else None,
-            progress=lambda done, expected: report(done, expected, float("nan")),
+            on_step=lambda done, expected: report(done, expected, float("nan")),
         )
     if output is not None:
         result.write(output)

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+import lutra
 from lutra.cli.options import as_json
 from lutra.cli.output import print_json, print_table
 
@@ -38,19 +39,17 @@ def command(as_json: bool) -> None:
 
 def _record(name: str) -> dict[str, Any]:
     from lutra.errors import AccuracyError
-    from lutra.predictors.accuracy import load_accuracy
-    from lutra.spaces import get_space
 
-    space = get_space(name)
+    space = lutra.get_space(name)
     try:
-        accuracy = load_accuracy(space=name).name
+        accuracy = lutra.load_accuracy(space=name).name
     except AccuracyError:
         accuracy = None
     return {
         "space": name,
         "resolutions": list(space.resolutions),
-        "ops": len(space.units),
-        "ops_at_224": len(space.units_at([224])),
+        "ops": len(space.ops),
+        "ops_at_224": len(space.ops_at([224])),
         "architectures": space.size,
         "accuracy": accuracy,
     }

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+import lutra
 from lutra.cli.options import as_json, table_argument
 from lutra.cli.output import note, print_json, print_table
 
@@ -33,13 +34,12 @@ _WHERE_KNOWN = {
 @as_json
 def show(table: Path, category: str, as_json: bool) -> None:
     """Every row with its interval; failures have a message and no number."""
-    from lutra.tables import LatencyTable
     from lutra.tables.documents import CALIBRATION, VALIDATION
     from lutra.tables.frame import row_record
     from lutra.tables.measurement import Category
 
     wanted: Category | None = None if category == "all" else category  # type: ignore[assignment]
-    with LatencyTable.open(table) as opened:
+    with lutra.LatencyTable.open(table) as opened:
         records = [row_record(row) for row in opened.rows(wanted)]
         target = opened.target
         documents = {name: opened.meta(name) for name in (CALIBRATION, VALIDATION)}

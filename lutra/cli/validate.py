@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from lutra.cli.benches import table_and_bench
+import lutra
 from lutra.cli.options import (
     as_json,
     budget_option,
@@ -17,7 +17,7 @@ from lutra.cli.options import (
     space_option,
     table_argument,
 )
-from lutra.cli.output import note_drift, print_json, print_table, progress, visits_to
+from lutra.cli.output import note_drift, print_json, print_table, progress, watch
 
 
 @click.command("validate")
@@ -38,19 +38,16 @@ def command(
     as_json: bool,
 ) -> None:
     """Measure fresh subnets that nothing was fitted on; print and store the error."""
-    from lutra.search.calibration import validate
-    from lutra.search.limits import parse_budget
-    from lutra.search.networks import NETWORK_PROTOCOL, with_rounds
+    from lutra.cli.quantities import parse_budget
 
-    with table_and_bench(table, device_spec) as (opened, bench), progress("validate") as report:
-        validation = validate(
-            bench,
-            opened,
+    with progress("validate") as report:
+        validation = lutra.validate(
+            table,
+            device=device_spec,
             networks=networks,
-            space_name=space_name,
-            protocol=with_rounds(NETWORK_PROTOCOL, rounds),
-            budget_seconds=parse_budget(budget),
-            on_progress=visits_to(report),
+            space=space_name,
+            rounds=rounds,
+            watch=watch(report, parse_budget(budget)),
         )
     if as_json:
         print_json(asdict(validation))

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+import lutra
 from lutra.cli.options import FILE, as_json
-from lutra.cli.output import note, print_json, print_table, progress, visits_to
-
-if TYPE_CHECKING:
-    from lutra.search.result import SearchResult
+from lutra.cli.output import note, print_json, print_table, progress, watch
 
 
 @click.command("verify")
@@ -27,23 +24,8 @@ if TYPE_CHECKING:
 @as_json
 def command(result: Path, device_spec: str, count: int, as_json: bool) -> None:
     """Measure the found subnets end to end; the result file gains what was measured."""
-    from lutra.devices.registry import open_device
-    from lutra.profiler.job import open_bench, setting_of
-    from lutra.search.result import SearchResult
-    from lutra.search.verify import verify
-
-    found = SearchResult.read(result)
-    target = found.target
-    with (
-        open_bench(open_device(device_spec), setting_of(target), target.precision) as bench,
-        progress("verify") as report,
-    ):
-        verified = verify(
-            bench,
-            found,
-            count=count,
-            on_progress=visits_to(report),
-        )
+    with progress("verify") as report:
+        verified = lutra.verify(result, device=device_spec, count=count, watch=watch(report))
     verified.write(result)
     if as_json:
         print_json(verified.to_json())
@@ -52,7 +34,7 @@ def command(result: Path, device_spec: str, count: int, as_json: bool) -> None:
     note(f"written to {result}")
 
 
-def print_verified(verified: SearchResult, count: int) -> None:
+def print_verified(verified: lutra.SearchResult, count: int) -> None:
     """Predicted against measured, one line per candidate."""
     print_table(
         [

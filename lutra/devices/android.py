@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 
-from lutra.devices.base import Attached, DeviceInfo, Session, Setting
+from lutra.devices.base import Attached, DeviceInfo, RuntimeConfig, Session
 from lutra.devices.benchmark_model.flags import OPTIONS, RUNTIME
-from lutra.devices.options import CORES, check_setting
+from lutra.devices.options import CORES, check_config
 from lutra.devices.remote.adb_shell import AdbShell, advice_for, attached
 from lutra.devices.remote.cores import chosen_cores, core_mask
 from lutra.devices.remote.device_state import hold_clocks, keep_awake
-from lutra.devices.remote.foothold import Ground
 from lutra.devices.remote.probe import SystemFacts, fastest_cores
+from lutra.devices.remote.workspace import WorkspaceSpec
 from lutra.devices.shell_device import ShellDevice
 from lutra.errors import UsageError
 
@@ -91,11 +91,11 @@ class AndroidDevice(ShellDevice[AdbShell]):
     def runtimes(self) -> tuple[str, ...]:
         return (RUNTIME,)
 
-    def open(self, setting: Setting) -> Session:
-        check_setting(setting, self.spec, {RUNTIME: OPTIONS}, CORES)
-        cores = self._pinned(setting, chosen_cores(setting, self.facts, self.spec))
-        ground = Ground(_FOLDER, hold=keep_awake() + hold_clocks(cores))
-        return self._benchmark_session(ground, setting, cores)
+    def open(self, config: RuntimeConfig) -> Session:
+        check_config(config, self.spec, {RUNTIME: OPTIONS}, CORES)
+        cores = self._pinned(config, chosen_cores(config, self.facts, self.spec))
+        workspace = WorkspaceSpec(_FOLDER, hold=keep_awake() + hold_clocks(cores))
+        return self._benchmark_session(workspace, config, cores)
 
 
 def _advice(facts: SystemFacts) -> list[str]:

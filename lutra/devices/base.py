@@ -64,7 +64,7 @@ class Health:
 
 
 @dataclass(frozen=True)
-class Setting:
+class RuntimeConfig:
     """How models run: what a session is opened with; ``options`` are the runtime's own."""
 
     runtime: str
@@ -94,7 +94,7 @@ class TimingRequest:
     ``seconds`` of measuring after at most ``warmup_seconds`` of warming up, in blocks of runs
     that last at least ``block_seconds``; given up after ``limit_seconds`` all in all.
     ``keep`` asks the session to keep the model loaded for the next request. ``references`` are
-    models that a session which ``pairs`` keeps loaded and runs once between blocks.
+    models that a session which ``pairs_references`` keeps loaded and runs once between blocks.
     """
 
     id: int
@@ -149,13 +149,13 @@ Outcome = Sample | RequestFailure
 class Session(ABC):
     """A runtime on a device, ready to time model files; a context manager.
 
-    A session that ``pairs`` times a request's references in turns with its model; for one that
-    cannot, references are requests of their own. ``batch`` is how many requests one call of
-    `measure` may be handed, and may take before it answers the first. A session that is
+    A session that ``pairs_references`` times a request's references in turns with its model; for
+    one that cannot, references are requests of their own. ``batch`` is how many requests one call
+    of `measure` may be handed, and may take before it answers the first. A session that is
     ``clocked`` tells the device's clock with each sample.
     """
 
-    pairs: bool = False
+    pairs_references: bool = False
     batch: int = 1
     clocked: bool = False
 
@@ -201,7 +201,7 @@ class Attached:
 
 
 class Device(ABC):
-    """One attached device."""
+    """One attached device; a context manager that closes it."""
 
     @abstractmethod
     def info(self) -> DeviceInfo:
@@ -222,6 +222,17 @@ class Device(ABC):
     def close(self) -> None:  # noqa: B027  (most have nothing to let go of)
         """Let go of what is held to the device outside of sessions; it can be used again."""
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
     @abstractmethod
-    def open(self, setting: Setting) -> Session:
+    def open(self, config: RuntimeConfig) -> Session:
         """Start a session; raises `DeviceError` or, for an impossible setting, `UsageError`."""

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import psutil
 
-from lutra.devices.base import Device, DeviceInfo, Health, Session, Setting
-from lutra.devices.options import check_setting
+from lutra.devices.base import Device, DeviceInfo, Health, RuntimeConfig, Session
+from lutra.devices.options import check_config
 from lutra.devices.sessions.local_process import LocalProcess
 from lutra.devices.sessions.runtimes import installed_runtimes, runtime_options
 from lutra.devices.sessions.worker_client import WorkerClient
@@ -55,9 +55,9 @@ class CpuDevice(Device):
     def runtimes(self) -> tuple[str, ...]:
         return installed_runtimes()
 
-    def open(self, setting: Setting) -> Session:
-        check_setting(setting, "cpu", runtime_options())
-        return WorkerSession(start_worker, setting, pinned_cores(setting.threads))
+    def open(self, config: RuntimeConfig) -> Session:
+        check_config(config, "cpu", runtime_options())
+        return WorkerSession(start_worker, config, pinned_cores(config.threads))
 
 
 def start_worker() -> WorkerClient:

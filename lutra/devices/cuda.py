@@ -10,9 +10,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from lutra.devices.base import Attached, Device, DeviceInfo, Health, Session, Setting
+from lutra.devices.base import Attached, Device, DeviceInfo, Health, RuntimeConfig, Session
 from lutra.devices.cpu import CpuDevice, pinned_cores, start_worker
-from lutra.devices.options import check_setting
+from lutra.devices.options import check_config
 from lutra.devices.sessions.runtimes import runtime_options
 from lutra.devices.sessions.worker_session import WorkerSession
 from lutra.devices.worker.nvml import Gpu, NoGpu, list_gpus, slowed
@@ -83,10 +83,10 @@ class CudaDevice(Device):
             return found
         return ("no runtime is built for CUDA: `pip install onnxruntime-gpu`, or torch", *found)
 
-    def open(self, setting: Setting) -> Session:
-        check_setting(setting, self._spec, runtime_options(self._index))
+    def open(self, config: RuntimeConfig) -> Session:
+        check_config(config, self._spec, runtime_options(self._index))
         self._report()
-        return WorkerSession(start_worker, setting, pinned_cores(setting.threads), cuda=self._index)
+        return WorkerSession(start_worker, config, pinned_cores(config.threads), cuda=self._index)
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,13 @@ from lutra.devices.base import (
     Health,
     Outcome,
     RequestFailure,
+    RuntimeConfig,
     RuntimeInfo,
     Sample,
     Session,
-    Setting,
     TimingRequest,
 )
-from lutra.devices.options import check_setting
+from lutra.devices.options import check_config
 from lutra.devices.sessions.runtimes import known_runtimes, runtime_options
 from lutra.errors import UsageError
 
@@ -42,16 +42,16 @@ class FakeScript:
 
     ``drift`` turns the number of requests answered so far into a factor on latency (1.0: none);
     ``noise`` is the relative standard deviation of a block; ``failures`` maps a request's
-    ordinal (from 0) to the failure kind it ends in. With ``pairs``, references are timed in turns
-    with each model. ``clock_mhz`` makes it a device that tells its clock, at which it works, and
-    ``flags`` what it says was wrong, both by the requests answered so far; ``device_ms`` is what
-    a model takes without the host.
+    ordinal (from 0) to the failure kind it ends in. With ``pairs_references``, references
+    are timed in turns with each model. ``clock_mhz`` makes it a device that tells its clock, at
+    which it works, and ``flags`` what it says was wrong, both by the requests answered so far;
+    ``device_ms`` is what a model takes without the host.
     """
 
     latency_ms: Callable[[Path], float] = latency_from_size
     drift: Callable[[int], float] = lambda _: 1.0
     noise: float = 0.001
-    pairs: bool = False
+    pairs_references: bool = False
     clock_mhz: Callable[[int], float] | None = None
     flags: Callable[[int], tuple[str, ...]] = lambda _: ()
     device_ms: Callable[[Path], float] | None = None
@@ -82,24 +82,24 @@ class FakeDevice(Device):
     def runtimes(self) -> tuple[str, ...]:
         return tuple(known_runtimes())
 
-    def open(self, setting: Setting) -> Session:
-        check_setting(setting, "fake", runtime_options())
-        return FakeSession(self.script, setting)
+    def open(self, config: RuntimeConfig) -> Session:
+        check_config(config, "fake", runtime_options())
+        return FakeSession(self.script, config)
 
 
 class FakeSession(Session):
     """Answers from the script."""
 
-    def __init__(self, script: FakeScript, setting: Setting) -> None:
+    def __init__(self, script: FakeScript, config: RuntimeConfig) -> None:
         self._script = script
-        self.pairs = script.pairs
+        self.pairs_references = script.pairs_references
         self.clocked = script.clock_mhz is not None
-        self._setting = setting
+        self._config = config
         self._process = 1
         self._random = np.random.default_rng(script.seed)
 
     def describe(self) -> RuntimeInfo:
-        return RuntimeInfo(self._setting.runtime, "0", "scripted", "1")
+        return RuntimeInfo(self._config.runtime, "0", "scripted", "1")
 
     def measure(self, requests: Iterable[TimingRequest]) -> Iterator[Outcome]:
         for request in requests:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from lutra.devices.base import Setting
+from lutra.devices.base import RuntimeConfig
 from lutra.errors import UsageError
 
 Options = Mapping[str, tuple[str, ...]]
@@ -17,8 +17,8 @@ CORES = MappingProxyType({"cores": _MASK})
 PYTHON = MappingProxyType({"python": re.compile(r"[^,=\x00-\x1f]+")})
 
 
-def check_setting(
-    setting: Setting,
+def check_config(
+    config: RuntimeConfig,
     spec: str,
     runtimes: Mapping[str, Options],
     free: Mapping[str, re.Pattern[str]] = MappingProxyType({}),
@@ -28,13 +28,13 @@ def check_setting(
     ``runtimes`` maps each runtime to its options and their values, the default first; ``free``
     maps options of the device's own to the form of their value.
     """
-    if setting.runtime not in runtimes:
+    if config.runtime not in runtimes:
         known = ", ".join(runtimes) or "none"
-        raise UsageError(f"unknown runtime '{setting.runtime}' for {spec}; known: {known}")
-    if setting.threads < 1:
-        raise UsageError(f"--threads {setting.threads}: at least 1")
-    options = runtimes[setting.runtime]
-    for name, value in setting.options.items():
+        raise UsageError(f"unknown runtime '{config.runtime}' for {spec}; known: {known}")
+    if config.threads < 1:
+        raise UsageError(f"--threads {config.threads}: at least 1")
+    options = runtimes[config.runtime]
+    for name, value in config.options.items():
         if name in free and free[name].fullmatch(value):
             continue
         if value not in options.get(name, ()):
@@ -45,14 +45,14 @@ def check_setting(
                 ]
             )
             raise UsageError(
-                f"{setting.runtime} has no option '{name}={value}'; known: {known or 'none'}"
+                f"{config.runtime} has no option '{name}={value}'; known: {known or 'none'}"
             )
 
 
-def options_text(setting: Setting, options: Options) -> str:
+def options_text(config: RuntimeConfig, options: Options) -> str:
     """The options that differ from the runtime's defaults, as a target records them."""
     return ",".join(
         f"{name}={value}"
-        for name, value in sorted(setting.options.items())
+        for name, value in sorted(config.options.items())
         if (value,) != options.get(name, ())[:1]
     )

@@ -6,7 +6,8 @@ name is the scheme, its object a callable that takes the text behind the colon.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -38,9 +39,27 @@ def device_schemes() -> tuple[str, ...]:
 
 
 def open_device(spec: str) -> Device:
-    """The device that a spec string names; raises `UsageError` for an unknown scheme."""
+    """The device that a spec string names: ``cpu``, ``cuda:0``, ``adb:SERIAL``, ``ssh:user@host``.
+
+    Raises `UsageError` for an unknown scheme.
+
+    >>> with open_device("cpu") as device:
+    ...     runtimes = device.runtimes()
+    >>> "onnxruntime" in runtimes
+    True
+    """
     scheme, _, address = spec.partition(":")
     return _factory(scheme)(address)
+
+
+@contextmanager
+def opened_device(device: str | Device) -> Iterator[Device]:
+    """The device that a spec string names, closed at the end; one that is open stays open."""
+    if isinstance(device, Device):
+        yield device
+        return
+    with open_device(device) as named:
+        yield named
 
 
 def check_spec(spec: str) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Generic, TypeVar
 
-from lutra.devices.base import Device, Health, Setting
+from lutra.devices.base import Device, Health, RuntimeConfig
 from lutra.devices.benchmark_model.binary import find_benchmark, platform_of
 from lutra.devices.benchmark_model.session import BenchmarkSession
 from lutra.devices.remote.cores import require_taskset
-from lutra.devices.remote.foothold import Ground
 from lutra.devices.remote.probe import SCRIPT, SystemFacts, parse_facts
 from lutra.devices.remote.shell import Shell
+from lutra.devices.remote.workspace import WorkspaceSpec
 from lutra.errors import LutraError
 
 ShellT = TypeVar("ShellT", bound=Shell)
@@ -64,13 +64,13 @@ class ShellDevice(Device, Generic[ShellT]):
     def _platform(self) -> str:
         return platform_of(self.info().architecture, android=self.android)
 
-    def _pinned(self, setting: Setting, cores: tuple[int, ...]) -> tuple[int, ...]:
+    def _pinned(self, config: RuntimeConfig, cores: tuple[int, ...]) -> tuple[int, ...]:
         """The cores that benchmark_model is pinned to; none where the system cannot pin."""
-        return cores if require_taskset(setting, self.facts, self.spec) else ()
+        return cores if require_taskset(config, self.facts, self.spec) else ()
 
     def _benchmark_session(
-        self, ground: Ground, setting: Setting, cores: tuple[int, ...]
+        self, workspace: WorkspaceSpec, config: RuntimeConfig, cores: tuple[int, ...]
     ) -> BenchmarkSession:
         """A session that pins to ``cores``; raises `DeviceError` without the program."""
         binary = find_benchmark(self._platform())
-        return BenchmarkSession(self._shell, ground, binary, setting, cores=cores)
+        return BenchmarkSession(self._shell, workspace, binary, config, cores=cores)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 from functools import cached_property
 
-from lutra.devices.base import Device, DeviceInfo, Health, Session, Setting
+from lutra.devices.base import Device, DeviceInfo, Health, RuntimeConfig, Session
 from lutra.devices.benchmark_model.flags import OPTIONS, RUNTIME
 from lutra.devices.cuda import GpuReport, parse_index
-from lutra.devices.options import CORES, PYTHON, check_setting
+from lutra.devices.options import CORES, PYTHON, check_config
 from lutra.devices.remote.cores import chosen_cores
 from lutra.devices.remote.device_state import hold_clocks
 from lutra.devices.remote.folder import RemoteFolder
-from lutra.devices.remote.foothold import Ground
 from lutra.devices.remote.shell import quoted
 from lutra.devices.remote.ssh.shell import SshShell
+from lutra.devices.remote.workspace import WorkspaceSpec
 from lutra.devices.sessions.board_python import (
     DEFAULT_PYTHON,
     BoardPython,
@@ -70,9 +70,9 @@ class SshDevice(ShellDevice[SshShell]):
         """What a Python of the board offers; raises `DeviceError` when it cannot be asked."""
         return ask_python(self.connected_shell(), command)
 
-    def python_of(self, setting: Setting) -> BoardPython:
+    def python_of(self, config: RuntimeConfig) -> BoardPython:
         """The Python that a setting names, or the board's own."""
-        return self.python(setting.options.get("python", DEFAULT_PYTHON))
+        return self.python(config.options.get("python", DEFAULT_PYTHON))
 
     @cached_property
     def _default_python(self) -> BoardPython:
@@ -99,20 +99,20 @@ class SshDevice(ShellDevice[SshShell]):
         without_python = () if self._benchmark_problem() else (RUNTIME,)
         return (*self._default_python.runtimes, *without_python)
 
-    def open(self, setting: Setting) -> Session:
+    def open(self, config: RuntimeConfig) -> Session:
         offered = {**runtime_options(), RUNTIME: OPTIONS}
-        check_setting(setting, self.spec, offered, {**CORES, **PYTHON})
+        check_config(config, self.spec, offered, {**CORES, **PYTHON})
         shell = self.connected_shell()
-        cores = chosen_cores(setting, self.facts, self.spec)
-        ground = Ground(_FOLDER, hold=hold_clocks(cores))
-        if setting.runtime == RUNTIME:
-            return self._benchmark_session(ground, setting, self._pinned(setting, cores))
-        python = self.python_of(setting)
-        if setting.runtime not in python.runtimes:
+        cores = chosen_cores(config, self.facts, self.spec)
+        workspace = WorkspaceSpec(_FOLDER, hold=hold_clocks(cores))
+        if config.runtime == RUNTIME:
+            return self._benchmark_session(workspace, config, self._pinned(config, cores))
+        python = self.python_of(config)
+        if config.runtime not in python.runtimes:
             raise PermanentDeviceError(
-                f"{self.spec} cannot run {setting.runtime}: {_remedy(python, setting.runtime)}"
+                f"{self.spec} cannot run {config.runtime}: {_remedy(python, config.runtime)}"
             )
-        return BoardSession(shell, ground, setting, cores=cores, python=python.command)
+        return BoardSession(shell, workspace, config, cores=cores, python=python.command)
 
 
 def _remedy(python: BoardPython, runtime: str) -> str:
@@ -172,21 +172,21 @@ class SshCudaDevice(Device):
         load, cores = self._host.health().load_1m, self._host.info().cores
         return (*missing, *self._first_report.advice(load, cores))
 
-    def open(self, setting: Setting) -> Session:
+    def open(self, config: RuntimeConfig) -> Session:
         free = {**CORES, **PYTHON}
-        check_setting(setting, self._spec, runtime_options(self._index), free)
-        python = self._host.python_of(setting)
+        check_config(config, self._spec, runtime_options(self._index), free)
+        python = self._host.python_of(config)
         if python.problem:
             raise PermanentDeviceError(f"{self._spec}: {python.problem}")
-        if CUDA_RUNTIMES[setting.runtime].package not in python.packages:
-            remedy = _gpu_remedy(python, setting.runtime)
-            raise PermanentDeviceError(f"{self._spec} cannot run {setting.runtime}: {remedy}")
+        if CUDA_RUNTIMES[config.runtime].package not in python.packages:
+            remedy = _gpu_remedy(python, config.runtime)
+            raise PermanentDeviceError(f"{self._spec} cannot run {config.runtime}: {remedy}")
         self._report()
-        cores = chosen_cores(setting, self._host.facts, self._spec)
+        cores = chosen_cores(config, self._host.facts, self._spec)
         return BoardSession(
             self._host.connected_shell(),
-            Ground(_FOLDER, hold=hold_clocks(cores)),
-            setting,
+            WorkspaceSpec(_FOLDER, hold=hold_clocks(cores)),
+            config,
             cores=cores,
             python=python.command,
             cuda=self._index,

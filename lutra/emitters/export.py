@@ -10,7 +10,7 @@ from lutra.ops import seeded_weights
 from lutra.spaces import Architecture, get_space
 
 
-def export(
+def write_model(
     architecture: Architecture, path: Path, emission: Emission, *, seed: int = 0
 ) -> dict[str, str]:
     """Write the architecture's network with seeded random weights; returns the file's metadata.

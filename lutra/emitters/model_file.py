@@ -38,12 +38,13 @@ class ModelFile:
         return f"{self.path.name}@sha256:{self.digest[:12]}"
 
 
-def read_model_file(path: Path) -> ModelFile:
+def read_model_file(path: str | Path) -> ModelFile:
     """Look at an .onnx or .tflite file.
 
     Raises `ModelError` when it is missing, another kind of file, too large, damaged, or has inputs
     of dynamic shape.
     """
+    path = Path(path)
     readers = {".onnx": _onnx_precision, ".tflite": _tflite_precision}
     reader = readers.get(path.suffix.lower())
     if reader is None:

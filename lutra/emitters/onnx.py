@@ -14,7 +14,7 @@ from lutra.emitters.onnx_int8 import quantized
 from lutra.emitters.onnx_model import (
     OPS,
     Array,
-    Model,
+    OnnxModel,
     Operator,
     Value,
     file_names,
@@ -70,7 +70,7 @@ def emit_onnx(
     return _file(model, metadata or {})
 
 
-def _halved(model: Model) -> Model:
+def _halved(model: OnnxModel) -> OnnxModel:
     """The model with all that is float32 in float16."""
     return replace(
         model,
@@ -80,7 +80,7 @@ def _halved(model: Model) -> Model:
     )
 
 
-def _file(model: Model, metadata: Mapping[str, str]) -> bytes:
+def _file(model: OnnxModel, metadata: Mapping[str, str]) -> bytes:
     graph = onnx.GraphProto(
         name="lutra",
         node=[_node(operator) for operator in model.operators],

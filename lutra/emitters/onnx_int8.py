@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lutra.emitters.onnx_model import Array, Model, Operator
+from lutra.emitters.onnx_model import Array, OnnxModel, Operator
 from lutra.emitters.quantization import (
     Range,
     grids,
@@ -29,7 +29,7 @@ _KEEPS_GRID = {"MaxPool", "AveragePool", "Flatten"}
 _SATURATING = {"Relu", "Clip"}
 
 
-def quantized(model: Model, ranges: Mapping[str, Range]) -> Model:
+def quantized(model: OnnxModel, ranges: Mapping[str, Range]) -> OnnxModel:
     """The fp32 ``model`` in 8 bits; its input and output remain float32.
 
     ``ranges`` has the least and greatest value of every feature map of the graph, by its name in
@@ -56,7 +56,7 @@ def quantized(model: Model, ranges: Mapping[str, Range]) -> Model:
     return replace(model, operators=tuple(operators), arrays=arrays)
 
 
-def _plan(model: Model) -> tuple[list[Operator], dict[str, str]]:
+def _plan(model: OnnxModel) -> tuple[list[Operator], dict[str, str]]:
     """The operators to keep, and for each feature map to quantise the one whose grid it lies on.
 
     A Relu or Clip that alone reads a quantised feature map goes: the operator before it takes over

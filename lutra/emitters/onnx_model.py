@@ -40,7 +40,7 @@ class Operator:
 
 
 @dataclass(frozen=True)
-class Model:
+class OnnxModel:
     """Operators in execution order, and the arrays that their constants name."""
 
     input: Value
@@ -54,7 +54,7 @@ def file_names(graph: Graph) -> dict[str, str]:
     return {graph.input: "input", graph.output: "output"}
 
 
-def translated(graph: Graph, weights: Weights, batch: int) -> Model:
+def translated(graph: Graph, weights: Weights, batch: int) -> OnnxModel:
     """The graph's fp32 model for inputs of ``batch``."""
     names = file_names(graph)
     arrays: dict[str, Array] = {
@@ -75,7 +75,7 @@ def translated(graph: Graph, weights: Weights, batch: int) -> Model:
             names.get(node.name, node.name),
         )
     )
-    return Model(
+    return OnnxModel(
         Value("input", _dimensions(graph.input_shape, batch)),
         Value("output", _output_dimensions(graph, batch)),
         operators,

@@ -1,8 +1,8 @@
-"""Op configurations: the units that a latency table has rows for, and their canonical keys.
+"""Op configurations: the ops that a latency table has rows for, and their canonical keys.
 
 A key reads ``kind/input-output/attribute=value/...``, for example
 ``mbconv/56x56x24-28x28x40/mid=96/k=5/s=2/act=relu/se=1/res=0``. Keys round-trip:
-``parse_key(op.key) == op``, and two configurations are the same unit exactly when their keys are
+``parse_key(op.key) == op``, and two configurations are the same op exactly when their keys are
 equal. Each kind lives in a file of its own and registers itself with `register_kind`.
 """
 
@@ -25,9 +25,9 @@ _MAX_KEY_LENGTH = 400
 
 @dataclass(frozen=True)
 class OpConfig(ABC):
-    """One benchmarkable unit; immutable, hashable, compared by value.
+    """One benchmarkable op; immutable, hashable, compared by value.
 
-    Costs are those of the fp32 unit at batch 1, taken from the graph that it expands to, so that
+    Costs are those of the fp32 op at batch 1, taken from the graph that it expands to, so that
     what is counted is what is measured.
     """
 
@@ -38,7 +38,7 @@ class OpConfig(ABC):
     @property
     @abstractmethod
     def output_shape(self) -> Shape:
-        """The feature map that the unit hands on."""
+        """The feature map that the op hands on."""
 
     @abstractmethod
     def attributes(self) -> dict[str, int | str]:
@@ -49,21 +49,21 @@ class OpConfig(ABC):
     def from_attributes(
         cls, input_shape: Shape, output_shape: Shape, attributes: Mapping[str, str]
     ) -> Self:
-        """Build the unit that a key describes; raises `UsageError` or `ValueError`."""
+        """Build the op that a key describes; raises `UsageError` or `ValueError`."""
 
     @abstractmethod
     def expand(self, builder: GraphBuilder, source: str) -> str:
-        """Append this unit's nodes after ``source``; return the output feature map's name."""
+        """Append this op's nodes after ``source``; return the output feature map's name."""
 
     @cached_property
     def key(self) -> str:
-        """The canonical, human-readable name of this unit."""
+        """The canonical, human-readable name of this op."""
         attributes = "".join(f"/{name}={value}" for name, value in self.attributes().items())
         return f"{self.kind}/{self.input_shape}-{self.output_shape}{attributes}"
 
     @cached_property
     def graph(self) -> Graph:
-        """The unit by itself."""
+        """The op by itself."""
         return chain_graph([self])
 
     @cached_property
@@ -134,22 +134,22 @@ def _attributes(text: str) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def chain_graph(units: Iterable[OpConfig]) -> Graph:
-    """The graph of units that follow one another, a whole network for example.
+def chain_graph(ops: Iterable[OpConfig]) -> Graph:
+    """The graph of ops that follow one another, a whole network for example.
 
-    Node names start with the unit's position (``u03.expand``). Raises `ValueError` when a unit's
-    input is not its predecessor's output, or there is no unit.
+    Node names start with the op's position (``u03.expand``). Raises `ValueError` when an op's
+    input is not its predecessor's output, or there is no op.
     """
-    sequence = list(units)
+    sequence = list(ops)
     if not sequence:
-        raise ValueError("a chain needs at least one unit")
+        raise ValueError("a chain needs at least one op")
     builder = GraphBuilder(sequence[0].input_shape)
     current = "input"
-    for index, unit in enumerate(sequence):
-        if builder.shape(current) != unit.input_shape:
-            raise ValueError(f"unit {index} ({unit.key}) does not take {builder.shape(current)}")
+    for index, op in enumerate(sequence):
+        if builder.shape(current) != op.input_shape:
+            raise ValueError(f"op {index} ({op.key}) does not take {builder.shape(current)}")
         builder.scope(f"u{index:02d}")
-        current = unit.expand(builder, current)
+        current = op.expand(builder, current)
     return builder.build(current)
 
 

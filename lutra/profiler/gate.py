@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import defaultdict, deque
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from statistics import median
+from typing import Generic, TypeVar
 
 from lutra.tables import LatencyTable, Visit
-from lutra.tables.drift import reference_visits, steady_value
+from lutra.tables.drift import reference_value_ms, reference_visits, steady_value
+
+WorkloadT = TypeVar("WorkloadT")
 
 CLOCK_LIMIT = 0.03  # of a card that holds its clock, readings differ by one step of 0.8 %
 # A clock is compared with the median, not the best: a cold card boosts above what it can hold.
@@ -80,8 +83,78 @@ class DriftGate:
         return steady_value(self._seen[key])
 
 
+@dataclass(frozen=True)
+class Cooling:
+    """How a run waits for a closed gate: in pauses, for no more than a share of its time."""
+
+    seconds: float
+    share: float
+    sleep: Callable[[float], None]
+
+
+class GateKeeper(Generic[WorkloadT]):
+    """Applies a gate to a run's visits and has the run wait while the gate is closed.
+
+    References tell of the visits on both sides of them: a visit is judged when it is made, and
+    once more by the references that follow. ``clocked`` is for a device that says with each visit
+    whether it was throttled.
+    """
+
+    def __init__(self, gate: DriftGate, cooling: Cooling, *, clocked: bool) -> None:
+        self.cooled_seconds = 0.0
+        self._gate = gate
+        self._cooling = cooling
+        self._clocked = clocked
+        self._since_references: list[WorkloadT] = []
+        self._in_batch: list[WorkloadT] = []
+
+    def judged(self, visit: Visit) -> Visit:
+        """The visit with the drift of the references nearest to it, flagged if that is too much."""
+        drift = max(visit.drift, self._gate.drift)
+        flags = dict.fromkeys((*visit.flags, *self._gate.flags(drift)))
+        if self._clocked and "throttled" not in visit.flags:
+            flags.pop("throttled", None)  # its samples say it themselves
+        return replace(visit, drift=drift, flags=tuple(flags))
+
+    def visited(self, workload: WorkloadT) -> None:
+        """Note that a workload was visited just now."""
+        self._since_references.append(workload)
+        self._in_batch.append(workload)
+
+    def reference(self, key: str, visit: Visit) -> list[WorkloadT]:
+        """Take note of a visit of a reference; returns the workloads to judge again."""
+        self._gate.observe(key, reference_value_ms(visit), visit.clock_mhz)
+        return list(self._since_references) if self._gate.closed else []
+
+    def references_done(self) -> None:
+        """All references were visited: what comes next is for the next ones to judge."""
+        self._since_references = []
+
+    def batch_starts(self) -> None:
+        """A batch of visits begins."""
+        self._in_batch = []
+
+    def device_says(self, *, throttled: bool) -> list[WorkloadT]:
+        """Take note of what the device says; returns the workloads to judge again."""
+        self._gate.throttled = throttled
+        return list(self._in_batch) if throttled else []
+
+    def may_wait(self, elapsed_seconds: float) -> bool:
+        """Whether the gate is closed and time is left to wait for it to open.
+
+        When the time to wait is used, visits go on, flagged.
+        """
+        allowed = self._cooling.share * elapsed_seconds
+        return self._gate.closed and self.cooled_seconds < allowed
+
+    def wait(self) -> None:
+        """One pause; the references are timed after it, which is how the gate opens."""
+        self._cooling.sleep(self._cooling.seconds)
+        self.cooled_seconds += self._cooling.seconds
+
+
 def flag_low_clocks(visits: Sequence[Visit]) -> Sequence[Visit]:
-    """One subject's visits, those flagged ``clock`` whose clock was below the others' median.
+    """One workload's visits, those flagged ``clock`` whose clock was below the others' median.
 
     Compared with itself only: what a card draws, and so the clock it can hold, differs from op to
     op.

@@ -10,14 +10,14 @@ T = TypeVar("T")
 
 
 def plan_round(
-    subjects: Sequence[T], references: Sequence[T], *, seed: int, round_number: int, every: int
+    workloads: Sequence[T], references: Sequence[T], *, seed: int, round_number: int, every: int
 ) -> list[T]:
-    """One round: every subject once, shuffled; all references first, last and every so often.
+    """One round: every workload once, shuffled; all references first, last and every so often.
 
     Shuffling afresh in each round keeps slow spells of the machine from always hitting the same
     ops. The same seed and round number give the same order.
     """
-    order = list(subjects)
+    order = list(workloads)
     random.Random(f"{seed}/{round_number}").shuffle(order)
     visits: list[T] = []
     for start in range(0, len(order), every):

@@ -1,7 +1,7 @@
 """From a visit's blocks to a number, and from visits to a measurement with its interval.
 
 Noise on a shared machine is positive and comes in bursts, so a visit is summed up by a low
-quantile (it repeats twice as well as the median), and a subject by the median over visits that
+quantile (it repeats twice as well as the median), and a workload by the median over visits that
 are spread in time, whose order-statistic interval needs no assumption about their distribution.
 """
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from lutra.devices.base import Sample
 from lutra.tables import Measurement, Visit
+from lutra.tables.drift import Drift
 
 VISIT_QUANTILE = 0.2
 CONFIDENCE = 0.95
@@ -98,6 +99,20 @@ def summarise(visits: Sequence[Visit]) -> Measurement:
         clock_mhz=_median_known(visit.clock_mhz for visit in used),
         device_ms=_median_known(visit.device_ms for visit in used),
     )
+
+
+def repeatability_percent(visits: Sequence[Visit], drift: Drift | None = None) -> float | None:
+    """How far the medians of one workload's odd and even rounds lie apart, in percent.
+
+    None where it was not visited in both. ``drift`` corrects the visits first.
+    """
+    visits = [drift.corrected(visit) for visit in visits] if drift else visits
+    steady = [visit for visit in visits if not visit.flags] or list(visits)
+    halves = [[visit.low_ms for visit in steady if visit.round % 2 == parity] for parity in (0, 1)]
+    if not all(halves):
+        return None
+    first, second = (float(np.median(half)) for half in halves)
+    return 200.0 * abs(first - second) / (first + second)
 
 
 def _median_known(values: Iterable[float | None]) -> float | None:

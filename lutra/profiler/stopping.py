@@ -1,4 +1,4 @@
-"""When a subject has been visited enough."""
+"""When a workload has been visited enough."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class StoppingRule:
     """Enough: ``min_rounds`` steady rounds from ``min_processes``, and a narrow interval.
 
     ``half_width`` is half the 95 % interval relative to the value. After ``max_rounds`` visits
-    a subject is given up as unstable.
+    a workload is given up as unstable.
     """
 
     min_rounds: int = 6

@@ -11,7 +11,7 @@ from typing import Any
 from lutra.emitters.emission import Emission
 from lutra.errors import LutraError, NotATableError, ResultError
 from lutra.files import read_json, write_atomically
-from lutra.profiler import job
+from lutra.profiler.bench import emission_of
 from lutra.spaces import Architecture, get_space, parse_architecture
 from lutra.tables import Target
 from lutra.tables.drift import Drift
@@ -86,6 +86,10 @@ class SearchResult:
     ``limits`` maps a cost's name (``latency_ms``, ``macs``) to its maximum. ``reference_ms`` is
     what the references took when the table was made, and ``drift`` how the table's latencies were
     corrected by them: verifying on a slower machine is corrected likewise, or shows.
+
+    >>> result = SearchResult.read("result.json")
+    >>> result.best.accuracy > 70, result.limits
+    (True, {'latency_ms': 5.0})
     """
 
     space: str
@@ -94,7 +98,7 @@ class SearchResult:
     limits: dict[str, float]
     algorithm: str
     seed: int
-    settings: dict[str, Any]
+    hyperparameters: dict[str, Any]
     evaluations: int
     cpu_seconds: float
     accuracy_source: dict[str, Any]
@@ -108,6 +112,11 @@ class SearchResult:
         """The most accurate candidate."""
         return self.candidates[0]
 
+    @property
+    def emission(self) -> Emission:
+        """How models are made for the target: the format, precision and batch of its numbers."""
+        return emission_of(self.target)
+
     def to_json(self) -> dict[str, Any]:
         """The document that `from_json` reads; the best candidate's fields stand at its top."""
         return {
@@ -119,7 +128,7 @@ class SearchResult:
             "cpu_seconds": self.cpu_seconds,
             "seed": self.seed,
             "algorithm": self.algorithm,
-            "settings": self.settings,
+            "settings": self.hyperparameters,
             "limits": self.limits,
             "table": self.table,
             "target": self.target.to_json(),
@@ -149,7 +158,7 @@ class SearchResult:
                 limits={str(k): float(v) for k, v in document["limits"].items()},
                 algorithm=str(document["algorithm"]),
                 seed=int(document["seed"]),
-                settings=dict(document["settings"]),
+                hyperparameters=dict(document["settings"]),
                 evaluations=int(document["evaluations"]),
                 cpu_seconds=float(document["cpu_seconds"]),
                 accuracy_source=dict(document["accuracy_source"]),
@@ -166,36 +175,29 @@ class SearchResult:
             raise ResultError(f"{where} is damaged: {type(error).__name__}: {error}") from error
 
     @classmethod
-    def read(cls, path: Path) -> SearchResult:
+    def read(cls, path: str | Path) -> SearchResult:
         """The result in a file; raises `ResultError`."""
-        return cls.from_json(read_json(path), str(path))
+        return cls.from_json(read_json(Path(path)), str(path))
 
-    def write(self, path: Path) -> None:
+    def write(self, path: str | Path) -> None:
         """Write the result so that the file is old or new, never half; raises `ResultError`."""
-        write_atomically(path, (json.dumps(self.to_json(), indent=2) + "\n").encode())
+        write_atomically(Path(path), (json.dumps(self.to_json(), indent=2) + "\n").encode())
 
 
-def read_architecture(path: Path, space: str | None = None) -> Architecture:
-    """The architecture in a JSON file: the best of a search result, or one of OFA's dictionaries.
+def read_found(path: str | Path, space: str | None = None) -> tuple[Architecture, Emission]:
+    """The architecture in a JSON file, and how networks of its kind were measured.
 
-    ``space`` is the space that it must be of, where that is known. Raises `ResultError`, and
-    `UsageError` for a resolution that the space does not have.
+    The file is a search result, of which it is the best, or one of OFA's dictionaries, which says
+    nothing of measuring: then the default. ``space`` is the space that it must be of, where that is
+    known. Raises `ResultError`, and `UsageError` for a resolution that the space does not have.
     """
-    document = read_json(path)
+    document, emission = read_json(Path(path)), Emission()
     if isinstance(document, Mapping) and document.get("format") == FORMAT:
-        document = SearchResult.from_json(document, str(path)).best.architecture.to_json()
+        result = SearchResult.from_json(document, str(path))
+        document, emission = result.best.architecture.to_json(), result.emission
     architecture = parse_architecture(document, space)
     get_space(architecture.space).encode(architecture)
-    return architecture
-
-
-def emission_of(path: Path) -> Emission:
-    """How the networks of a search result were measured; for a bare architecture the default."""
-    document = read_json(path)
-    if not isinstance(document, Mapping) or document.get("format") != FORMAT:
-        return Emission()
-    target = SearchResult.from_json(document, str(path)).target
-    return job.emission_of(target)
+    return architecture, emission
 
 
 def _at_least_one(candidates: list[Candidate]) -> tuple[Candidate, ...]:

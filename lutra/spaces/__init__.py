@@ -3,7 +3,7 @@
 from lutra.spaces import mbconv_spaces, resnet50d
 from lutra.spaces.architecture import Architecture
 from lutra.spaces.base import Gene, Indices, Rows, SearchSpace
-from lutra.spaces.lattice import NO_UNIT, Edge, Lattice, LatticeBuilder
+from lutra.spaces.lattice import NO_OP, Edge, Lattice, LatticeBuilder
 from lutra.spaces.registry import (
     DEFAULT_SPACE,
     get_space,
@@ -15,7 +15,7 @@ from lutra.spaces.sampling import sample_networks
 
 __all__ = [
     "DEFAULT_SPACE",
-    "NO_UNIT",
+    "NO_OP",
     "Architecture",
     "Edge",
     "Gene",

@@ -38,9 +38,9 @@ class Gene(NamedTuple):
 
 
 class SearchSpace(ABC):
-    """A family of networks: genes, the units they are made of, and the paths between them.
+    """A family of networks: genes, the ops they are made of, and the paths between them.
 
-    A new space subclasses this in a file of its own (docs/add-a-space.md). ``units`` is the
+    A new space subclasses this in a file of its own (docs/add-a-space.md). ``ops`` is the
     catalogue of every unique op configuration over all resolutions; everything additive is an
     array over it.
     """
@@ -55,14 +55,14 @@ class SearchSpace(ABC):
 
     @cached_property
     @abstractmethod
-    def units(self) -> tuple[OpConfig, ...]:
+    def ops(self) -> tuple[OpConfig, ...]:
         """Every unique op configuration of the space, in a stable order."""
 
     @abstractmethod
-    def unit_indices(self, rows: Rows) -> Indices:
-        """Which units each architecture consists of, in order.
+    def op_indices(self, rows: Rows) -> Indices:
+        """Which ops each architecture consists of, in order.
 
-        (N, genes) -> (N, slots) indices into ``units``; -1 where a slot is empty.
+        (N, genes) -> (N, slots) indices into ``ops``; -1 where a slot is empty.
         """
 
     @abstractmethod
@@ -113,19 +113,19 @@ class SearchSpace(ABC):
             rows[:, -1] = rng.choice(self.resolution_indices(resolutions), count)
         return self.canonical(rows)
 
-    def units_at(self, resolutions: Sequence[int]) -> list[OpConfig]:
+    def ops_at(self, resolutions: Sequence[int]) -> list[OpConfig]:
         """The unique op configurations that these resolutions need, in catalogue order."""
-        used = {edge.unit for r in resolutions for edge in self.lattice(r).edges if edge.unit >= 0}
-        return [self.units[index] for index in sorted(used)]
+        used = {edge.op for r in resolutions for edge in self.lattice(r).edges if edge.op >= 0}
+        return [self.ops[index] for index in sorted(used)]
 
-    def units_of(self, architecture: Architecture) -> list[OpConfig]:
-        """The units of one architecture, in order."""
-        indices = self.unit_indices(self.encode(architecture)[None, :])[0]
-        return [self.units[index] for index in indices if index >= 0]
+    def ops_of(self, architecture: Architecture) -> list[OpConfig]:
+        """The ops of one architecture, in order."""
+        indices = self.op_indices(self.encode(architecture)[None, :])[0]
+        return [self.ops[index] for index in indices if index >= 0]
 
     def graph(self, architecture: Architecture) -> Graph:
         """The whole network."""
-        return chain_graph(self.units_of(architecture))
+        return chain_graph(self.ops_of(architecture))
 
     def decode(self, row: npt.NDArray[np.int16]) -> Architecture:
         """The architecture that a row stands for."""

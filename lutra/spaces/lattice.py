@@ -1,7 +1,7 @@
 """A search space at one resolution as a graph whose paths are its distinct architectures.
 
-Every edge adds one unit (or none) and fixes the genes that led to it, so what is additive over
-units (a table's latency, MACs, an additive accuracy) has its exact extremes and optima on paths.
+Every edge adds one op (or none) and fixes the genes that led to it, so what is additive over
+ops (a table's latency, MACs, an additive accuracy) has its exact extremes and optima on paths.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-NO_UNIT = -1
+NO_OP = -1
 
 
 class Edge(NamedTuple):
-    """One step: from a node to a later one, adding ``unit``, with ``genes`` (column, choice)."""
+    """One step: from a node to a later one, adding ``op``, with ``genes`` (column, choice)."""
 
     source: int
     target: int
-    unit: int
+    op: int
     genes: tuple[tuple[int, int], ...]
 
 
@@ -33,15 +33,15 @@ class Lattice:
     genes: int
 
     def cheapest(self, prices: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.int16]]:
-        """The smallest sum of ``prices`` (one per unit) over a path, and that architecture's row.
+        """The smallest sum of ``prices`` (one per op) over a path, and that architecture's row.
 
-        Genes that the path does not fix are 0. Unpriced units (NaN) are not used; the sum is
+        Genes that the path does not fix are 0. Unpriced ops (NaN) are not used; the sum is
         infinite when no path avoids them.
         """
         best = [0.0] + [np.inf] * (self.nodes - 1)
         arrived: list[Edge | None] = [None] * self.nodes
         for edge in self.edges:
-            price = 0.0 if edge.unit == NO_UNIT else float(prices[edge.unit])
+            price = 0.0 if edge.op == NO_OP else float(prices[edge.op])
             total = best[edge.source] + price
             if total < best[edge.target]:
                 best[edge.target] = total
@@ -76,13 +76,13 @@ class LatticeBuilder:
         return self._nodes - 1
 
     def edge(
-        self, source: int, target: int, unit: int, genes: tuple[tuple[int, int], ...] = ()
+        self, source: int, target: int, op: int, genes: tuple[tuple[int, int], ...] = ()
     ) -> None:
-        self._edges.append(Edge(source, target, unit, genes))
+        self._edges.append(Edge(source, target, op, genes))
 
     def build(self, end: int) -> Lattice:
         """The lattice, with the genes that hold for all of it put on an edge behind ``end``."""
         last = self.node()
-        self.edge(end, last, NO_UNIT, self._fixed)
+        self.edge(end, last, NO_OP, self._fixed)
         edges = sorted(self._edges, key=lambda edge: edge.source)
         return Lattice(self._nodes, tuple(edges), self._genes)

@@ -44,13 +44,13 @@ class Stage:
 
 @dataclass(frozen=True)
 class Head:
-    """What follows the stages, as units, from the last feature map to 1000 classes."""
+    """What follows the stages, as ops, from the last feature map to 1000 classes."""
 
     expand: int | None
     mix: int
     activation: Activation
 
-    def units(self, features: Shape) -> list[OpConfig]:
+    def ops(self, features: Shape) -> list[OpConfig]:
         if self.expand is None:  # ProxylessNAS: mix, pool, classify
             mix = Conv(features, self.mix, activation=self.activation)
             return [mix, Pool(mix.output_shape, "global"), Linear(Shape(1, 1, self.mix), 1000)]
@@ -94,24 +94,24 @@ class MBConvSpace(SearchSpace):
         return (*kernels, *expansions, *depths, Gene("r", self.resolutions))
 
     @cached_property
-    def units(self) -> tuple[OpConfig, ...]:
+    def ops(self) -> tuple[OpConfig, ...]:
         return self._catalogue[0]
 
     @cached_property
     def _catalogue(self) -> tuple[tuple[OpConfig, ...], Indices]:
-        """The units, and their indices by [resolution, slot, kernel choice, expansion choice]."""
+        """The ops, and their indices by [resolution, slot, kernel choice, expansion choice]."""
         index_of: dict[OpConfig, int] = {}
-        head = len(self.family.head.units(Shape(4, 4, 8)))
+        head = len(self.family.head.ops(Shape(4, 4, 8)))
         shape = (len(self.resolutions), 2 + self.blocks + head, len(KERNELS), len(EXPANSIONS))
         indices = np.full(shape, -1, dtype=np.int32)
         for r, resolution in enumerate(self.resolutions):
             for slot, options in enumerate(self._slots(resolution)):
-                for (k, e), unit in options.items():
-                    indices[r, slot, k, e] = index_of.setdefault(unit, len(index_of))
+                for (k, e), op in options.items():
+                    indices[r, slot, k, e] = index_of.setdefault(op, len(index_of))
         return tuple(index_of), indices
 
     def _slots(self, resolution: int) -> list[dict[tuple[int, int], OpConfig]]:
-        """Each position of the full-depth network with its units by (kernel, expansion) choice."""
+        """Each position of the full-depth network with its ops by (kernel, expansion) choice."""
         family = self.family
         image = Shape(resolution, resolution, 3)
         first = Conv(
@@ -133,9 +133,9 @@ class MBConvSpace(SearchSpace):
             for block in range(stage.blocks):
                 slots.append(_block_options(features, stage, first=block == 0))
                 features = slots[-1][0, 0].output_shape
-        return slots + [_static(unit) for unit in family.head.units(features)]
+        return slots + [_static(op) for op in family.head.ops(features)]
 
-    def unit_indices(self, rows: Rows) -> Indices:
+    def op_indices(self, rows: Rows) -> Indices:
         indices = self._catalogue[1]
         kernels, expansions = rows[:, : self.blocks], rows[:, self.blocks : 2 * self.blocks]
         resolution = rows[:, -1:]
@@ -208,13 +208,13 @@ class MBConvSpace(SearchSpace):
         return exit_node
 
 
-def _static(unit: OpConfig) -> dict[tuple[int, int], OpConfig]:
-    return {(0, 0): unit}
+def _static(op: OpConfig) -> dict[tuple[int, int], OpConfig]:
+    return {(0, 0): op}
 
 
-def _append(builder: LatticeBuilder, current: int, unit: int) -> int:
+def _append(builder: LatticeBuilder, current: int, op: int) -> int:
     following = builder.node()
-    builder.edge(current, following, unit)
+    builder.edge(current, following, op)
     return following
 
 

@@ -30,12 +30,17 @@ def space_names() -> tuple[str, ...]:
     return tuple(dict.fromkeys((*_FACTORIES, *plugin_names(_GROUP))))
 
 
-def get_space(name: str) -> SearchSpace:
-    """The space of that name; raises `UsageError` naming the known ones.
+def get_space(name: str | SearchSpace) -> SearchSpace:
+    """The space of that name (a space is returned as it is).
 
-    >>> get_space("ofa-mbv3-w1.0").resolutions[:3]
-    (128, 132, 136)
+    Raises `UsageError` naming the known ones.
+
+    >>> space = get_space("ofa-mbv3-w1.0")
+    >>> len(space.ops), len(space.ops_at([224])), space.resolutions[:3]
+    (1257, 96, (128, 132, 136))
     """
+    if isinstance(name, SearchSpace):
+        return name
     if name not in _SPACES:
         if name not in space_names():
             raise UsageError(f"unknown space '{name}'; known: {', '.join(space_names())}")

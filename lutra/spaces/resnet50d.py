@@ -57,22 +57,22 @@ class ResNet50DSpace(SearchSpace):
         )
 
     @cached_property
-    def units(self) -> tuple[OpConfig, ...]:
+    def ops(self) -> tuple[OpConfig, ...]:
         return self._catalogue[0]
 
     @cached_property
     def _catalogue(self) -> tuple[tuple[OpConfig, ...], Indices]:
-        """The units, and their indices by [resolution, slot, width in, width out, expansion]."""
+        """The ops, and their indices by [resolution, slot, width in, width out, expansion]."""
         index_of: dict[OpConfig, int] = {}
         options = len(WIDTHS), len(WIDTHS), len(EXPANSIONS)
         indices = np.full((len(self.resolutions), _SLOTS, *options), -1, dtype=np.int32)
         for r, resolution in enumerate(self.resolutions):
             for slot, w_in, w_out, e in product(range(_SLOTS), *map(range, options)):
-                unit = _unit(resolution, slot, w_in, w_out, e)
-                indices[r, slot, w_in, w_out, e] = index_of.setdefault(unit, len(index_of))
+                op = _op(resolution, slot, w_in, w_out, e)
+                indices[r, slot, w_in, w_out, e] = index_of.setdefault(op, len(index_of))
         return tuple(index_of), indices
 
-    def unit_indices(self, rows: Rows) -> Indices:
+    def op_indices(self, rows: Rows) -> Indices:
         w_in, w_out, expansion = self._slot_choices(rows)
         slots = np.arange(_SLOTS)
         indices = self._catalogue[1][rows[:, -1:], slots, w_in, w_out, expansion]
@@ -135,8 +135,8 @@ class ResNet50DSpace(SearchSpace):
             builder.edge(firsts[mid], seconds[mid], -1, ((_D, 0),))
             builder.edge(firsts[mid], seconds[mid], int(indices[1, mid, mid, 0]), ((_D, 1),))
             for out in outs:
-                unit = int(indices[2, mid, out, 0])
-                builder.edge(seconds[mid], outs[out], unit, ((_W + 1, out),))
+                op = int(indices[2, mid, out, 0])
+                builder.edge(seconds[mid], outs[out], op, ((_W + 1, out),))
         for out in outs:
             builder.edge(outs[out], ends[out], int(indices[3, out, out, 0]))
         return ends
@@ -158,16 +158,16 @@ def _append_stage(
             sources = starts if depth == 1 else {width: nodes[width, depth - 1]}
             width_gene = ((_W + 2 + stage, width),) if depth == 1 else ()
             for (coming, source), e in product(sources.items(), range(len(EXPANSIONS))):
-                unit = int(indices[4 + block, coming, width, e])
-                builder.edge(source, nodes[width, depth], unit, ((block, e), *width_gene))
+                op = int(indices[4 + block, coming, width, e])
+                builder.edge(source, nodes[width, depth], op, ((block, e), *width_gene))
             if depth >= BASE_DEPTHS[stage]:
                 choice = depth - BASE_DEPTHS[stage]
                 builder.edge(nodes[width, depth], exits[width], -1, ((_D + 1 + stage, choice),))
     return exits
 
 
-def _unit(resolution: int, slot: int, w_in: int, w_out: int, e: int) -> OpConfig:
-    """The unit at a slot for incoming and outgoing width choices and an expansion choice."""
+def _op(resolution: int, slot: int, w_in: int, w_out: int, e: int) -> OpConfig:
+    """The op at a slot for incoming and outgoing width choices and an expansion choice."""
     image = Shape(resolution, resolution, 3)
     half = image.strided(2, STEM_MID[w_in])
     match slot:

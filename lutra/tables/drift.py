@@ -78,12 +78,12 @@ class Drift:
         return cls(baseline, sensitivity)
 
 
-def fit_drift(subjects: Iterable[Sequence[Visit]], prior: Drift | None = None) -> Drift | None:
-    """The drift that visits of many subjects tell of, where they tell little the ``prior``.
+def fit_drift(workloads: Iterable[Sequence[Visit]], prior: Drift | None = None) -> Drift | None:
+    """The drift that visits of many workloads tell of, where they tell little the ``prior``.
 
     The baseline is the prior's, where there is one. None where nothing has references.
     """
-    groups = [[visit for visit in visits if visit.reference_ms] for visits in subjects]
+    groups = [[visit for visit in visits if visit.reference_ms] for visits in workloads]
     prior = prior or _uninformed([visit.reference_ms for visits in groups for visit in visits])
     if prior is None:
         return None

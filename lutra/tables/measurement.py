@@ -11,13 +11,13 @@ Status = Literal["stable", "unstable", "partial", "failed"]
 CALIBRATE, VALIDATE, VERIFY, MODEL = "calibrate", "validate", "verify", "model"
 Bound = Literal["launch", "device"]
 # Device times come from replays, which leave out some of the pause between kernels, and both are
-# measured to 1 or 2 %: a unit within 10 % of its device time says nothing of its host.
+# measured to 1 or 2 %: an op within 10 % of its device time says nothing of its host.
 LAUNCH_BOUND = 1.1
 
 
 @dataclass(frozen=True)
 class Visit:
-    """One stay at a subject: a block of timing within one round and process.
+    """One stay at a workload: a block of timing within one round and process.
 
     ``low_ms`` is the 20th percentile of the visit's blocks: it repeats twice as well as the
     median on machines with bursts of other load. ``reference_ms`` is what the references took in
@@ -44,7 +44,7 @@ class Visit:
 
 @dataclass(frozen=True)
 class Measurement:
-    """The value of a subject with its 95 % interval, and what it rests on.
+    """The value of a workload with its 95 % interval, and what it rests on.
 
     All of an op's or network's visits; a reference's latest 200. ``clock_mhz`` and ``device_ms``
     are medians of the visits'.
@@ -81,7 +81,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Failure:
-    """A subject that could not be measured: a kind and a message, never a number."""
+    """A workload that could not be measured: a kind and a message, never a number."""
 
     kind: str
     message: str
@@ -91,7 +91,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Row:
-    """One subject of a table: its measurement or its failure, never both.
+    """One workload of a table: its measurement or its failure, never both.
 
     ``nodes`` counts the model's operators and those that the delegate took, where known.
     """

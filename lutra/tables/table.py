@@ -37,7 +37,7 @@ _ROWS = f"""
 
 
 class LatencyTable:
-    """One target, many subjects; every visit is committed when it is recorded.
+    """One target, many workloads; every visit is committed when it is recorded.
 
     Open one with `open` or `create`; it is a context manager. While a table is open for writing,
     SQLite keeps a ``-wal`` file beside it; closing folds that in again, and after a kill the next
@@ -183,7 +183,7 @@ class LatencyTable:
     def record_failure(
         self, category: Category, key: str, failure: Failure, role: str = ""
     ) -> None:
-        """Commit that a subject failed; one that has a measurement keeps it instead."""
+        """Commit that a workload failed; one that has a measurement keeps it instead."""
         with self._transaction() as connection:
             subject = _subject_id(connection, category, key, role)
             measured = "SELECT 1 FROM measurements WHERE subject = ?"
@@ -192,7 +192,7 @@ class LatencyTable:
                 insert(connection, "failures", values, replace=True)
 
     def record_measurements(self, measurements: Mapping[tuple[Category, str], Measurement]) -> None:
-        """Replace what subjects' visits add up to: their correction, flags or status changed."""
+        """Replace what workloads' visits add up to: their correction, flags or status changed."""
         with self._transaction() as connection:
             for (category, key), measurement in measurements.items():
                 subject = _subject_id(connection, category, key, "")
@@ -206,21 +206,21 @@ class LatencyTable:
     # reading
 
     def rows(self, category: Category | None = None, role: str | None = None) -> list[Row]:
-        """Every subject with its measurement or failure, in the order they were first measured."""
+        """Every workload with its measurement or failure, in the order they were first measured."""
         return [_row(values) for values in self._rows(_ROWS, category=category, role=role)]
 
     def row(self, category: Category, key: str) -> Row | None:
-        """One subject, or None if it was never tried."""
+        """One workload, or None if it was never tried."""
         return next((row for row in self.rows(category) if row.key == key), None)
 
     def visits(self, category: Category, key: str) -> list[Visit]:
-        """Every visit of a subject, oldest first."""
+        """Every visit of a workload, oldest first."""
         query = f"{_VISITS} WHERE s.category = :category AND s.key = :key ORDER BY v.id"
         found = self._rows(query, category=category, key=key)
         return [from_columns(Visit, values) for values in found]
 
     def all_visits(self, category: Category) -> dict[tuple[Category, str], list[Visit]]:
-        """Every visit of every subject of a category, by category and key, oldest first."""
+        """Every visit of every workload of a category, by category and key, oldest first."""
         found: dict[tuple[Category, str], list[Visit]] = {}
         query = f"{_VISITS} WHERE s.category = :category ORDER BY v.id"
         for values in self._rows(query, category=category):
@@ -251,7 +251,7 @@ class LatencyTable:
         }
 
     def to_frame(self, category: Category | None = None) -> pandas.DataFrame:
-        """The table as pandas: one row per subject; failures have a message and no numbers."""
+        """The table as pandas: one row per workload; failures have a message and no numbers."""
         import pandas
 
         return pandas.DataFrame(
@@ -273,6 +273,18 @@ class LatencyTable:
                     self._connection.execute("ROLLBACK")
                 raise
             self._connection.execute("COMMIT")
+
+
+@contextlib.contextmanager
+def opened_table(
+    table: str | Path | LatencyTable, *, write: bool = False
+) -> Iterator[LatencyTable]:
+    """The table in a file, closed at the end; one that is open stays open."""
+    if isinstance(table, LatencyTable):
+        yield table
+        return
+    with LatencyTable.open(table, write=write) as named:
+        yield named
 
 
 def _subject_id(connection: sqlite3.Connection, category: Category, key: str, role: str) -> int:

@@ -6,17 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from lutra.devices.base import Setting
+from lutra.devices.base import RuntimeConfig
 from lutra.devices.cuda import CudaDevice
 from lutra.devices.fake import FakeScript
 from lutra.emitters.emission import Emission
 from lutra.ops import Conv, Shape, seeded_weights
-from lutra.profiler.job import open_bench
-from lutra.profiler.run import Protocol
+from lutra.profiler.bench import open_bench
+from lutra.profiler.calibration import calibrate_on, validate_on
+from lutra.profiler.profile import profile
+from lutra.profiler.protocols import TimingProtocol
 from lutra.profiler.stopping import StoppingRule
-from lutra.search.calibration import calibrate, validate
-from lutra.search.profile import profile
-from lutra.spaces import get_space
 from lutra.tables import LatencyTable
 from tests.cli.test_cli import Capture, call, call_json
 from tests.conftest import SPACE
@@ -114,17 +113,17 @@ def test_from_nothing_to_a_found_network(
 ) -> None:
     """Eager, at the batch where some of the simulated GPU's networks wait for it, some for us."""
     device, path = CudaDevice(0), tmp_path / "gpu.lut"
-    setting = Setting("torch", batch=5)
+    config = RuntimeConfig("torch", batch=5)
     once = StoppingRule(min_rounds=1, min_processes=1, max_rounds=1)
-    quick = Protocol(seconds=0.005, reference_every=24, rule=once)
-    profile(device, path, get_space(SPACE), [224], setting=setting, protocol=quick)
-    networks = Protocol(seconds=0.005, reference_every=8, rule=once)
+    quick = TimingProtocol(seconds=0.005, reference_every=24, rule=once)
+    profile(device, SPACE, path, runtime="torch", batch=5, protocol=quick)
+    networks = TimingProtocol(seconds=0.005, reference_every=8, rule=once)
     with (
         LatencyTable.open(path, write=True) as table,
-        open_bench(device, setting, "fp32") as bench,
+        open_bench(device, config, "fp32") as bench,
     ):
-        fitted = calibrate(bench, table, networks=12, protocol=networks)
-        validation = validate(bench, table, networks=6, protocol=networks)
+        fitted = calibrate_on(bench, table, networks=12, protocol=networks)
+        validation = validate_on(bench, table, networks=6, protocol=networks)
         bounds = {row.measurement.bound for row in table.rows("op") if row.measurement}
     assert bounds == {"launch", "device"}
     assert fitted.launch is not None
@@ -147,7 +146,7 @@ def test_from_nothing_to_a_found_network(
 def _half_way(path: Path) -> float:
     from lutra.predictors.accuracy import load_accuracy
     from lutra.predictors.efficiency.predictor import EfficiencyPredictor
-    from lutra.search.run import half_way_budget_ms
+    from lutra.search.find import half_way_budget_ms
 
     with LatencyTable.open(path) as table:
         return half_way_budget_ms(EfficiencyPredictor(table), load_accuracy(space=SPACE))

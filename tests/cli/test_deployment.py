@@ -12,8 +12,8 @@ from onnx import TensorProto, helper
 from lutra.devices.registry import format_of
 from lutra.devices.worker.runtimes import RUNTIMES
 from lutra.emitters.emission import FORMATS
-from lutra.emitters.export import export
-from lutra.search.result import emission_of, read_architecture
+from lutra.search.export import export
+from lutra.search.result import read_found
 from lutra.tables import LatencyTable
 from tests.cli.test_cli import Capture, assert_one_line, call, call_json
 from tests.emitters.test_model_file import LIGHT, packaged_tflite
@@ -38,8 +38,8 @@ def test_the_whole_job_at_another_precision(
 ) -> None:
     """On the scripted device, whose latencies are the sizes of the files that a runtime loads."""
     table, result = tmp_path / "x.lut", tmp_path / "result.json"
-    setting = ["--runtime", runtime, "--precision", precision]
-    assert call_json(capsys, "profile", "fake", *setting, "-o", table)["stable"] == 96
+    config = ["--runtime", runtime, "--precision", precision]
+    assert call_json(capsys, "profile", "fake", *config, "-o", table)["stable"] == 96
     assert call_json(capsys, "calibrate", table, "--networks", "6")["networks"] == 6
     assert call_json(capsys, "validate", table, "--networks", "4")["mape_percent"] < 1.0
     search = ["search", table, "--max-latency", "20ms", "-o", result, "--algorithm", "random"]
@@ -83,15 +83,14 @@ def test_export_every_format_and_precision(
 
 
 def test_the_exported_file_is_the_one_that_verify_times(result_path: Path, tmp_path: Path) -> None:
-    from lutra.profiler.subject import network_subject
+    from lutra.profiler.workload import network_workload
     from lutra.spaces import get_space
 
-    architecture = read_architecture(result_path)
-    emission = emission_of(result_path)
-    export(architecture, tmp_path / "model.onnx", emission)
+    architecture, emission = read_found(result_path)
+    export(result_path, tmp_path / "model.onnx")
     exported = onnx.load(tmp_path / "model.onnx")
     del exported.metadata_props[:]
-    timed = network_subject(get_space(architecture.space), architecture, "verify", emission).model
+    timed = network_workload(get_space(architecture.space), architecture, "verify", emission).model
     assert not isinstance(timed, Path)
     assert exported == onnx.load_from_string(timed())
 

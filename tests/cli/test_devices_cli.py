@@ -11,23 +11,23 @@ from typing import Any
 
 import pytest
 
+import lutra
 from lutra.cli.main import run
-from lutra.devices import registry
 from lutra.devices.base import (
     Device,
     DeviceInfo,
     Health,
     Outcome,
+    RuntimeConfig,
     RuntimeInfo,
     Session,
-    Setting,
     TimingRequest,
 )
 from lutra.devices.benchmark_model import binary
 from lutra.devices.fake import FakeDevice, FakeScript, FakeSession
 from lutra.errors import DeviceError, PermanentDeviceError, TransientDeviceError, UsageError
-from lutra.profiler.fitness import examine
-from lutra.profiler.job import choose_runtime
+from lutra.profiler.bench import choose_runtime
+from lutra.profiler.doctor import examine
 from tests.devices.benchmark_model.programs import write_program
 from tests.peers.adb_server import AdbServer
 from tests.peers.phone import Phone
@@ -64,9 +64,9 @@ def attach(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
                 raise TransientDeviceError(f"{spec} does not answer")
             return devices[serial]
 
-        opened = registry.open_device
+        opened = lutra.open_device
         monkeypatch.setattr("lutra.devices.android.attached", attached)
-        monkeypatch.setattr(registry, "open_device", open_device)
+        monkeypatch.setattr(lutra, "open_device", open_device)
 
     return attach
 
@@ -334,10 +334,10 @@ class Sick(ToyDevice):
     def health(self) -> Health:
         return Health(throttled=True, temperature_c=99.0)
 
-    def open(self, setting: Setting) -> Session:
+    def open(self, config: RuntimeConfig) -> Session:
         if self._error is not None:
             raise self._error
-        return super().open(setting)
+        return super().open(config)
 
 
 @pytest.mark.parametrize(
@@ -352,10 +352,10 @@ def test_only_what_cpupower_can_hold_is_told_of_it(kind: str, says: bool) -> Non
 
 
 def test_a_session_that_does_not_open_is_a_finding_told_once() -> None:
-    fitness = examine(Sick(error=PermanentDeviceError("no program: get one")))
-    assert not fitness.fit
-    assert fitness.findings.count("no program: get one") == 1
-    assert fitness.findings[0] == "no program: get one"
+    diagnosis = examine(Sick(error=PermanentDeviceError("no program: get one")))
+    assert not diagnosis.fit
+    assert diagnosis.findings.count("no program: get one") == 1
+    assert diagnosis.findings[0] == "no program: get one"
 
 
 def test_a_wrong_setting_is_a_finding_unless_the_caller_chose_it() -> None:
@@ -375,7 +375,7 @@ class Slow(FakeDevice):
         self.now = 0.0
         self.asked: list[int] = []
 
-    def open(self, setting: Setting) -> Session:
+    def open(self, config: RuntimeConfig) -> Session:
         device = self
 
         class SlowSession(FakeSession):
@@ -390,16 +390,16 @@ class Slow(FakeDevice):
                 device.now += 2.0 * len(batch)
                 return super().measure(batch)
 
-        return SlowSession(self.script, setting)
+        return SlowSession(self.script, config)
 
 
 @pytest.mark.parametrize(("batch", "calls"), [(1, [1] * 6), (4, [4, 2]), (32, [6])])
 def test_the_noise_floor_of_a_slow_device_takes_few_visits(batch: int, calls: list[int]) -> None:
     """Three visits of each of the two references, no more than a batch at a time."""
     device = Slow(batch)
-    fitness = examine(device, clock=lambda: device.now)
+    diagnosis = examine(device, clock=lambda: device.now)
     assert device.asked == calls
-    assert fitness.noise_percent is not None
+    assert diagnosis.noise_percent is not None
 
 
 def test_the_runtime_of_a_device() -> None:

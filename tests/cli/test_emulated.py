@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 
 from lutra.cli.main import run
-from lutra.devices.base import Device, Sample, Setting, TimingRequest
+from lutra.devices.base import Device, RuntimeConfig, Sample, TimingRequest
 from lutra.devices.benchmark_model.binary import ENVIRONMENT
 from lutra.devices.registry import open_device
 from lutra.emitters.emission import Emission
-from lutra.profiler.run import Protocol
+from lutra.profiler.profile import profile
+from lutra.profiler.protocols import TimingProtocol
 from lutra.profiler.stopping import StoppingRule
-from lutra.profiler.subject import ModelStore, network_subject
-from lutra.search.profile import profile
+from lutra.profiler.workload import ModelStore, network_workload
 from lutra.spaces import get_space, parse_architecture
 from tests.conftest import SPACE
 from tests.peers.board import Board
@@ -28,7 +28,7 @@ from tests.peers.phone import Phone
 from tests.peers.roots import benchmark_model
 from tests.predictors.accuracy.test_accuracy import tutorial_state, write
 
-ONCE = Protocol(
+ONCE = TimingProtocol(
     seconds=0.02,
     warmup_seconds=0.0,
     reference_every=96,
@@ -40,22 +40,31 @@ pytestmark = [pytest.mark.emulated, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 def check_from_table_to_network(
-    device: Device, setting: Setting, folder: Path, capsys: pytest.CaptureFixture[str]
+    device: Device, config: RuntimeConfig, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Profile, predict and search; the prediction is held to a measured network."""
     table = folder / "device.lut"
     space = get_space(SPACE)
-    summary = profile(device, table, space, [RESOLUTION], setting=setting, protocol=ONCE)
+    summary = profile(
+        device,
+        space,
+        table,
+        resolutions=[RESOLUTION],
+        runtime=config.runtime,
+        threads=config.threads,
+        options=config.options,
+        protocol=ONCE,
+    )
     assert summary.failed == 0
     assert summary.partial == 0
-    assert summary.subjects == len(space.units_at([RESOLUTION]))
+    assert summary.workloads == len(space.ops_at([RESOLUTION]))
 
     fastest = _search(table, folder / "result.json", "1000s", capsys)
     budget = 0.7 * fastest["predicted_ms"]
     found = _search(table, folder / "result.json", f"{budget}ms", capsys)
     assert found["predicted_ms"] <= budget
     assert found["architecture"]["r"] == RESOLUTION
-    measured = _measured_ms(device, setting, found["architecture"], folder)
+    measured = _measured_ms(device, config, found["architecture"], folder)
     assert 0.5 < found["predicted_ms"] / measured < 2.0
 
 
@@ -68,11 +77,11 @@ def _search(table: Path, result: Path, limit: str, capsys: pytest.CaptureFixture
     return json.loads(capsys.readouterr().out)
 
 
-def _measured_ms(device: Device, setting: Setting, architecture: Any, folder: Path) -> float:
+def _measured_ms(device: Device, config: RuntimeConfig, architecture: Any, folder: Path) -> float:
     space = get_space(SPACE)
-    subject = network_subject(space, parse_architecture(architecture), "", Emission("tflite"))
-    model = ModelStore(folder, "tflite").path(subject)
-    with device.open(setting) as session:
+    workload = network_workload(space, parse_architecture(architecture), "", Emission("tflite"))
+    model = ModelStore(folder, "tflite").path(workload)
+    with device.open(config) as session:
         (outcome,) = session.measure([TimingRequest(0, model, 0.1, 0.0, limit_seconds=300)])
     assert isinstance(outcome, Sample), outcome
     return outcome.block_ms[0]
@@ -87,7 +96,7 @@ def test_a_phone(
     monkeypatch.setenv(ENVIRONMENT, str(benchmark_model("arm64")))
     device = open_device(f"adb:{emulated_phone.serial}")
     assert device.info().architecture == "arm64-v8a"
-    check_from_table_to_network(device, Setting("benchmark_model"), tmp_path, capsys)
+    check_from_table_to_network(device, RuntimeConfig("benchmark_model"), tmp_path, capsys)
     assert not list(emulated_phone.files.iterdir())
 
 
@@ -95,8 +104,8 @@ def test_a_board(emulated_board: Board, tmp_path: Path, capsys: pytest.CaptureFi
     device = open_device(emulated_board.spec)
     assert device.info().model == "Raspberry Pi 4 Model B Rev 1.4"
     assert device.runtimes() == ("tflite-runtime",)
-    setting = Setting(
+    config = RuntimeConfig(
         "tflite-runtime", options={"cores": "1"}
     )  # the emulator has fewer than it says
-    check_from_table_to_network(device, setting, tmp_path, capsys)
+    check_from_table_to_network(device, config, tmp_path, capsys)
     assert not list(emulated_board.files.glob("lutra-*"))

@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 
 from lutra.devices.android import AndroidDevice, android_device, attached_devices
-from lutra.devices.base import Device, Sample, Setting, TimingRequest
+from lutra.devices.base import Device, RuntimeConfig, Sample, TimingRequest
 from lutra.devices.benchmark_model.binary import ENVIRONMENT
 from lutra.devices.registry import open_device
 from lutra.devices.remote.adb_shell import AdbShell, advice_for, attached
 from lutra.emitters.emission import Emission
 from lutra.errors import DeviceError, PermanentDeviceError, TransientDeviceError, UsageError
 from lutra.ops import Conv, Shape
-from lutra.profiler.fitness import examine
-from lutra.profiler.subject import ModelStore, op_subject
+from lutra.profiler.doctor import examine
+from lutra.profiler.workload import ModelStore, op_workload
 from lutra.testing import DeviceContract
 from tests.devices.benchmark_model.programs import latency_ms, write_models, write_program
 from tests.devices.remote.runs import SETTING, after_visits, measure
@@ -172,7 +172,7 @@ class TestSession:
             folder = tmp_path / precision
             folder.mkdir()
             op = Conv(Shape(14, 14, 64), 64, kernel=3, activation="relu")
-            paths.append(ModelStore(folder, "tflite").path(op_subject(op, emission)))
+            paths.append(ModelStore(folder, "tflite").path(op_workload(op, emission)))
         with device.open(SETTING) as session:
             outcomes = list(session.measure(TimingRequest(n, p) for n, p in enumerate(paths)))
         for outcome in outcomes:
@@ -192,8 +192,8 @@ class TestSession:
         options: dict[str, str],
         mask: str,
     ) -> None:
-        setting = Setting("benchmark_model", threads=threads, options=options)
-        with quick_device.open(setting) as session:
+        config = RuntimeConfig("benchmark_model", threads=threads, options=options)
+        with quick_device.open(config) as session:
             assert session.describe().core_mask == mask
         assert f"taskset {mask} ./benchmark_model" in phone.log
         assert f"--num_threads={threads}" in phone.log
@@ -214,9 +214,9 @@ class TestSession:
     def test_impossible_settings(
         self, quick_device: AndroidDevice, threads: int, options: dict[str, str], said: str
     ) -> None:
-        setting = Setting("benchmark_model", threads=threads, options=options)
+        config = RuntimeConfig("benchmark_model", threads=threads, options=options)
         with pytest.raises((UsageError, PermanentDeviceError), match=re.escape(said)):
-            with quick_device.open(setting) as session:
+            with quick_device.open(config) as session:
                 session.describe()
 
     def test_brings_the_phone_into_a_known_state_and_puts_it_back(
@@ -241,7 +241,7 @@ class TestSession:
         code = (
             "import sys; from pathlib import Path; from lutra.devices.base import *;"
             "from lutra.devices.android import AndroidDevice;"
-            "session = AndroidDevice(sys.argv[1]).open(Setting('benchmark_model'));"
+            "session = AndroidDevice(sys.argv[1]).open(RuntimeConfig('benchmark_model'));"
             "session.describe(); print('open', flush=True);"
             "list(session.measure(TimingRequest(i, Path(sys.argv[2])) for i in range(99)))"
         )
@@ -411,6 +411,6 @@ class TestThermalGate:
 
 class TestDoctor:
     def test_measures_the_noise_floor(self, device: AndroidDevice) -> None:
-        fitness = examine(device)
-        assert fitness.noise_percent is not None
-        assert any("core 7" in finding for finding in fitness.findings)
+        diagnosis = examine(device)
+        assert diagnosis.noise_percent is not None
+        assert any("core 7" in finding for finding in diagnosis.findings)

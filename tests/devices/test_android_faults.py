@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from lutra.devices.android import AndroidDevice
-from lutra.devices.base import RequestFailure, Sample, Setting, TimingRequest
+from lutra.devices.base import RequestFailure, RuntimeConfig, Sample, TimingRequest
 from lutra.devices.benchmark_model.binary import ENVIRONMENT
 from lutra.devices.remote import adb_shell
 from lutra.devices.remote.adb_shell import AdbShell
@@ -383,22 +383,22 @@ class TestProgram:
     ) -> None:
         ignore = 'echo "WARN: Unconsumed cmdline flags: --use_gpu=true"'
         use_program(write_program(tmp_path / "program", ignore))
-        setting = Setting("benchmark_model", options={"delegate": "gpu"})
-        with device.open(setting) as session, pytest.raises(PermanentDeviceError, match="use_gpu"):
+        config = RuntimeConfig("benchmark_model", options={"delegate": "gpu"})
+        with device.open(config) as session, pytest.raises(PermanentDeviceError, match="use_gpu"):
             session.describe()
 
     def test_says_nothing_of_the_delegate_asked_for(
         self, device: AndroidDevice, tmp_path: Path, use_program: Callable[[Path], None]
     ) -> None:
-        setting = Setting("benchmark_model", options={"delegate": "gpu"})
-        with device.open(setting) as session, pytest.raises(PermanentDeviceError, match="'gpu'"):
+        config = RuntimeConfig("benchmark_model", options={"delegate": "gpu"})
+        with device.open(config) as session, pytest.raises(PermanentDeviceError, match="'gpu'"):
             session.describe()
         applied = (
             "INFO: Explicitly applied GPU delegate, and the model graph will be completely"
             " executed by the delegate."
         )
         use_program(write_program(tmp_path / "program", f'echo "{applied}"'))
-        with device.open(setting) as session:
+        with device.open(config) as session:
             assert session.describe().delegate == "gpu"
 
     @pytest.mark.parametrize(
@@ -414,8 +414,8 @@ class TestProgram:
         self, device: AndroidDevice, tmp_path: Path, use_program: Callable[[Path], None], line: str
     ) -> None:
         use_program(write_program(tmp_path / "program", f"echo '{line}'"))
-        setting = Setting("benchmark_model", options={"delegate": "gpu"})
-        with device.open(setting) as session, pytest.raises(PermanentDeviceError, match="GPU"):
+        config = RuntimeConfig("benchmark_model", options={"delegate": "gpu"})
+        with device.open(config) as session, pytest.raises(PermanentDeviceError, match="GPU"):
             session.describe()
 
 

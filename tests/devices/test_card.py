@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from lutra.devices.base import Sample, Setting, TimingRequest
+from lutra.devices.base import RuntimeConfig, Sample, TimingRequest
 from lutra.devices.cuda import CudaDevice
 from lutra.devices.worker.nvml import Gpu
 from lutra.emitters.emission import Emission
 from lutra.ops import Conv, Shape
-from lutra.profiler.subject import ModelStore, op_subject
+from lutra.profiler.workload import ModelStore, op_workload
 from tests.peers.gpu.card import why_no_card
 
 _MISSING = why_no_card("torch")
@@ -23,21 +23,21 @@ pytestmark = [
 OP = Conv(Shape(56, 56, 64), 64, kernel=3)
 
 
-def test_own_worker_is_no_stranger(tmp_path: Path) -> None:
+def test_own_worker_is_not_among_the_others(tmp_path: Path) -> None:
     with contextlib.closing(Gpu(0)) as gpu:
         if gpu.pids():
             pytest.skip(f"other processes compute on the card: {sorted(gpu.pids())}")
-    path = ModelStore(tmp_path, "torch").path(op_subject(OP, Emission("torch")))
-    with CudaDevice(0).open(Setting("torch")) as session:
+    path = ModelStore(tmp_path, "torch").path(op_workload(OP, Emission("torch")))
+    with CudaDevice(0).open(RuntimeConfig("torch")) as session:
         for outcome in session.measure([TimingRequest(0, path), TimingRequest(1, path)]):
             assert isinstance(outcome, Sample), outcome
             assert "shared" not in outcome.flags
 
 
 def test_memory_of_models_is_given_back(tmp_path: Path) -> None:
-    path = ModelStore(tmp_path, "torch").path(op_subject(OP, Emission("torch", batch=64)))
+    path = ModelStore(tmp_path, "torch").path(op_workload(OP, Emission("torch", batch=64)))
     free = []
-    with CudaDevice(0).open(Setting("torch", batch=64)) as session:
+    with CudaDevice(0).open(RuntimeConfig("torch", batch=64)) as session:
         for _ in range(10):
             requests = [TimingRequest(number, path, seconds=0.001) for number in range(10)]
             assert all(isinstance(outcome, Sample) for outcome in session.measure(requests))

@@ -13,16 +13,16 @@ from lutra.devices.base import (
     Device,
     Outcome,
     RequestFailure,
+    RuntimeConfig,
     Sample,
     Session,
-    Setting,
     TimingRequest,
 )
 from lutra.devices.cuda import CudaDevice, attached_gpus, cuda_device
 from lutra.emitters.emission import Emission
 from lutra.errors import PermanentDeviceError, UsageError
 from lutra.ops import Conv, MBConv, OpConfig, Shape
-from lutra.profiler.subject import ModelStore, op_subject
+from lutra.profiler.workload import ModelStore, op_workload
 from lutra.testing import DeviceContract
 from tests.peers.gpu.scripted import ScriptedGpu, advice_of
 
@@ -38,13 +38,13 @@ def device(simulated_gpu: ScriptedGpu) -> CudaDevice:
 
 @pytest.fixture(scope="module")
 def eager_session(shared_simulated_gpu: ScriptedGpu) -> Iterator[Session]:
-    with CudaDevice(0).open(Setting("torch")) as opened:
+    with CudaDevice(0).open(RuntimeConfig("torch")) as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
 def replaying_session(shared_simulated_gpu: ScriptedGpu) -> Iterator[Session]:
-    with CudaDevice(0).open(Setting("torch", options={"graph": "on"})) as opened:
+    with CudaDevice(0).open(RuntimeConfig("torch", options={"graph": "on"})) as opened:
         yield opened
 
 
@@ -82,7 +82,7 @@ def time_each(
 ) -> Iterator[Outcome]:
     """One outcome for each op."""
     emission = Emission("torch", batch=batch)
-    paths = [store.path(op_subject(op, emission)) for op in ops]
+    paths = [store.path(op_workload(op, emission)) for op in ops]
     return session.measure(
         TimingRequest(number, path, seconds=0.005, warmup_seconds=0.05, block_seconds=0.001)
         for number, path in enumerate(paths)
@@ -172,7 +172,7 @@ def test_machine_without_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_wrong_options_are_named(device: CudaDevice) -> None:
     with pytest.raises(UsageError, match=r"graph=off\|on"):
-        device.open(Setting("torch", options={"graph": "yes"}))
+        device.open(RuntimeConfig("torch", options={"graph": "yes"}))
 
 
 def test_torch_without_cuda_is_one_line_with_the_remedy() -> None:
@@ -215,7 +215,7 @@ def test_latency_is_of_the_whole_batch(
 
 def test_options_are_part_of_the_target(device: CudaDevice, store: ModelStore) -> None:
     options = {"layout": "channels_last", "tf32": "on", "autotune": "on", "inputs": "same"}
-    with device.open(Setting("torch", options={**options, "graph": "off"})) as session:
+    with device.open(RuntimeConfig("torch", options={**options, "graph": "off"})) as session:
         recorded = "autotune=on,inputs=same,layout=channels_last,tf32=on"
         assert session.describe().options == recorded
         (outcome,) = time_each(session, store, MANY_KERNELS)

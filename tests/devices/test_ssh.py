@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lutra.devices.base import Device, RequestFailure, Sample, Setting, TimingRequest
+from lutra.devices.base import Device, RequestFailure, RuntimeConfig, Sample, TimingRequest
 from lutra.devices.benchmark_model.binary import ENVIRONMENT
 from lutra.devices.registry import open_device
 from lutra.devices.remote.shell import StorageFull
@@ -22,16 +22,16 @@ from lutra.devices.ssh import SshDevice
 from lutra.emitters.emission import Emission
 from lutra.errors import DeviceError, PermanentDeviceError, TransientDeviceError, UsageError
 from lutra.ops import Conv, Shape
-from lutra.profiler.job import open_bench, open_or_create
-from lutra.profiler.run import Progress
-from lutra.profiler.subject import ModelStore, op_subject
+from lutra.profiler.bench import open_bench, open_or_create
+from lutra.profiler.watch import Progress, Watch
+from lutra.profiler.workload import ModelStore, op_workload
 from lutra.tables import LatencyTable
 from lutra.testing import DeviceContract
 from tests.devices.benchmark_model.programs import write_models, write_program
 from tests.devices.remote.runs import QUICK, after_visits, check_table, measure
 from tests.peers.board import Board
 
-SETTING = Setting("onnxruntime")
+SETTING = RuntimeConfig("onnxruntime")
 
 
 def address_of(board: Board) -> str:
@@ -57,16 +57,18 @@ def board_left_clean(board: Board) -> Iterator[None]:
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     op = Conv(Shape(8, 8, 8), 8, kernel=3)
-    return ModelStore(tmp_path).path(op_subject(op, Emission()))
+    return ModelStore(tmp_path).path(op_workload(op, Emission()))
 
 
 def run(
     device: Device, table: Path, on_progress: Callable[[Progress], None] = lambda _: None
 ) -> None:
     """Profile four ops into a table."""
-    subjects = [op_subject(Conv(Shape(8, 8, 8), 8 * n, kernel=3), Emission()) for n in range(1, 5)]
+    workloads = [
+        op_workload(Conv(Shape(8, 8, 8), 8 * n, kernel=3), Emission()) for n in range(1, 5)
+    ]
     with open_bench(device, SETTING) as bench, open_or_create(table, bench.target) as opened:
-        bench.measure(opened, subjects, QUICK, on_progress=on_progress)
+        bench.measure(opened, workloads, QUICK, watch=Watch(on_progress=on_progress))
     with LatencyTable.open(table) as opened:
         rows = opened.rows("op")
         assert [row.failure for row in rows] == [None] * 4
@@ -163,17 +165,17 @@ class TestBoard:
         assert isinstance(second, Sample)
 
     def test_another_python(self, device: SshDevice, board: Board) -> None:
-        setting = Setting("onnxruntime", options={"python": "/no/such python;$(touch pwned)"})
+        config = RuntimeConfig("onnxruntime", options={"python": "/no/such python;$(touch pwned)"})
         with pytest.raises(PermanentDeviceError, match="no/such python"):
-            device.open(setting)
+            device.open(config)
         assert not list(board.remote_home.glob("pwned*"))
 
     def test_a_python_without_the_runtime_names_the_pip_line(
         self, device: SshDevice, board: Board
     ) -> None:
-        setting = Setting("onnxruntime", options={"python": "/usr/bin/python3"})
+        config = RuntimeConfig("onnxruntime", options={"python": "/usr/bin/python3"})
         with pytest.raises(PermanentDeviceError, match="bin/pip install numpy onnxruntime"):
-            device.open(setting)
+            device.open(config)
 
     def test_a_python_in_the_home_folder(
         self, device: SshDevice, board: Board, model: Path
@@ -182,7 +184,9 @@ class TestBoard:
         program.parent.mkdir()
         program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
         program.chmod(0o755)
-        with device.open(Setting("onnxruntime", options={"python": "~/my venv/python"})) as session:
+        with device.open(
+            RuntimeConfig("onnxruntime", options={"python": "~/my venv/python"})
+        ) as session:
             (outcome,) = session.measure([TimingRequest(0, model, 0.005)])
         assert isinstance(outcome, Sample)
 
@@ -203,7 +207,7 @@ class TestBoard:
 
     def test_unknown_runtime_option(self, device: SshDevice) -> None:
         with pytest.raises(UsageError, match="python=PYTHON"):
-            device.open(Setting("litert", options={"pyhton": "python3"}))
+            device.open(RuntimeConfig("litert", options={"pyhton": "python3"}))
 
 
 @pytest.mark.usefixtures("board_left_clean")
@@ -253,7 +257,7 @@ class TestLink:
         code = (
             "import sys; from pathlib import Path; from lutra.devices.base import *;"
             "from lutra.devices.registry import open_device;"
-            "session = open_device(sys.argv[1]).open(Setting('onnxruntime'));"
+            "session = open_device(sys.argv[1]).open(RuntimeConfig('onnxruntime'));"
             "session.describe(); print('open', flush=True);"
             "list(session.measure(TimingRequest(i, Path(sys.argv[2])) for i in range(999)))"
         )
@@ -401,5 +405,5 @@ class TestWithoutPython:
         assert "it has no python3" in said
         assert "benchmark_model" in said
         with pytest.raises(PermanentDeviceError, match="it has no python3"):
-            device.open(Setting("litert"))
+            device.open(RuntimeConfig("litert"))
         device.close()

@@ -11,17 +11,18 @@ from typing import Any
 import pytest
 
 from lutra.cli.main import run as lutra
-from lutra.devices.base import Device, Sample, Session, Setting, TimingRequest
+from lutra.devices.base import Device, RuntimeConfig, Sample, Session, TimingRequest
 from lutra.devices.cuda import GpuReport
 from lutra.devices.registry import open_device
 from lutra.devices.remote.ssh.shell import SshShell
 from lutra.emitters.emission import Emission
 from lutra.errors import PermanentDeviceError, UsageError
 from lutra.ops import Conv, Shape
-from lutra.profiler.job import open_bench, open_or_create
-from lutra.profiler.run import Progress, Protocol
+from lutra.profiler.bench import open_bench, open_or_create
+from lutra.profiler.protocols import TimingProtocol
 from lutra.profiler.stopping import StoppingRule
-from lutra.profiler.subject import ModelStore, op_subject
+from lutra.profiler.watch import Progress, Watch
+from lutra.profiler.workload import ModelStore, op_workload
 from lutra.tables import LatencyTable
 from lutra.testing import DeviceContract
 from tests.devices.remote.runs import after_visits
@@ -31,10 +32,12 @@ from tests.peers.gpu.scripted import advice_of
 
 Capture = pytest.CaptureFixture[str]
 
-SETTING = Setting("torch", options={"inputs": "same"})  # fewer runs, which take long to simulate
+SETTING = RuntimeConfig(
+    "torch", options={"inputs": "same"}
+)  # fewer runs, which take long to simulate
 EMISSION = Emission("torch")
 SMALL = Conv(Shape(8, 8, 8), 8, kernel=3)
-ONE_PROCESS = Protocol(rule=StoppingRule(min_rounds=2, min_processes=1, max_rounds=3))
+ONE_PROCESS = TimingProtocol(rule=StoppingRule(min_rounds=2, min_processes=1, max_rounds=3))
 BARE_PYTHON = "/usr/bin/python3"  # without torch
 
 
@@ -83,7 +86,7 @@ def lasting_device(
 
 @pytest.fixture(scope="class")
 def lasting_session(lasting_device: Device) -> Iterator[Session]:
-    with lasting_device.open(Setting(lasting_device.runtimes()[0])) as session:
+    with lasting_device.open(RuntimeConfig(lasting_device.runtimes()[0])) as session:
         yield session
 
 
@@ -226,7 +229,7 @@ def test_this_machine_without_pynvml(device: Device, monkeypatch: pytest.MonkeyP
 
 def test_wrong_options_are_named(device: Device) -> None:
     with pytest.raises(UsageError, match=r"graph=off\|on.*python=PYTHON"):
-        device.open(Setting("torch", options={"graph": "yes"}))
+        device.open(RuntimeConfig("torch", options={"graph": "yes"}))
 
 
 @pytest.mark.parametrize("said", ["", "{", "[]", '{"facts": {}}', '{"facts": 1, "state": 2}'])
@@ -243,7 +246,7 @@ def test_report_that_is_none(said: str) -> None:
 def test_samples_tell_the_devices_time_its_clock_and_what_is_wrong(
     device: Device, gpu_board: GpuBoard, tmp_path: Path
 ) -> None:
-    request = TimingRequest(0, ModelStore(tmp_path, "torch").path(op_subject(SMALL, EMISSION)))
+    request = TimingRequest(0, ModelStore(tmp_path, "torch").path(op_workload(SMALL, EMISSION)))
 
     def sample() -> Sample:
         (outcome,) = session.measure([request])
@@ -272,10 +275,10 @@ def profile(
     device: Device, table: Path, *, on_progress: Callable[[Progress], None] = lambda _: None
 ) -> None:
     """Profile two ops into a table, as CUDA graphs."""
-    setting = Setting("torch", options={"graph": "on", "inputs": "same", "cores": "1"})
-    subjects = [op_subject(Conv(Shape(8, 8, 8), 8 * n, kernel=3), EMISSION) for n in (1, 2)]
-    with open_bench(device, setting) as bench, open_or_create(table, bench.target) as opened:
-        bench.measure(opened, subjects, ONE_PROCESS, on_progress=on_progress)
+    config = RuntimeConfig("torch", options={"graph": "on", "inputs": "same", "cores": "1"})
+    workloads = [op_workload(Conv(Shape(8, 8, 8), 8 * n, kernel=3), EMISSION) for n in (1, 2)]
+    with open_bench(device, config) as bench, open_or_create(table, bench.target) as opened:
+        bench.measure(opened, workloads, ONE_PROCESS, watch=Watch(on_progress=on_progress))
 
 
 @pytest.mark.usefixtures("slow_launches")
@@ -328,7 +331,7 @@ def lutra_json(capsys: Capture, *arguments: object) -> tuple[int, Any]:
 def test_doctor_of_a_gpu(
     gpu_board: GpuBoard, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lutra.profiler.fitness._ENOUGH_SECONDS", 0.0)
+    monkeypatch.setattr("lutra.profiler.doctor._ENOUGH_SECONDS", 0.0)
     gpu_board.gpu.set(processes="77:-")
     host, quick = gpu_board.board.spec, ["--option", "inputs=same"]
     code, said = lutra_json(capsys, "doctor", host, "--cuda", 0, *quick)

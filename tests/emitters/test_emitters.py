@@ -48,7 +48,7 @@ def assert_equal(graph: Graph, batch: int = 1) -> None:
 @pytest.mark.parametrize("name", space_names())
 def test_every_unit_of_a_space_at_an_odd_resolution(name: str) -> None:
     space = get_space(name)
-    for op in space.units_at([132])[::3]:
+    for op in space.ops_at([132])[::3]:
         assert_equal(op.graph)
 
 
@@ -87,14 +87,14 @@ def test_metadata_lands_in_the_file() -> None:
 
 
 def test_seeded_weights_repeat_and_differ_by_seed() -> None:
-    graph = get_space("ofa-mbv3-w1.0").units[5].graph
+    graph = get_space("ofa-mbv3-w1.0").ops[5].graph
     first, again, other = (seeded_weights(graph, seed) for seed in (0, 0, 1))
     assert all(np.array_equal(first[name], again[name]) for name in first)
     assert not all(np.array_equal(first[name], other[name]) for name in first)
 
 
 def test_large_layers_get_distinct_weights() -> None:
-    weights = seeded_weights(get_space("ofa-resnet50d").units_at([128])[-1].graph)
+    weights = seeded_weights(get_space("ofa-resnet50d").ops_at([128])[-1].graph)
     largest = max(weights.values(), key=lambda array: array.size)
     assert largest.std() > 0
     assert np.isfinite(largest).all()

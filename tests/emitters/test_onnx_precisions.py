@@ -136,7 +136,7 @@ def assert_same_kernels(ours: bytes, theirs: bytes, folder: Path) -> None:
 
 @pytest.mark.parametrize("name", space_names())
 def test_files_of_every_precision_are_valid(name: str) -> None:
-    for op in get_space(name).units_at([132])[::6]:
+    for op in get_space(name).ops_at([132])[::6]:
         weights = seeded_weights(op.graph)
         for precision in PRECISIONS:
             model = emit_onnx(op.graph, weights, precision=precision, batch=2)
@@ -174,7 +174,7 @@ def test_int8_is_as_accurate_and_runs_the_same_kernels_as_onnxruntimes_own(
 
 @pytest.mark.parametrize("name", space_names())
 def test_int8_units_run_the_same_kernels_as_onnxruntimes_own(name: str, tmp_path: Path) -> None:
-    for op in get_space(name).units_at([128])[5::19]:
+    for op in get_space(name).ops_at([128])[5::19]:
         weights = seeded_weights(op.graph)
         ours = emit_onnx(op.graph, weights, precision="int8")
         assert_same_kernels(ours, onnxruntime_int8(op.graph, weights, tmp_path), tmp_path)

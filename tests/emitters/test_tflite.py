@@ -127,7 +127,7 @@ def ideal_int8(graph: Graph, weights: Weights) -> Array:
 def test_units_of_a_space(name: str, interpreter: ModuleType) -> None:
     space = get_space(name)
     for resolution in (128, 132):  # stride 2 meets even and odd sizes
-        for op in space.units_at([resolution])[::11]:
+        for op in space.ops_at([resolution])[::11]:
             check(interpreter, op.graph)
 
 
@@ -145,7 +145,7 @@ def test_whole_networks(name: str, interpreter: ModuleType) -> None:
 def test_int8_loses_no_more_than_8_bits_must(name: str, interpreter: ModuleType) -> None:
     """MBConv blocks reach 35 dB in the median; what is below has no more in float arithmetic."""
     mbconv = []
-    for op in get_space(name).units_at([128])[::9]:
+    for op in get_space(name).ops_at([128])[::9]:
         weights = seeded_weights(op.graph)
         got, expected = int8_output(interpreter, op.graph, weights)
         measured = signal_to_noise_db(got, expected)

@@ -163,13 +163,13 @@ def test_a_chain_must_fit() -> None:
 
 
 def test_a_chain_costs_its_parts() -> None:
-    units = [
+    ops = [
         Conv(Shape(16, 16, 3), 8, kernel=3, stride=2),
         MBConv(Shape(8, 8, 8), 8, 24, 3, 1, "relu", se=True, residual=True),
         Pool(Shape(8, 8, 8), "global"),
         Linear(Shape(1, 1, 8), 10),
     ]
-    graph = chain_graph(units)
-    assert graph.macs == sum(unit.macs for unit in units)
-    assert graph.params == sum(unit.params for unit in units)
-    assert graph.weight_bytes == sum(unit.weight_bytes for unit in units)
+    graph = chain_graph(ops)
+    assert graph.macs == sum(op.macs for op in ops)
+    assert graph.params == sum(op.params for op in ops)
+    assert graph.weight_bytes == sum(op.weight_bytes for op in ops)

@@ -17,7 +17,7 @@ import pytest
 
 from lutra.emitters.emission import Emission
 from lutra.ops import Conv, Shape
-from lutra.profiler.subject import ModelStore, op_subject
+from lutra.profiler.workload import ModelStore, op_workload
 from tests.peers.adb_server import AdbServer
 from tests.peers.board import Board
 from tests.peers.network import NAMESPACES, remove_stale
@@ -66,7 +66,7 @@ def emulated_shell(emulated_phone: Phone, adb_server: AdbServer) -> Shell:
 @pytest.fixture
 def conv_model(tmp_path: Path) -> Path:
     op = Conv(Shape(28, 28, 32), 32, activation="relu")
-    return ModelStore(tmp_path, "tflite").path(op_subject(op, Emission(format="tflite")))
+    return ModelStore(tmp_path, "tflite").path(op_workload(op, Emission(format="tflite")))
 
 
 def run_benchmark(shell: Shell, program: Path, model: Path, *flags: str) -> str:

@@ -56,12 +56,12 @@ def at_clock(clock_mhz: float | None) -> Visit:
     return Visit(1, 1, 1.0, 1.0, 1.0, 10, 5, 0.04, 0.0, clock_mhz=clock_mhz)
 
 
-def test_visits_at_a_lower_clock_than_their_subject_can_hold_are_flagged() -> None:
+def test_visits_at_a_lower_clock_than_their_workload_can_hold_are_flagged() -> None:
     visits = [at_clock(mhz) for mhz in (1500.0, 1980.0, 1965.0, None)]
     assert [visit.flags for visit in flag_low_clocks(visits)] == [("clock",), (), (), ()]
 
 
-def test_clock_that_is_always_low_is_this_subjects_own() -> None:
+def test_clock_that_is_always_low_is_this_workload_s_own() -> None:
     visits = [at_clock(1500.0), at_clock(1500.0)]
     assert list(flag_low_clocks(visits)) == visits
 

@@ -7,9 +7,9 @@ from lutra.profiler.plan import plan_round
 
 
 @given(st.sets(st.integers(0, 500), max_size=60), st.integers(0, 9), st.integers(1, 20))
-def test_round_visits_every_subject_once(subjects: set[int], number: int, every: int) -> None:
-    order = plan_round(sorted(subjects), [-1, -2], seed=3, round_number=number, every=every)
-    assert sorted(item for item in order if item >= 0) == sorted(subjects)
+def test_round_visits_every_workload_once(workloads: set[int], number: int, every: int) -> None:
+    order = plan_round(sorted(workloads), [-1, -2], seed=3, round_number=number, every=every)
+    assert sorted(item for item in order if item >= 0) == sorted(workloads)
 
 
 @given(st.integers(1, 60), st.integers(1, 20))

@@ -7,38 +7,40 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lutra.devices.base import Outcome, Setting, TimingRequest
+from lutra.devices.base import Outcome, RuntimeConfig, TimingRequest
 from lutra.devices.fake import FakeDevice, FakeScript, FakeSession
 from lutra.devices.worker.runtimes.torch_graph import load_module
 from lutra.emitters.emission import Emission
 from lutra.errors import LutraError, ModelError, TransientDeviceError
 from lutra.ops import Conv, Shape
-from lutra.profiler.job import open_bench
-from lutra.profiler.run import ProfilingRun, Progress, Protocol, RunSummary
+from lutra.profiler.bench import open_bench
+from lutra.profiler.protocols import TimingProtocol
+from lutra.profiler.run import ProfilingRun, RunSummary
 from lutra.profiler.stopping import StoppingRule
-from lutra.profiler.subject import ModelStore, Subject, op_subject, reference_subjects
+from lutra.profiler.watch import Progress, Watch
+from lutra.profiler.workload import ModelStore, Workload, op_workload, reference_workloads
 from lutra.tables import LatencyTable, Target
 
-PROTOCOL = Protocol(rule=StoppingRule(min_rounds=6, max_rounds=12))
+PROTOCOL = TimingProtocol(rule=StoppingRule(min_rounds=6, max_rounds=12))
 
 
-def subjects(count: int = 5) -> list[Subject]:
+def workloads(count: int = 5) -> list[Workload]:
     convs = [Conv(Shape(8, 8, 8), 8 * number) for number in range(1, count + 1)]
-    return [op_subject(conv, Emission()) for conv in convs]
+    return [op_workload(conv, Emission()) for conv in convs]
 
 
 @pytest.fixture
 def measure(tmp_path: Path) -> Callable[..., tuple[RunSummary, LatencyTable]]:
-    """Profile subjects with a script into the test's one table."""
+    """Profile workloads with a script into the test's one table."""
 
     def run(
         script: FakeScript,
-        chosen: list[Subject],
-        protocol: Protocol = PROTOCOL,
+        chosen: list[Workload],
+        protocol: TimingProtocol = PROTOCOL,
         **arguments: object,
     ) -> tuple[RunSummary, LatencyTable]:
         path = tmp_path / "fake.lut"
-        with open_bench(FakeDevice(script), Setting("onnxruntime")) as bench:
+        with open_bench(FakeDevice(script), RuntimeConfig("onnxruntime")) as bench:
             table = (
                 LatencyTable.open(path, write=True)
                 if path.exists()
@@ -55,7 +57,7 @@ Measure = Callable[..., tuple[RunSummary, LatencyTable]]
 
 
 def test_a_steady_device_is_stable_after_the_least_rounds(measure: Measure) -> None:
-    summary, table = measure(FakeScript(), subjects())
+    summary, table = measure(FakeScript(), workloads())
     assert summary.complete
     assert summary.visits == 5 * 6
     for row in table.rows("op"):
@@ -68,7 +70,7 @@ def test_a_steady_device_is_stable_after_the_least_rounds(measure: Measure) -> N
 
 
 def test_values_are_the_scripted_ones(measure: Measure) -> None:
-    _, table = measure(FakeScript(latency_ms=lambda path: 2.5, noise=0.0), subjects(2))
+    _, table = measure(FakeScript(latency_ms=lambda path: 2.5, noise=0.0), workloads(2))
     for row in table.rows("op"):
         assert row.measurement is not None
         assert row.measurement.latency_ms == pytest.approx(2.5)
@@ -80,7 +82,7 @@ def test_a_spell_of_drift_is_flagged_measured_again_and_does_not_move_values(
     script = FakeScript(
         latency_ms=lambda path: 1.0, noise=0.0, drift=lambda n: 1.3 if 12 <= n < 24 else 1.0
     )
-    summary, table = measure(script, subjects())
+    summary, table = measure(script, workloads())
     assert summary.flagged_visits > 0
     assert summary.visits > 5 * 6
     for row in table.rows("op"):
@@ -89,8 +91,8 @@ def test_a_spell_of_drift_is_flagged_measured_again_and_does_not_move_values(
         assert row.status == "stable"
     flagged = [
         visit
-        for subject in subjects()
-        for visit in table.visits("op", subject.key)
+        for workload in workloads()
+        for visit in table.visits("op", workload.key)
         if visit.low_ms > 1.1
     ]
     assert flagged
@@ -100,21 +102,21 @@ def test_a_spell_of_drift_is_flagged_measured_again_and_does_not_move_values(
 def test_a_device_that_never_settles_is_given_up_as_unstable(measure: Measure) -> None:
     random = np.random.default_rng(0)
     script = FakeScript(latency_ms=lambda path: float(random.uniform(1.0, 2.0)))
-    summary, table = measure(script, subjects(3), replace(PROTOCOL, drift_limit=9.0))
+    summary, table = measure(script, workloads(3), replace(PROTOCOL, drift_limit=9.0))
     assert summary.unstable == 3
     assert not summary.complete
     assert {row.status for row in table.rows("op")} == {"unstable"}
-    assert all(len(table.visits("op", subject.key)) == 12 for subject in subjects(3))
+    assert all(len(table.visits("op", workload.key)) == 12 for workload in workloads(3))
 
 
 def test_a_transient_failure_is_retried(measure: Measure) -> None:
-    summary, table = measure(FakeScript(failures={3: "crash"}), subjects())
+    summary, table = measure(FakeScript(failures={3: "crash"}), workloads())
     assert summary.complete
     assert all(row.failure is None for row in table.rows("op"))
 
 
 def test_a_permanent_failure_is_a_row_without_a_number(measure: Measure) -> None:
-    summary, table = measure(FakeScript(failures={2: "load"}), subjects())
+    summary, table = measure(FakeScript(failures={2: "load"}), workloads())
     assert summary.failed == 1
     (failed,) = [row for row in table.rows("op") if row.failure]
     assert failed.measurement is None
@@ -123,8 +125,8 @@ def test_a_permanent_failure_is_a_row_without_a_number(measure: Measure) -> None
     assert len(table.op_latencies()) == 4
 
 
-def test_a_subject_that_keeps_crashing_is_given_up(measure: Measure) -> None:
-    bad = subjects()[0]
+def test_a_workload_that_keeps_crashing_is_given_up(measure: Measure) -> None:
+    bad = workloads()[0]
     assert callable(bad.model)
     bad_bytes = bad.model()
 
@@ -137,8 +139,8 @@ def test_a_subject_that_keeps_crashing_is_given_up(measure: Measure) -> None:
                 yield from super().measure([request])
 
     class Device(FakeDevice):
-        def open(self, setting: Setting) -> FakeSession:
-            return Session(self.script, setting)
+        def open(self, config: RuntimeConfig) -> FakeSession:
+            return Session(self.script, config)
 
     device = Device(FakeScript())
     target = Target(
@@ -152,10 +154,10 @@ def test_a_subject_that_keeps_crashing_is_given_up(measure: Measure) -> None:
         batch=1,
     )
     assert target.device == "fake"
-    with open_bench(device, Setting("onnxruntime")) as bench:
+    with open_bench(device, RuntimeConfig("onnxruntime")) as bench:
         path = bench.store.path(bad).parent / "crash.lut"
         with LatencyTable.create(path, bench.target) as table:
-            summary = bench.measure(table, subjects(), PROTOCOL)
+            summary = bench.measure(table, workloads(), PROTOCOL)
             row = table.row("op", bad.key)
     assert summary.failed == 1
     assert summary.stable == 4
@@ -168,23 +170,23 @@ def test_a_subject_that_keeps_crashing_is_given_up(measure: Measure) -> None:
 def test_a_dead_device_stops_the_run_with_one_line(measure: Measure) -> None:
     script = FakeScript(failures={number: "link" for number in range(4, 60)})
     with pytest.raises(TransientDeviceError, match="resumes"):
-        measure(script, subjects(12))
+        measure(script, workloads(12))
 
 
 def test_a_second_run_measures_only_what_is_missing(measure: Measure) -> None:
-    first, _ = measure(FakeScript(), subjects(3))
-    second, table = measure(FakeScript(), subjects(5))
+    first, _ = measure(FakeScript(), workloads(3))
+    second, table = measure(FakeScript(), workloads(5))
     assert first.visits == 18
     assert second.visits == 12
     assert len(table.rows("op")) == 5
-    third, _ = measure(FakeScript(), subjects(5))
+    third, _ = measure(FakeScript(), workloads(5))
     assert third.visits == 0
     assert third.complete
 
 
 def test_a_permanent_failure_is_not_tried_again(measure: Measure) -> None:
-    measure(FakeScript(failures={2: "load"}), subjects(1))
-    again, _ = measure(FakeScript(), subjects(1))
+    measure(FakeScript(failures={2: "load"}), workloads(1))
+    again, _ = measure(FakeScript(), workloads(1))
     assert again.visits == 0
     assert again.failed == 1
 
@@ -195,15 +197,15 @@ def test_an_interrupted_round_goes_on_where_it_stopped(measure: Measure) -> None
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        measure(FakeScript(), subjects(), on_progress=stop)
-    summary, table = measure(FakeScript(), subjects())
+        measure(FakeScript(), workloads(), watch=Watch(on_progress=stop))
+    summary, table = measure(FakeScript(), workloads())
     assert summary.complete
     assert summary.visits == 5 * 6 - 13
-    assert all(len(table.visits("op", subject.key)) == 6 for subject in subjects())
+    assert all(len(table.visits("op", workload.key)) == 6 for workload in workloads())
 
 
 def test_a_budget_ends_the_run_in_order(measure: Measure) -> None:
-    summary, table = measure(FakeScript(), subjects(), budget_seconds=0.0)
+    summary, table = measure(FakeScript(), workloads(), watch=Watch(budget_seconds=0.0))
     assert summary.partial == 5
     assert not table.rows("op")
 
@@ -215,10 +217,10 @@ def test_the_order_is_the_seed_s(tmp_path: Path) -> None:
             FakeScript(latency_ms=lambda path: visited.append(path.name) or 1.0)  # type: ignore[func-returns-value]
         )
         with (
-            open_bench(device, Setting("onnxruntime")) as bench,
+            open_bench(device, RuntimeConfig("onnxruntime")) as bench,
             LatencyTable.create(tmp_path / f"{seed}-{len(visited)}.lut", bench.target) as table,
         ):
-            bench.measure(table, subjects(), replace(PROTOCOL, seed=seed))
+            bench.measure(table, workloads(), replace(PROTOCOL, seed=seed))
         (tmp_path / f"{seed}-0.lut").unlink()
         return visited
 
@@ -227,13 +229,13 @@ def test_the_order_is_the_seed_s(tmp_path: Path) -> None:
 
 def test_progress_counts_to_the_end(measure: Measure) -> None:
     seen: list[Progress] = []
-    measure(FakeScript(), subjects(), on_progress=seen.append)
+    measure(FakeScript(), workloads(), watch=Watch(on_progress=seen.append))
     assert seen[-1].done == seen[-1].expected == 30
     assert [item.done for item in seen] == sorted(item.done for item in seen)
 
 
 def test_a_run_leaves_its_provenance(measure: Measure) -> None:
-    _, table = measure(FakeScript(), subjects(2), replace(PROTOCOL, seed=7))
+    _, table = measure(FakeScript(), workloads(2), replace(PROTOCOL, seed=7))
     (run,) = table.runs()
     assert run["seed"] == 7
     assert run["visits"] == 12
@@ -243,7 +245,7 @@ def test_what_no_file_can_express_is_a_failure_row(measure: Measure) -> None:
     def impossible() -> bytes:
         raise ModelError("node a: 'warp' cannot be written as onnx")
 
-    summary, table = measure(FakeScript(), [*subjects(2), Subject("op", "warp", impossible)])
+    summary, table = measure(FakeScript(), [*workloads(2), Workload("op", "warp", impossible)])
     assert (summary.stable, summary.failed) == (2, 1)
     row = table.row("op", "warp")
     assert row is not None
@@ -255,29 +257,30 @@ def test_what_no_file_can_express_is_a_failure_row(measure: Measure) -> None:
 def test_a_full_model_folder_is_one_line(tmp_path: Path) -> None:
     store = ModelStore(tmp_path / "missing")
     with pytest.raises(LutraError, match="TMPDIR"):
-        store.path(subjects(1)[0])
+        store.path(workloads(1)[0])
 
 
 def test_references_are_kept_in_the_table(measure: Measure) -> None:
-    _, table = measure(FakeScript(), subjects())
+    _, table = measure(FakeScript(), workloads())
     keys = {row.key for row in table.rows("reference")}
-    assert keys == {reference.key for reference in reference_subjects(Emission())}
+    assert keys == {reference.key for reference in reference_workloads(Emission())}
 
 
 def test_run_is_usable_with_any_clock(tmp_path: Path) -> None:
     """A fake clock proves the budget's arithmetic without waiting."""
     now = iter(range(10_000))
-    with open_bench(FakeDevice(FakeScript()), Setting("onnxruntime")) as bench:
+    with open_bench(FakeDevice(FakeScript()), RuntimeConfig("onnxruntime")) as bench:
         with LatencyTable.create(tmp_path / "clock.lut", bench.target) as table:
             run = ProfilingRun(
                 bench.session,
                 table,
                 bench.store,
                 PROTOCOL,
-                references=reference_subjects(Emission()),
+                references=reference_workloads(Emission()),
+                watch=Watch(budget_seconds=40.0),
                 clock=lambda: float(next(now)),
             )
-            summary = run.measure(subjects(), budget_seconds=40.0)
+            summary = run.measure(workloads())
     assert 0 < summary.visits < 30
     assert summary.partial == 5
 
@@ -296,7 +299,7 @@ def test_spell_at_a_low_clock_is_flagged_measured_again_and_does_not_move_values
     script = FakeScript(
         latency_ms=lambda path: 1.0, noise=0.0, clock_mhz=clock, drift=lambda n: FULL_MHZ / clock(n)
     )
-    summary, table = measure(script, subjects(), sleep=lambda _: None)
+    summary, table = measure(script, workloads(), watch=Watch(sleep=lambda _: None))
     assert summary.flagged_visits > 0
     for row in table.rows("op"):
         assert row.measurement is not None
@@ -306,17 +309,17 @@ def test_spell_at_a_low_clock_is_flagged_measured_again_and_does_not_move_values
 
 
 def test_run_that_goes_on_at_a_lower_clock_is_flagged_from_its_start(measure: Measure) -> None:
-    measure(FakeScript(noise=0.0, clock_mhz=lambda _: FULL_MHZ), subjects(1))
+    measure(FakeScript(noise=0.0, clock_mhz=lambda _: FULL_MHZ), workloads(1))
     slow = FakeScript(noise=0.0, clock_mhz=lambda _: 1400.0)
-    _, table = measure(slow, subjects(2), sleep=lambda _: None)
-    first, *_ = table.visits("op", subjects(2)[1].key)
+    _, table = measure(slow, workloads(2), watch=Watch(sleep=lambda _: None))
+    first, *_ = table.visits("op", workloads(2)[1].key)
     assert first.flags == ("clock",)
 
 
 def test_card_that_boosts_only_while_it_is_cold_is_steady_afterwards(measure: Measure) -> None:
     script = FakeScript(noise=0.0, clock_mhz=lambda answered: FULL_MHZ if answered < 28 else 1905.0)
     slept: list[float] = []
-    summary, _ = measure(script, subjects(20), sleep=slept.append)
+    summary, _ = measure(script, workloads(20), watch=Watch(sleep=slept.append))
     assert summary.stable == 20
     assert summary.flagged_visits < 40
     assert len(slept) < 10
@@ -324,7 +327,7 @@ def test_card_that_boosts_only_while_it_is_cold_is_steady_afterwards(measure: Me
 
 def test_card_that_others_use_all_the_time_flags_the_rows(measure: Measure) -> None:
     script = FakeScript(noise=0.0, clock_mhz=lambda _: FULL_MHZ, flags=lambda _: ("shared",))
-    summary, table = measure(script, subjects(2))
+    summary, table = measure(script, workloads(2))
     assert summary.unstable == 2
     for row in table.rows("op"):
         assert row.measurement is not None
@@ -337,9 +340,9 @@ def test_card_that_others_use_for_a_while_is_measured_again(measure: Measure) ->
         clock_mhz=lambda _: FULL_MHZ,
         flags=lambda answered: ("shared",) if answered < 10 else (),
     )
-    summary, table = measure(script, subjects(2))
+    summary, table = measure(script, workloads(2))
     assert summary.complete
-    flagged = [v for s in subjects(2) for v in table.visits("op", s.key) if v.flags == ("shared",)]
+    flagged = [v for s in workloads(2) for v in table.visits("op", s.key) if v.flags == ("shared",)]
     assert flagged
 
 
@@ -347,8 +350,8 @@ def test_what_the_device_alone_needs_is_kept(measure: Measure) -> None:
     script = FakeScript(
         latency_ms=lambda path: 1.0, clock_mhz=lambda _: FULL_MHZ, device_ms=lambda path: 0.25
     )
-    _, table = measure(script, subjects(2))
-    assert table.device_latencies() == {subject.key: 0.25 for subject in subjects(2)}
+    _, table = measure(script, workloads(2))
+    assert table.device_latencies() == {workload.key: 0.25 for workload in workloads(2)}
     frame = table.to_frame("op")
     assert list(frame["bound"]) == ["launch", "launch"]
     assert list(frame["clock_mhz"]) == [FULL_MHZ] * 2
@@ -356,7 +359,7 @@ def test_what_the_device_alone_needs_is_kept(measure: Measure) -> None:
 
 def test_references_of_a_large_device_are_of_the_tables_batch() -> None:
     def input_batch(script: FakeScript) -> int:
-        with open_bench(FakeDevice(script), Setting("torch", batch=8)) as bench:
+        with open_bench(FakeDevice(script), RuntimeConfig("torch", batch=8)) as bench:
             path = bench.store.path(bench.references()[0])
             return int(load_module(str(path)).input_shape[0])
 

@@ -18,7 +18,7 @@ import numpy as np
 from lutra.emitters.emission import Emission
 from lutra.ops import Graph, Node, OpConfig
 from lutra.profiler.statistics import summarise
-from lutra.profiler.subject import Subject
+from lutra.profiler.workload import Workload
 from lutra.spaces import Architecture, SearchSpace, parse_architecture
 from lutra.tables import LatencyTable, Target, Visit
 from lutra.tables.profiled import note_profiled
@@ -27,14 +27,14 @@ VISITS = 6
 
 _LAUNCH_US = {"conv2d": 12.0, "depthwise": 11.0, "linear": 9.0, "global_pool": 8.0, "add": 6.0}
 _OTHER_LAUNCH_US = 5.0
-_RUN_US = 10.0  # what the host spends on each run, of a unit or a network
+_RUN_US = 10.0  # what the host spends on each run, of an op or a network
 _START_US = 2.0  # until the device begins what it was handed
 _DRAIN_US = 1.2  # each kernel's own start and end
 _PAUSE_US = 0.4  # between kernels, unless they are replayed
 _FLOPS_PER_US = 25e6
 _BYTES_PER_US = 2.2e6
 _DEPTHWISE = 0.1  # of the arithmetic that other convolutions reach
-_WARM = 0.75  # a unit run alone finds its input in the cache: the share of the time that it takes
+_WARM = 0.75  # an op run alone finds its input in the cache: the share of the time that it takes
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Gpu:
     runs: int = 20
 
     def kernels(self, op: OpConfig) -> list[Kernel]:
-        """One per node of the unit's graph."""
+        """One per node of the op's graph."""
         return [self._kernel(op.graph, node) for node in op.graph.nodes]
 
     def _kernel(self, graph: Graph, node: Node) -> Kernel:
@@ -76,13 +76,13 @@ class Gpu:
             _DRAIN_US + max(arithmetic, warm * traffic),
         )
 
-    def unit_ms(self, op: OpConfig) -> float:
-        """A unit alone, launched kernel by kernel."""
+    def alone_ms(self, op: OpConfig) -> float:
+        """An op alone, launched kernel by kernel."""
         kernels = self.kernels(op)
         return self._queue_ms([(k.launch, k.device_warm + _PAUSE_US) for k in kernels])
 
     def unit_device_ms(self, op: OpConfig) -> float:
-        """A unit alone, replayed: the host hands over all of it at once."""
+        """An op alone, replayed: the host hands over all of it at once."""
         return sum(kernel.device_warm for kernel in self.kernels(op)) / 1e3
 
     def network_device_ms(self, ops: Sequence[OpConfig]) -> float:
@@ -116,7 +116,7 @@ class Gpu:
 
 @dataclass
 class GpuBench:
-    """Stands in for `lutra.profiler.job.Bench`: measures subjects in the simulation.
+    """Stands in for `lutra.profiler.bench.Bench`: measures workloads in the simulation.
 
     ``eager`` launches kernel by kernel; otherwise all is replayed.
     """
@@ -129,24 +129,26 @@ class GpuBench:
 
     def true_ms(self, architecture: Architecture) -> float:
         """What a network takes, without noise."""
-        ops = self.space.units_of(architecture)
+        ops = self.space.ops_of(architecture)
         return self.gpu.network_ms(ops) if self.eager else self.gpu.network_device_ms(ops)
 
-    def measure(self, table: LatencyTable, subjects: Sequence[Subject], *_: Any, **__: Any) -> None:
+    def measure(
+        self, table: LatencyTable, workloads: Sequence[Workload], *_: Any, **__: Any
+    ) -> None:
         """Commit visits of networks."""
-        for subject in subjects:
-            architecture = parse_architecture(json.loads(subject.key), self.space.name)
+        for workload in workloads:
+            architecture = parse_architecture(json.loads(workload.key), self.space.name)
             visits = self._visits(self.true_ms(architecture))
-            _record(table, subject.category, subject.key, subject.role, visits)
+            _record(table, workload.category, workload.key, workload.role, visits)
 
     def profile(self, table: LatencyTable, resolutions: Sequence[int]) -> None:
-        """Commit visits of units it lacks, eager ones with what the device alone needs."""
+        """Commit visits of ops it lacks, eager ones with what the device alone needs."""
         known = table.op_latencies()
-        for op in self.space.units_at(resolutions):
+        for op in self.space.ops_at(resolutions):
             if op.key in known:
                 continue
             device = self.gpu.unit_device_ms(op)
-            eager = self.gpu.unit_ms(op)
+            eager = self.gpu.alone_ms(op)
             visits = self._visits(eager, device) if self.eager else self._visits(device)
             _record(table, "op", op.key, "", visits)
         note_profiled(table, "cuda:0", self.space.name, resolutions)

@@ -6,8 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lutra.predictors.accuracy.base import AccuracyPredictor
-from lutra.predictors.efficiency.costs import UnitCost, macs_cost
-from lutra.search.problem import Limit, Problem
+from lutra.predictors.efficiency.costs import OpCost, macs_cost
+from lutra.search.constraints import Limit
+from lutra.search.problem import Problem
 from lutra.spaces import Rows, SearchSpace, get_space
 
 MBV3 = "ofa-mbv3-w1.0"
@@ -15,7 +16,7 @@ RESOLUTIONS = (160, 192, 224)
 
 
 class AdditiveAccuracy(AccuracyPredictor):
-    """71 to 80 %: larger units help with falling returns, each by its own amount."""
+    """71 to 80 %: larger ops help with falling returns, each by its own amount."""
 
     def __init__(self, space: SearchSpace, resolutions: tuple[int, ...], seed: int = 1) -> None:
         self.name = "additive"
@@ -24,10 +25,10 @@ class AdditiveAccuracy(AccuracyPredictor):
         macs = macs_cost(space).prices
         values = 0.25 * np.log1p(macs / 1e6)
         values += np.random.default_rng(seed).normal(0.0, 0.06, len(values))
-        gain = UnitCost("accuracy", "%", space, values)
+        gain = OpCost("accuracy", "%", space, values)
         low, high = gain.cheapest(resolutions)[0], gain.dearest(resolutions)[0]
         scale = 9.0 / (high - low)
-        self.gain = UnitCost("accuracy", "%", space, values * scale, 71.0 - low * scale)
+        self.gain = OpCost("accuracy", "%", space, values * scale, 71.0 - low * scale)
         self.scored: list[bytes] = []
 
     def predict(self, rows: Rows) -> npt.NDArray[np.float64]:
@@ -35,11 +36,11 @@ class AdditiveAccuracy(AccuracyPredictor):
         return self.gain.of(rows)
 
 
-def latency(space: SearchSpace, seed: int = 0) -> UnitCost:
+def latency(space: SearchSpace, seed: int = 0) -> OpCost:
     """Milliseconds that grow with MACs, unevenly."""
     macs = macs_cost(space).prices
     noise = np.random.default_rng(seed).uniform(0.8, 1.25, len(macs))
-    return UnitCost("latency", "ms", space, 0.08 * (macs / 1e6) ** 0.85 * noise + 0.02)
+    return OpCost("latency", "ms", space, 0.08 * (macs / 1e6) ** 0.85 * noise + 0.02)
 
 
 def problem(factor: float, name: str = MBV3, resolutions: tuple[int, ...] = RESOLUTIONS) -> Problem:
@@ -81,8 +82,8 @@ def _best(
     best = np.full((lattice.nodes, bins + 1), -np.inf)
     best[0, 0] = accuracy.gain.constant
     for edge in lattice.edges:
-        taken = steps[edge.unit] if edge.unit >= 0 else 0
-        gain = accuracy.gain.prices[edge.unit] if edge.unit >= 0 else 0.0
+        taken = steps[edge.op] if edge.op >= 0 else 0
+        gain = accuracy.gain.prices[edge.op] if edge.op >= 0 else 0.0
         if taken <= bins:
             moved = best[edge.source, : bins + 1 - taken] + gain
             np.maximum(best[edge.target, taken:], moved, out=best[edge.target, taken:])

@@ -7,8 +7,9 @@ import pytest
 
 from lutra.errors import AccuracyError, InfeasibleError, UsageError
 from lutra.predictors.efficiency.costs import macs_cost
-from lutra.search.algorithms import Archive, Candidates, algorithm_names, get_algorithm
-from lutra.search.problem import Limit, Problem
+from lutra.search.algorithms import Archive, RankedRows, algorithm_names, get_algorithm
+from lutra.search.constraints import Limit
+from lutra.search.problem import Problem
 from lutra.spaces import get_space
 from tests.search.synthetic import MBV3, RESOLUTIONS, AdditiveAccuracy, latency, optimum, problem
 
@@ -19,18 +20,20 @@ SHORT: dict[str, dict[str, int]] = {
 }
 
 
-def search(name: str, made: Problem, seed: int = 0, **settings: float) -> Candidates:
+def search(name: str, made: Problem, seed: int = 0, **hyperparameters: float) -> RankedRows:
     algorithm = get_algorithm(name)
-    return algorithm.run(made, algorithm.settings(**settings), np.random.default_rng(seed))
+    return algorithm.run(
+        made, algorithm.hyperparameters(**hyperparameters), np.random.default_rng(seed)
+    )
 
 
-def check(made: Problem, found: Candidates) -> None:
+def check(made: Problem, found: RankedRows) -> None:
     """What holds of every result: feasible, canonical, distinct, best first, scored once."""
     accuracy = made.accuracy
     assert isinstance(accuracy, AdditiveAccuracy)
     assert len(accuracy.scored) == len(set(accuracy.scored)) == found.evaluations
     assert len(found) > 0
-    assert made.feasible(found.rows).all()
+    assert made.constraints.feasible(found.rows).all()
     assert np.array_equal(found.rows, made.space.canonical(found.rows))
     assert len(np.unique(found.rows, axis=0)) == len(found)
     assert (np.diff(found.accuracy) <= 0).all()
@@ -102,7 +105,7 @@ def test_progress_ends_at_its_total(name: str) -> None:
     algorithm = get_algorithm(name)
     algorithm.run(
         problem(2.0),
-        algorithm.settings(**SHORT[name]),
+        algorithm.hyperparameters(**SHORT[name]),
         np.random.default_rng(0),
         lambda done, total: steps.append((done, total)),
     )
@@ -111,9 +114,9 @@ def test_progress_ends_at_its_total(name: str) -> None:
 
 
 def test_one_island_and_few_generations() -> None:
-    for settings in ({"islands": 1, "generations": 5}, {"islands": 8, "generations": 3}):
+    for hyperparameters in ({"islands": 1, "generations": 5}, {"islands": 8, "generations": 3}):
         made = problem(2.0)
-        check(made, search("evolution", made, **settings))
+        check(made, search("evolution", made, **hyperparameters))
 
 
 def test_ties_are_ordered_by_cost() -> None:
@@ -127,10 +130,10 @@ def test_ties_are_ordered_by_cost() -> None:
 
     flat = Problem(made.space, Flat(made.space, RESOLUTIONS), made.limits, RESOLUTIONS)
     archive = Archive(flat, 5)
-    rows = flat.repair(flat.draw(50, np.random.default_rng(0)), np.random.default_rng(0))
+    rows = flat.repair(flat.moves.draw(50, np.random.default_rng(0)), np.random.default_rng(0))
     archive.score(rows)
-    costs = flat.costs_of(rows)[:, 0]
-    assert flat.costs_of(archive.best().rows)[:, 0].tolist() == sorted(set(costs))[:5]
+    costs = flat.constraints.costs_of(rows)[:, 0]
+    assert flat.constraints.costs_of(archive.best().rows)[:, 0].tolist() == sorted(set(costs))[:5]
 
 
 def test_a_predictor_without_an_answer_is_an_error() -> None:
@@ -150,7 +153,7 @@ def test_a_predictor_without_an_answer_is_an_error() -> None:
 def test_unknown_names_and_settings_are_refused() -> None:
     with pytest.raises(UsageError, match="known: annealing, evolution, random"):
         get_algorithm("oracle")
-    for name, setting, value in [
+    for name, hyperparameter, value in [
         ("evolution", "parent_ratio", 1.5),
         ("evolution", "population", 1),
         ("annealing", "cooling", -0.1),
@@ -158,5 +161,5 @@ def test_unknown_names_and_settings_are_refused() -> None:
         ("random", "samples", 0),
         ("random", "keep", 0),
     ]:
-        with pytest.raises(UsageError, match=setting):
-            get_algorithm(name).settings(**{setting: value})
+        with pytest.raises(UsageError, match=hyperparameter):
+            get_algorithm(name).hyperparameters(**{hyperparameter: value})

@@ -13,9 +13,9 @@ from lutra.cli.main import run
 from lutra.errors import MissingOpError, NotATableError
 from lutra.predictors.efficiency.fitting import Fit, Networks, fit
 from lutra.predictors.efficiency.predictor import EfficiencyPredictor, Floats
-from lutra.profiler.job import Bench
-from lutra.search.calibration import Validation, calibrate, validate
-from lutra.search.run import half_way_budget_ms, search
+from lutra.profiler.bench import Bench
+from lutra.profiler.calibration import Validation, calibrate_on, validate_on
+from lutra.search.find import find_networks, half_way_budget_ms
 from lutra.spaces import get_space, parse_architecture
 from lutra.tables import LatencyTable
 from lutra.tables.documents import CALIBRATION, store_document
@@ -34,8 +34,8 @@ class Case:
         self.bench = GpuBench(Gpu(batch), space, np.random.default_rng(batch), eager)
         self.path = gpu_table(path, self.bench, RESOLUTIONS)
         with LatencyTable.open(path, write=True) as table:
-            self.fit: Fit = calibrate(_as_bench(self.bench), table, networks=20)
-            self.validation: Validation = validate(_as_bench(self.bench), table, networks=50)
+            self.fit: Fit = calibrate_on(_as_bench(self.bench), table, networks=20)
+            self.validation: Validation = validate_on(_as_bench(self.bench), table, networks=50)
             self.predictor = EfficiencyPredictor(table)
             self.networks = [
                 parse_architecture(json.loads(row.key), space.name)
@@ -97,8 +97,11 @@ def test_what_a_search_finds_keeps_the_limit(case: Case, share: float) -> None:
     slowest = case.predictor.latency.dearest(RESOLUTIONS)[0]
     limit = fastest + share * (slowest - fastest)
     accuracy.provenance, accuracy.quality = "made up", {}
-    result = search(
-        case.predictor, accuracy, max_latency_ms=limit, settings={"generations": 60, "islands": 1}
+    result = find_networks(
+        case.path,
+        accuracy=accuracy,
+        max_latency_ms=limit,
+        hyperparameters={"generations": 60, "islands": 1},
     )
     assert result.limits == {"latency_ms": limit}
     stated = case.predictor.error_percent
@@ -118,9 +121,9 @@ def test_calibrating_networks_are_of_both_bounds(tmp_path: Path, batch: int) -> 
     bench = GpuBench(Gpu(batch), space, np.random.default_rng(0))
     path = gpu_table(tmp_path / "t.lut", bench, RESOLUTIONS)
     with LatencyTable.open(path, write=True) as table:
-        calibrate(_as_bench(bench), table, networks=20)
+        calibrate_on(_as_bench(bench), table, networks=20)
         keys = [row.key for row in table.rows("network", CALIBRATE)]
-        validate(_as_bench(bench), table, networks=20)
+        validate_on(_as_bench(bench), table, networks=20)
         fresh = [row.key for row in table.rows("network", VALIDATE)]
     assert len(keys) == len(fresh) == 20
     assert not set(keys) & set(fresh)
@@ -130,10 +133,10 @@ def test_calibrating_networks_are_of_both_bounds(tmp_path: Path, batch: int) -> 
 
 def _launch_bound_share(bench: GpuBench, keys: list[str]) -> float:
     """How many of the networks are held up by their host."""
-    units = [space.units_of(parse_architecture(json.loads(key))) for key in keys]
+    networks = [space.ops_of(parse_architecture(json.loads(key))) for key in keys]
     return float(
         np.mean(
-            [bench.gpu.network_ms(ops) > 1.1 * bench.gpu.network_device_ms(ops) for ops in units]
+            [bench.gpu.network_ms(ops) > 1.1 * bench.gpu.network_device_ms(ops) for ops in networks]
         )
     )
 
@@ -198,7 +201,7 @@ def test_a_unit_without_a_device_time_is_missing(tmp_path: Path) -> None:
         with pytest.raises(MissingOpError, match=r"holds none of \d+ needed op"):
             predictor.predict_one(architecture)
         assert predictor.predict_one(case.networks[0]).latency_ms > 0
-        fitted = calibrate(_as_bench(case.bench), table, networks=20)
+        fitted = calibrate_on(_as_bench(case.bench), table, networks=20)
         assert fitted.launch is None
 
 
@@ -222,7 +225,7 @@ def test_damaged_calibrations_are_refused_and_can_be_made_anew(
         store_document(table, CALIBRATION, space.name, {**document, **damage})
         with pytest.raises(NotATableError, match="lutra calibrate"):
             EfficiencyPredictor(table)
-        calibrate(_as_bench(mixed.bench), table, networks=20)
+        calibrate_on(_as_bench(mixed.bench), table, networks=20)
         assert EfficiencyPredictor(table).launch is not None
 
 

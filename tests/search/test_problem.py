@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lutra.errors import AccuracyError, InfeasibleError, MissingOpError, UsageError
-from lutra.predictors.efficiency.costs import UnitCost, macs_cost
-from lutra.search.problem import Limit, Problem
+from lutra.predictors.efficiency.costs import OpCost, macs_cost
+from lutra.search.constraints import Limit
+from lutra.search.problem import Problem
 from lutra.spaces import get_space
 from tests.search.synthetic import MBV3, RESOLUTIONS, AdditiveAccuracy, latency, problem
 
@@ -34,7 +35,7 @@ def test_an_infeasible_limit_is_answered_at_once() -> None:
     fastest, row = cost.cheapest(RESOLUTIONS)
     started = time.process_time()
     with pytest.raises(InfeasibleError) as caught:
-        with_limits(Limit(cost, 0.5 * fastest)).check_feasible()
+        _ = with_limits(Limit(cost, 0.5 * fastest)).anchor
     assert time.process_time() - started < 2.0
     message = str(caught.value)
     assert f"the fastest subnet of {MBV3} takes {fastest:.6g} ms at resolution 160" in message
@@ -44,7 +45,7 @@ def test_an_infeasible_limit_is_answered_at_once() -> None:
 
 def test_a_limit_of_exactly_the_fastest_is_met() -> None:
     made = problem(1.0)
-    assert made.feasible(made.check_feasible()[None, :]).all()
+    assert made.constraints.feasible(made.anchor[None, :]).all()
 
 
 def test_two_limits_are_met_jointly() -> None:
@@ -53,35 +54,35 @@ def test_two_limits_are_met_jointly() -> None:
         Limit(fast, 1.3 * fast.cheapest(RESOLUTIONS)[0]),
         Limit(small, 1.3 * small.cheapest(RESOLUTIONS)[0]),
     )
-    rows = made.repair(made.draw(200, np.random.default_rng(0)), np.random.default_rng(1))
-    assert made.feasible(np.vstack([rows, made.check_feasible()])).all()
+    rows = made.repair(made.moves.draw(200, np.random.default_rng(0)), np.random.default_rng(1))
+    assert made.constraints.feasible(np.vstack([rows, made.anchor])).all()
 
 
 def test_limits_that_exclude_each_other_are_named() -> None:
     fast = latency(get_space(MBV3))
-    opposite = UnitCost("energy", "mJ", fast.space, fast.prices.max() - fast.prices)
+    opposite = OpCost("energy", "mJ", fast.space, fast.prices.max() - fast.prices)
     limits = [Limit(c, 1.001 * c.cheapest(RESOLUTIONS)[0]) for c in (fast, opposite)]
     with pytest.raises(InfeasibleError, match=r"latency <= .* and energy <= .* together"):
-        with_limits(*limits).check_feasible()
+        _ = with_limits(*limits).anchor
 
 
 def test_unknown_prices_are_infeasible() -> None:
     cost = latency(get_space(MBV3))
     prices = cost.prices.copy()
     prices[np.random.default_rng(0).random(len(prices)) < 0.1] = np.nan
-    used = cost.space.units_at([160])[0]
-    prices[cost.space.units.index(used)] = cost.prices[cost.space.units.index(used)]
-    for unit in np.unique(cost.space.unit_indices(cost.cheapest([160])[1][None, :])):
-        prices[unit] = cost.prices[unit]
-    partial = UnitCost("latency", "ms", cost.space, prices)
+    used = cost.space.ops_at([160])[0]
+    prices[cost.space.ops.index(used)] = cost.prices[cost.space.ops.index(used)]
+    for op in np.unique(cost.space.op_indices(cost.cheapest([160])[1][None, :])):
+        prices[op] = cost.prices[op]
+    partial = OpCost("latency", "ms", cost.space, prices)
     made = with_limits(Limit(partial, 1e6))
-    rows = made.draw(300, np.random.default_rng(0))
-    assert np.array_equal(made.feasible(rows), np.isfinite(partial.of(rows)))
-    assert not made.feasible(rows).all()
-    assert made.feasible(made.repair(rows, np.random.default_rng(0))).all()
-    nothing = UnitCost("latency", "ms", cost.space, np.full(len(prices), np.nan))
+    rows = made.moves.draw(300, np.random.default_rng(0))
+    assert np.array_equal(made.constraints.feasible(rows), np.isfinite(partial.of(rows)))
+    assert not made.constraints.feasible(rows).all()
+    assert made.constraints.feasible(made.repair(rows, np.random.default_rng(0))).all()
+    nothing = OpCost("latency", "ms", cost.space, np.full(len(prices), np.nan))
     with pytest.raises(MissingOpError, match="for example"):
-        with_limits(Limit(nothing, 10.0)).check_feasible()
+        _ = with_limits(Limit(nothing, 10.0)).anchor
 
 
 @settings(max_examples=25, deadline=None)
@@ -95,19 +96,19 @@ def test_repair_always_ends_with_feasible_canonical_rows(
 ) -> None:
     made = cached_problem(factor, name)
     rng = np.random.default_rng(seed)
-    drawn = made.draw(100, rng)
+    drawn = made.moves.draw(100, rng)
     repaired = made.repair(drawn, rng)
-    assert made.feasible(repaired).all()
+    assert made.constraints.feasible(repaired).all()
     assert np.array_equal(repaired, made.space.canonical(repaired))
-    kept = made.feasible(drawn)
+    kept = made.constraints.feasible(drawn)
     assert np.array_equal(repaired[kept], made.space.canonical(drawn[kept]))
 
 
 def test_foreign_resolutions_are_infeasible() -> None:
     made = problem(3.0)
-    row = made.check_feasible().copy()
+    row = made.anchor.copy()
     row[-1] = made.space.resolutions.index(128)
-    assert not made.feasible(row[None, :])[0]
+    assert not made.constraints.feasible(row[None, :])[0]
 
 
 @given(seed=st.integers(0, 2**32))
@@ -115,17 +116,17 @@ def test_foreign_resolutions_are_infeasible() -> None:
 def test_a_changed_gene_has_another_allowed_value(seed: int) -> None:
     made = cached_problem(3.0)
     rng = np.random.default_rng(seed)
-    rows = made.draw(50, rng)
+    rows = made.moves.draw(50, rng)
     columns = rng.integers(rows.shape[1], size=50)
-    changed = made.draw_changes(rows, columns, rng)
+    changed = made.moves.draw_changes(rows, columns, rng)
     assert np.array_equal((changed != rows).nonzero()[1], columns)
     assert {made.space.resolutions[i] for i in changed[:, -1]} <= set(RESOLUTIONS)
 
 
 def test_neighbours_differ_and_stay_in_the_problem() -> None:
     made = problem(3.0)
-    row = made.check_feasible()
-    neighbours = made.neighbours(row)
+    row = made.anchor
+    neighbours = made.moves.neighbours(row)
     assert (neighbours != row).any(axis=1).all()
     assert {made.space.resolutions[i] for i in neighbours[:, -1]} == set(RESOLUTIONS)
 
@@ -147,4 +148,4 @@ def test_parts_must_speak_of_the_same_thing() -> None:
 
 def test_no_limit_is_a_problem_too() -> None:
     made = with_limits()
-    assert made.feasible(made.check_feasible()[None, :]).all()
+    assert made.constraints.feasible(made.anchor[None, :]).all()

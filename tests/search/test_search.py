@@ -11,10 +11,11 @@ import pytest
 from lutra.errors import AccuracyError, InfeasibleError, ResultError, UsageError
 from lutra.predictors.accuracy import AccuracyPredictor, load_accuracy
 from lutra.predictors.efficiency.predictor import EfficiencyPredictor
+from lutra.search.find import find_networks, half_way_budget_ms
 from lutra.search.result import SearchResult
-from lutra.search.run import half_way_budget_ms, search
 from lutra.spaces import Rows
 from lutra.tables import LatencyTable
+from lutra.tables.profiled import note_profiled
 from tests.conftest import SPACE
 
 
@@ -40,8 +41,8 @@ def predictor(table_path: Path) -> EfficiencyPredictor:
 
 
 @pytest.fixture
-def result(predictor: EfficiencyPredictor) -> SearchResult:
-    return search(predictor, load_accuracy(space=SPACE), max_latency_ms=20.0, algorithm="random")
+def result(table_path: Path) -> SearchResult:
+    return find_networks(table_path, max_latency_ms=20.0, algorithm="random")
 
 
 def test_candidates_are_feasible_distinct_and_best_first(result: SearchResult) -> None:
@@ -64,26 +65,30 @@ def test_half_way_is_between_the_extremes(predictor: EfficiencyPredictor) -> Non
     assert half_way_budget_ms(predictor, load_accuracy(space=SPACE)) == (fastest + slowest) / 2
 
 
-def test_a_limit_at_the_fastest_subnet_finds_it(predictor: EfficiencyPredictor) -> None:
+def test_a_limit_at_the_fastest_subnet_finds_it(
+    predictor: EfficiencyPredictor, table_path: Path
+) -> None:
     fastest, row = predictor.latency.cheapest([224])
-    result = search(predictor, Flat((224,)), max_latency_ms=fastest * (1 + 1e-9))
+    result = find_networks(table_path, accuracy=Flat((224,)), max_latency_ms=fastest * (1 + 1e-9))
     assert result.best.architecture == predictor.space.decode(row)
 
 
-def test_a_limit_below_it_names_it(predictor: EfficiencyPredictor) -> None:
+def test_a_limit_below_it_names_it(predictor: EfficiencyPredictor, table_path: Path) -> None:
     fastest, _ = predictor.latency.cheapest([224])
     with pytest.raises(InfeasibleError, match=re.escape(f"{fastest:.6g} ms")):
-        search(predictor, Flat((224,)), max_latency_ms=0.99 * fastest)
+        find_networks(table_path, accuracy=Flat((224,)), max_latency_ms=0.99 * fastest)
 
 
-def test_no_common_resolution(predictor: EfficiencyPredictor) -> None:
+def test_no_common_resolution(table_path: Path) -> None:
     with pytest.raises(AccuracyError, match="resolutions 128, 160, the table holds 224"):
-        search(predictor, Flat((128, 160)), max_latency_ms=20.0)
+        find_networks(table_path, accuracy=Flat((128, 160)), max_latency_ms=20.0)
 
 
-def test_unknown_settings(predictor: EfficiencyPredictor) -> None:
+def test_unknown_hyperparameters(table_path: Path) -> None:
     with pytest.raises(UsageError, match="does not take"):
-        search(predictor, Flat((224,)), max_latency_ms=20.0, settings={"luck": 7})
+        find_networks(
+            table_path, accuracy=Flat((224,)), max_latency_ms=20.0, hyperparameters={"luck": 7}
+        )
 
 
 def test_results_round_trip(result: SearchResult, tmp_path: Path) -> None:
@@ -102,10 +107,9 @@ def test_a_result_that_cannot_be_written_leaves_nothing(
         result.write(tmp_path / "no" / "result.json")
 
 
-def test_notes_say_when_resolutions_were_narrowed(
-    predictor: EfficiencyPredictor, table_path: Path
-) -> None:
-    predictor.resolutions = (160, 224)
-    result = search(predictor, load_accuracy(space=SPACE), max_latency_ms=30.0, algorithm="random")
+def test_notes_say_when_resolutions_were_narrowed(table_path: Path) -> None:
+    with LatencyTable.open(table_path, write=True) as table:
+        note_profiled(table, "fake", SPACE, [160])
+        result = find_networks(table, max_latency_ms=30.0, algorithm="random")
     assert "searched at 224 only" in result.notes[0]
     assert result.best.architecture.r == 224

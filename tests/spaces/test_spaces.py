@@ -1,4 +1,4 @@
-"""Spaces: published sizes, unit indices, lattices, and the forms architectures are written in."""
+"""Spaces: published sizes, op indices, lattices, and the forms architectures are written in."""
 
 import ast
 import csv
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from lutra.errors import ResultError, UsageError
 from lutra.ops import MBConv, OpConfig, parse_key
-from lutra.search.result import read_architecture
+from lutra.search.result import read_found
 from lutra.spaces import Architecture, SearchSpace, get_space, parse_architecture, space_names
 from tests.shared_data import shared_data
 
@@ -30,8 +30,8 @@ def full(space: SearchSpace) -> npt.NDArray[Any]:
 
 
 def total(space: SearchSpace, rows: npt.NDArray[Any], count: Any) -> npt.NDArray[Any]:
-    counts = np.array([count(op) for op in space.units] + [0])
-    summed: npt.NDArray[Any] = counts[space.unit_indices(rows)].sum(axis=1)
+    counts = np.array([count(op) for op in space.ops] + [0])
+    summed: npt.NDArray[Any] = counts[space.op_indices(rows)].sum(axis=1)
     return summed
 
 
@@ -55,15 +55,15 @@ def test_published_parameter_counts(name: str, published: int, blocks: int) -> N
 def test_mobilenet_v3_has_ofa_s_number_of_op_configurations() -> None:
     for name in ("ofa-mbv3-w1.0", "ofa-mbv3-w1.2"):
         space = get_space(name)
-        assert len(space.units) == 1257
-        assert all(len(space.units_at([r])) == 96 for r in space.resolutions)
+        assert len(space.ops) == 1257
+        assert all(len(space.ops_at([r])) == 96 for r in space.resolutions)
 
 
 def test_our_split_of_the_others() -> None:
     """OFA's 103 ProxylessNAS keys per resolution put pooling and classifier into one."""
     for name in ("ofa-proxyless-w1.3", "ofa-proxyless-w1.0"):
-        assert len(get_space(name).units_at([224])) == 103 + 1
-    assert len(get_space("ofa-resnet50d").units_at([224])) == 163
+        assert len(get_space(name).ops_at([224])) == 103 + 1
+    assert len(get_space("ofa-resnet50d").ops_at([224])) == 163
 
 
 def test_sizes() -> None:
@@ -81,9 +81,9 @@ def test_every_resolution_that_is_a_multiple_of_4(space: SearchSpace) -> None:
 
 @spaces
 def test_units_are_unique_and_their_keys_round_trip(space: SearchSpace) -> None:
-    keys = {op.key for op in space.units}
-    assert len(keys) == len(space.units)
-    assert all(parse_key(op.key) == op for op in space.units)
+    keys = {op.key for op in space.ops}
+    assert len(keys) == len(space.ops)
+    assert all(parse_key(op.key) == op for op in space.ops)
 
 
 @spaces
@@ -111,16 +111,16 @@ def test_rows_that_differ_only_in_inert_genes_are_one_architecture(space: Search
     raw = rng.integers(0, space.choice_counts, (400, len(space.genes)), dtype=np.int16)
     canonical = space.canonical(raw)
     assert (space.canonical(canonical) == canonical).all()
-    assert (space.unit_indices(raw) == space.unit_indices(canonical)).all()
+    assert (space.op_indices(raw) == space.op_indices(canonical)).all()
     assert (canonical != raw).any()
 
 
 @spaces
 def test_distinct_canonical_rows_are_distinct_networks(space: SearchSpace) -> None:
     rows = np.unique(space.sample(3000, np.random.default_rng(3), [space.resolutions[0]]), axis=0)
-    units = space.unit_indices(rows)
-    # A ResNet's neighbouring widths show in the units too, so units identify the architecture.
-    assert len(np.unique(units, axis=0)) == len(rows)
+    ops = space.op_indices(rows)
+    # A ResNet's neighbouring widths show in the ops too, so ops identify the architecture.
+    assert len(np.unique(ops, axis=0)) == len(rows)
 
 
 @spaces
@@ -128,42 +128,42 @@ def test_distinct_canonical_rows_are_distinct_networks(space: SearchSpace) -> No
 @given(seed=st.integers(0, 2**31))
 def test_lattice_extremes_bound_every_sample(space: SearchSpace, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    prices = rng.exponential(size=len(space.units))
+    prices = rng.exponential(size=len(space.ops))
     resolution = int(rng.choice(space.resolutions))
     lowest, row = space.lattice(resolution).cheapest(prices)
     padded = np.append(prices, 0.0)
-    assert padded[space.unit_indices(row[None, :])].sum() == pytest.approx(lowest)
+    assert padded[space.op_indices(row[None, :])].sum() == pytest.approx(lowest)
     assert (space.canonical(row[None, :]) == row).all()
     assert space.decode(row).r == resolution
     rows = space.sample(500, rng, [resolution])
-    assert padded[space.unit_indices(rows)].sum(axis=1).min() >= lowest - 1e-9
+    assert padded[space.op_indices(rows)].sum(axis=1).min() >= lowest - 1e-9
 
 
 @spaces
 def test_cheapest_by_brute_force_over_single_changes(space: SearchSpace) -> None:
     """No single gene's change improves on the optimum."""
-    prices = np.random.default_rng(4).exponential(size=len(space.units))
+    prices = np.random.default_rng(4).exponential(size=len(space.ops))
     padded = np.append(prices, 0.0)
     lowest, row = space.lattice(space.resolutions[0]).cheapest(prices)
     for column in range(len(space.genes) - 1):
         for choice in range(space.choice_counts[column]):
             changed = row.copy()
             changed[column] = choice
-            assert padded[space.unit_indices(changed[None, :])].sum() >= lowest - 1e-9
+            assert padded[space.op_indices(changed[None, :])].sum() >= lowest - 1e-9
 
 
 @spaces
 def test_unpriced_units_are_avoided(space: SearchSpace) -> None:
     lattice = space.lattice(space.resolutions[0])
-    assert np.isinf(lattice.cheapest(np.full(len(space.units), np.nan))[0])
-    prices = np.random.default_rng(5).exponential(size=len(space.units))
+    assert np.isinf(lattice.cheapest(np.full(len(space.ops), np.nan))[0])
+    prices = np.random.default_rng(5).exponential(size=len(space.ops))
     before, row = lattice.cheapest(prices)
-    used = space.unit_indices(row[None, :])[0]
+    used = space.op_indices(row[None, :])[0]
     block = int(used[used >= 0][2])
     prices[block] = np.nan
     after, other = lattice.cheapest(prices)
     assert before < after < np.inf
-    assert block not in space.unit_indices(other[None, :])[0]
+    assert block not in space.op_indices(other[None, :])[0]
 
 
 def test_measured_subnets_have_the_published_macs_and_parameters() -> None:
@@ -213,9 +213,9 @@ def test_our_blocks_are_those_of_the_published_tables() -> None:
     for resolution in (160, 224):
         text = (folder / f"{resolution}_lookup_table.yaml").read_text()
         published = set(re.findall(r"^(expanded_conv-\S+):$", text, re.MULTILINE))
-        blocks = [op for op in space.units_at([resolution]) if isinstance(op, MBConv)]
+        blocks = [op for op in space.ops_at([resolution]) if isinstance(op, MBConv)]
         assert {ofa_key(op) for op in blocks} == published
-        assert len(re.findall(r"^\S+:$", text, re.MULTILINE)) == len(space.units_at([resolution]))
+        assert len(re.findall(r"^\S+:$", text, re.MULTILINE)) == len(space.ops_at([resolution]))
 
 
 def test_architectures_are_equal_when_they_make_the_same_choices() -> None:
@@ -242,7 +242,7 @@ def test_unknown_space_names_the_known() -> None:
 
 def test_foreign_resolution() -> None:
     with pytest.raises(UsageError, match="resolution 225 is not in ofa-mbv3-w1.0"):
-        get_space("ofa-mbv3-w1.0").units_at([225])
+        get_space("ofa-mbv3-w1.0").ops_at([225])
 
 
 @pytest.mark.parametrize(
@@ -286,10 +286,10 @@ def test_bad_architecture_files(tmp_path: Path, content: str) -> None:
     path = tmp_path / "arch.json"
     path.write_text(content)
     with pytest.raises(ResultError) as raised:
-        read_architecture(path, "ofa-mbv3-w1.0")
+        read_found(path, "ofa-mbv3-w1.0")
     assert "\n" not in str(raised.value)
 
 
 def test_missing_architecture_file(tmp_path: Path) -> None:
     with pytest.raises(ResultError, match="cannot read"):
-        read_architecture(tmp_path / "none.json")
+        read_found(tmp_path / "none.json")

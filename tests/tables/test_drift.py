@@ -10,15 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lutra.devices.base import Setting
+from lutra.devices.base import RuntimeConfig
 from lutra.devices.fake import FakeDevice, FakeScript
 from lutra.emitters.emission import Emission
 from lutra.ops import Conv, Shape
-from lutra.profiler.job import open_bench
-from lutra.profiler.run import Protocol
+from lutra.profiler.bench import open_bench
+from lutra.profiler.protocols import TimingProtocol
 from lutra.profiler.statistics import summarise
 from lutra.profiler.stopping import StoppingRule
-from lutra.profiler.subject import Subject, op_subject
+from lutra.profiler.watch import Watch
+from lutra.profiler.workload import Workload, op_workload
 from lutra.tables import LatencyTable, Target, Visit
 from lutra.tables.drift import Drift, fit_drift, table_drifts
 from lutra.tables.measurement import CALIBRATE, Category
@@ -71,17 +72,17 @@ def test_sensitivities_are_found_on_a_noisy_machine(
     sensitivity: tuple[float, float], latencies: list[float], seed: int
 ) -> None:
     rng = random.Random(seed)
-    subjects = [
+    workloads = [
         [
             visit(latency, (rng.uniform(1.0, 2.0), rng.uniform(1.0, 2.0)), sensitivity)
             for _ in range(8)
         ]
         for latency in latencies
     ]
-    found = fit_drift(subjects)
+    found = fit_drift(workloads)
     assert found is not None
     assert found.sensitivity == pytest.approx(sensitivity, abs=0.25)
-    values = [[found.corrected(item).low_ms for item in visits] for visits in subjects]
+    values = [[found.corrected(item).low_ms for item in visits] for visits in workloads]
     spreads = [np.std(np.log(seen)) for seen in values]
     assert max(spreads) < 0.1
 
@@ -149,22 +150,25 @@ def test_a_run_on_a_machine_that_never_rests(tmp_path: Path) -> None:
     """Every visit is up to 1.8 times too slow; the values are right all the same."""
     rng = random.Random(1)
     states = [rng.uniform(1.0, 1.8) for _ in range(10_000)]
-    script = FakeScript(drift=lambda ordinal: states[ordinal], pairs=True)
+    script = FakeScript(drift=lambda ordinal: states[ordinal], pairs_references=True)
     convs = [Conv(Shape(8, 8, 8), 8 * number) for number in range(1, 21)]
-    subjects = [op_subject(conv, Emission()) for conv in convs]
-    with open_bench(FakeDevice(script), Setting("onnxruntime")) as bench:
+    workloads = [op_workload(conv, Emission()) for conv in convs]
+    with open_bench(FakeDevice(script), RuntimeConfig("onnxruntime")) as bench:
         with LatencyTable.create(tmp_path / "drift.lut", bench.target) as table:
-            summary = bench.measure(table, subjects, Protocol())
+            summary = bench.measure(table, workloads, TimingProtocol())
             drift = table_drifts(table)["op"]
             steady = {
-                subject.key: script.latency_ms(bench.store.path(subject)) for subject in subjects
+                workload.key: script.latency_ms(bench.store.path(workload))
+                for workload in workloads
             }
             measured = table.op_latencies()
             assert not table.rows("reference")
-            longer = Protocol(rule=StoppingRule(min_rounds=20, max_rounds=30))
+            longer = TimingProtocol(rule=StoppingRule(min_rounds=20, max_rounds=30))
             status = {row.key: row.status for row in table.rows("op")}
-            network = Subject("network", "n", subjects[0].model)
-            bench.measure(table, [network], replace(longer, seed=1), budget_seconds=0.05)
+            network = Workload("network", "n", workloads[0].model)
+            bench.measure(
+                table, [network], replace(longer, seed=1), watch=Watch(budget_seconds=0.05)
+            )
             assert {row.key: row.status for row in table.rows("op")} == status
     assert summary.visits < 20 * 8 + 1
     assert drift is not None

@@ -117,7 +117,7 @@ def test_no_latency_is_zero_or_less(path: Path, value: float) -> None:
         assert table.rows() == []
 
 
-def test_frame_has_a_row_per_subject(path: Path) -> None:
+def test_frame_has_a_row_per_workload(path: Path) -> None:
     with LatencyTable.create(path, TARGET) as table:
         record(table)
         table.record_failure("op", "linear/1x1x8-1x1x11", Failure("load", "bad", False, 3))

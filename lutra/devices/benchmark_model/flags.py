@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from lutra.devices.base import Setting, TimingRequest
+from lutra.devices.base import RuntimeConfig, TimingRequest
 from lutra.errors import UsageError
 from lutra.text import first_words
 
@@ -49,23 +49,23 @@ _NOT_APPLIED = re.compile(
 )
 
 
-def delegate_of(setting: Setting) -> str:
+def delegate_of(config: RuntimeConfig) -> str:
     """The delegate that a setting asks for."""
-    return setting.options.get("delegate", OPTIONS["delegate"][0])
+    return config.options.get("delegate", OPTIONS["delegate"][0])
 
 
-def flags(setting: Setting, program: str, request: TimingRequest) -> list[str]:
+def flags(config: RuntimeConfig, program: str, request: TimingRequest) -> list[str]:
     """The flags of one run, but ``--graph``; raises `UsageError` for a delegate it lacks."""
     offered = _PROGRAM_FLAGS[program]
-    delegate = delegate_of(setting)
+    delegate = delegate_of(config)
     if delegate not in offered:
         raise UsageError(
             f"this {RUNTIME} (the {program} build) has no delegate '{delegate}';"
             f" it has: {', '.join(offered)}"
         )
-    fp16 = "false" if setting.options.get("gpu_fp16") == "off" else "true"
+    fp16 = "false" if config.options.get("gpu_fp16") == "off" else "true"
     return [
-        f"--num_threads={setting.threads}",
+        f"--num_threads={config.threads}",
         f"--num_runs={_LEAST_RUNS}",
         f"--min_secs={request.seconds:g}",
         f"--max_secs={math.ceil(request.limit_seconds)}",
@@ -75,12 +75,12 @@ def flags(setting: Setting, program: str, request: TimingRequest) -> list[str]:
     ]
 
 
-def refusal(setting: Setting, program: str, output: str, taken: int | None) -> str | None:
+def refusal(config: RuntimeConfig, program: str, output: str, taken: int | None) -> str | None:
     """Why a run does not count: it went on without the delegate asked for; None if it did not.
 
     ``taken`` is how many operators the delegate took, where the output tells.
     """
-    delegate = delegate_of(setting)
+    delegate = delegate_of(config)
     if delegate in ("xnnpack", "none"):
         return None
     for line in output.splitlines():

@@ -21,10 +21,10 @@ from lutra.devices.base import (
     FailureKind,
     Outcome,
     RequestFailure,
+    RuntimeConfig,
     RuntimeInfo,
     Sample,
     Session,
-    Setting,
     TimingRequest,
 )
 from lutra.devices.benchmark_model.binary import digest
@@ -40,9 +40,9 @@ from lutra.devices.benchmark_model.output import BenchmarkOutputError, Benchmark
 from lutra.devices.options import options_text
 from lutra.devices.remote.channel import LineReader, LinkLost, ProgramEnded
 from lutra.devices.remote.cores import core_mask
-from lutra.devices.remote.foothold import Foothold, Ground
 from lutra.devices.remote.link_retry import measure_despite_losses
 from lutra.devices.remote.shell import Shell, quoted
+from lutra.devices.remote.workspace import Workspace, WorkspaceSpec
 from lutra.errors import PermanentDeviceError, TransientDeviceError, UsageError
 from lutra.text import last_words
 
@@ -71,16 +71,16 @@ class BenchmarkSession(Session):
     def __init__(
         self,
         shell: Shell,
-        ground: Ground,
+        workspace: WorkspaceSpec,
         binary: Path,
-        setting: Setting,
+        config: RuntimeConfig,
         *,
         cores: tuple[int, ...],
     ) -> None:
         self._shell = shell
-        self._foothold = Foothold(shell, replace(ground, files={_PROGRAM: binary}))
+        self._workspace = Workspace(shell, replace(workspace, files={_PROGRAM: binary}))
         self._binary = binary
-        self._setting = setting
+        self._config = config
         self._cores = cores
         self._program: str | None = None
         self._processes = 0
@@ -90,30 +90,30 @@ class BenchmarkSession(Session):
         return RuntimeInfo(
             name=RUNTIME,
             version=f"{program} {digest(self._binary)}",
-            delegate=delegate_of(self._setting),
+            delegate=delegate_of(self._config),
             core_mask=core_mask(self._cores),
-            options=options_text(self._setting, OPTIONS),
+            options=options_text(self._config, OPTIONS),
         )
 
     def throttled(self) -> bool:
-        return self._foothold.throttled()
+        return self._workspace.throttled()
 
     def measure(self, requests: Iterable[TimingRequest]) -> Iterator[Outcome]:
         program = self._known_program()
         return measure_despite_losses(
-            requests, lambda pending: self._batch(pending, program), self._foothold.lose
+            requests, lambda pending: self._batch(pending, program), self._workspace.lose
         )
 
     def restart(self) -> None:
         """Every visit is a process of its own: there is nothing to draw anew."""
 
     def close(self) -> None:
-        self._foothold.close()
+        self._workspace.close()
 
     # one batch
 
     def _batch(self, requests: Sequence[TimingRequest], program: str) -> Iterator[Outcome]:
-        folder = self._foothold.folder()
+        folder = self._workspace.folder()
         placed = folder.place(request.model for request in requests)
         mark = f"lutra-{secrets.token_hex(8)}"
         commands = [
@@ -144,12 +144,12 @@ class BenchmarkSession(Session):
 
     def _command(self, request: TimingRequest, model: str, program: str) -> str:
         pin = f"taskset {core_mask(self._cores)} " if self._cores else ""
-        words = " ".join(quoted(flag) for flag in flags(self._setting, program, request))
+        words = " ".join(quoted(flag) for flag in flags(self._config, program, request))
         return f"visit {pin}./{_PROGRAM} --graph={quoted(model)} {words}"
 
     def _killed(self, request: TimingRequest, stream: _Stream) -> RequestFailure:
         """End a program that takes too long; Android's own `timeout` loses exit statuses."""
-        self._foothold.folder().end_program()
+        self._workspace.folder().end_program()
         if stream.next(_GRACE_SECONDS) is None:
             raise LinkLost(f"{self._shell.spec}: no answer while models were timed")
         message = f"no end within {request.limit_seconds:g} s; it was killed"
@@ -183,7 +183,7 @@ class BenchmarkSession(Session):
         except BenchmarkOutputError as error:
             return RequestFailure(request.id, "run", str(error), transient=False)
         taken = run.delegated[1] if run.delegated else None
-        refused = refusal(self._setting, run.program, output, taken)
+        refused = refusal(self._config, run.program, output, taken)
         if run.program != program:
             refused = f"it is the {run.program} build, which has other flags"
         if refused is not None:
@@ -223,7 +223,7 @@ class BenchmarkSession(Session):
         """Why this is not ``program``, or does not work at all; None if it is and does."""
         try:
             (outcome,) = measure_despite_losses(
-                [request], lambda pending: self._batch(pending, program), self._foothold.lose
+                [request], lambda pending: self._batch(pending, program), self._workspace.lose
             )
         except UsageError as error:
             return str(error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lutra.devices.base import Setting
+from lutra.devices.base import RuntimeConfig
 from lutra.devices.remote.probe import SystemFacts, fastest_cores
 from lutra.errors import PermanentDeviceError, TransientDeviceError, UsageError
 
@@ -14,15 +14,15 @@ def core_mask(cores: Sequence[int]) -> str:
     return f"{sum(1 << core for core in cores):x}" if cores else "any"
 
 
-def chosen_cores(setting: Setting, facts: SystemFacts, spec: str) -> tuple[int, ...]:
+def chosen_cores(config: RuntimeConfig, facts: SystemFacts, spec: str) -> tuple[int, ...]:
     """The cores that a setting pins to: those of ``--option cores=MASK``, else the fastest.
 
     Raises `TransientDeviceError` when one of them is switched off now, and `UsageError` for cores
     that there are not. More threads than pinned cores is catastrophic for latency: also refused.
     """
-    cores = _named_cores(setting, facts.cores, spec) or fastest_cores(facts, setting.threads)
-    if setting.threads > len(cores):
-        raise UsageError(f"--threads {setting.threads}: {spec} offers 1 to {len(facts.cores)}")
+    cores = _named_cores(config, facts.cores, spec) or fastest_cores(facts, config.threads)
+    if config.threads > len(cores):
+        raise UsageError(f"--threads {config.threads}: {spec} offers 1 to {len(facts.cores)}")
     if off := sorted(set(cores) & set(facts.cores_off)):
         raise TransientDeviceError(
             f"core {off[0]} of {spec} is switched off now: let it cool, wake it, or choose others"
@@ -31,16 +31,16 @@ def chosen_cores(setting: Setting, facts: SystemFacts, spec: str) -> tuple[int, 
     return cores
 
 
-def require_taskset(setting: Setting, facts: SystemFacts, spec: str) -> bool:
+def require_taskset(config: RuntimeConfig, facts: SystemFacts, spec: str) -> bool:
     """Whether the device can pin; raises `PermanentDeviceError` if not, and cores are named."""
-    if not facts.has("taskset") and "cores" in setting.options:
+    if not facts.has("taskset") and "cores" in config.options:
         raise PermanentDeviceError(f"{spec} has no taskset: it cannot pin to cores")
     return facts.has("taskset")
 
 
-def _named_cores(setting: Setting, present: Sequence[int], spec: str) -> tuple[int, ...]:
+def _named_cores(config: RuntimeConfig, present: Sequence[int], spec: str) -> tuple[int, ...]:
     """The cores of ``--option cores=MASK``; none without it."""
-    mask = setting.options.get("cores")
+    mask = config.options.get("cores")
     if mask is None:
         return ()
     cores = tuple(core for core in range(256) if int(mask, 16) >> core & 1)
@@ -48,9 +48,9 @@ def _named_cores(setting: Setting, present: Sequence[int], spec: str) -> tuple[i
         raise UsageError(
             f"--option cores={mask}: {spec} has the cores {core_mask(present)} (hexadecimal mask)"
         )
-    if setting.threads > len(cores):
+    if config.threads > len(cores):
         raise UsageError(
-            f"--threads {setting.threads} on {len(cores)} cores (--option cores={mask}):"
+            f"--threads {config.threads} on {len(cores)} cores (--option cores={mask}):"
             " more threads than cores is many times slower"
         )
     return cores

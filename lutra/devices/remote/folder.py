@@ -64,7 +64,7 @@ class RemoteFolder:
 
     A keeper, a shell that waits for the end of its input, makes the folder and clears it away
     when the connection ends, however it ends: closed, lost, or lutra killed. ``hold`` are commands
-    that bring the device into a known state (`known_state`); clearing puts it back.
+    of `device_state` that keep the device awake or hold its clocks; clearing puts that back.
     """
 
     def __init__(self, shell: Shell, parent: str, hold: str = "") -> None:

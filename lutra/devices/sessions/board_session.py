@@ -9,11 +9,11 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from lutra.devices.base import Outcome, RequestFailure, Setting, TimingRequest
+from lutra.devices.base import Outcome, RequestFailure, RuntimeConfig, TimingRequest
 from lutra.devices.remote.channel import LineReader, LinkLost, ProgramEnded
-from lutra.devices.remote.foothold import Foothold, Ground
 from lutra.devices.remote.link_retry import measure_despite_losses
 from lutra.devices.remote.shell import Shell, home_path, quoted
+from lutra.devices.remote.workspace import Workspace, WorkspaceSpec
 from lutra.devices.sessions.worker_client import WorkerClient
 from lutra.devices.sessions.worker_session import WorkerSession
 from lutra.errors import PermanentDeviceError
@@ -49,21 +49,21 @@ class BoardSession(WorkerSession):
     def __init__(
         self,
         shell: Shell,
-        ground: Ground,
-        setting: Setting,
+        workspace: WorkspaceSpec,
+        config: RuntimeConfig,
         *,
         cores: tuple[int, ...],
         python: str,
         cuda: int | None = None,
     ) -> None:
-        super().__init__(self._start_worker, setting, cores, cuda)
+        super().__init__(self._start_worker, config, cores, cuda)
         self._shell = shell
         self._python = python
         files = worker_files() if cuda is None else {**worker_files(), **gpu_files()}
-        self._foothold = Foothold(shell, replace(ground, files=files))
+        self._workspace = Workspace(shell, replace(workspace, files=files))
 
     def _start_worker(self) -> WorkerClient:
-        folder = quoted(self._foothold.folder().path)
+        folder = quoted(self._workspace.folder().path)
         mark = f"lutra-{secrets.token_hex(8)}"
         channel = self._shell.start(
             f"cd {folder} && echo $$ > pid && echo {mark} && exec env OMP_NUM_THREADS=1"
@@ -72,8 +72,7 @@ class BoardSession(WorkerSession):
         )
         try:
             lines = LineReader(channel)
-            while lines.line(_START_SECONDS) not in (mark.encode(), None):
-                """A login shell's greeting."""
+            _skip_greeting(lines, mark.encode())
         except ProgramEnded as ended:
             channel.close()
             raise LinkLost(f"{self._shell.spec}: the worker {ended}") from None
@@ -84,7 +83,7 @@ class BoardSession(WorkerSession):
 
     def _batch(self, requests: Sequence[TimingRequest]) -> Iterator[Outcome]:
         wanted = [path for request in requests for path in (*request.references, request.model)]
-        placed = self._foothold.folder().place(wanted)
+        placed = self._workspace.folder().place(wanted)
         for request in requests:
             if missing := [path for path in _files_of(request) if path not in placed]:
                 message = f"there is no model {missing[0]}"
@@ -96,23 +95,30 @@ class BoardSession(WorkerSession):
         """Let go of a worker that is dead or hangs; sshd passes on no signals for root."""
         if self._client is not None:
             with contextlib.suppress(LinkLost):
-                self._foothold.folder().end_program()
+                self._workspace.folder().end_program()
         super()._drop()
 
     def _lose(self) -> None:
         super()._drop()
-        self._foothold.lose()
+        self._workspace.lose()
 
     def throttled(self) -> bool:
-        return super().throttled() if self.clocked else self._foothold.throttled()
+        return super().throttled() if self.clocked else self._workspace.throttled()
 
     def restart(self) -> None:
         super().close()
 
     def close(self) -> None:
         super().close()
-        self._foothold.close()
+        self._workspace.close()
 
 
 def _files_of(request: TimingRequest) -> tuple[Path, ...]:
     return (request.model, *request.references)
+
+
+def _skip_greeting(lines: LineReader, mark: bytes) -> None:
+    """Read up to our mark, or until nothing comes: a login shell may greet before."""
+    line: bytes | None = b""
+    while line not in (mark, None):
+        line = lines.line(_START_SECONDS)

@@ -11,10 +11,10 @@ from lutra.devices.base import (
     FailureKind,
     Outcome,
     RequestFailure,
+    RuntimeConfig,
     RuntimeInfo,
     Sample,
     Session,
-    Setting,
     TimingRequest,
 )
 from lutra.devices.options import options_text
@@ -33,17 +33,17 @@ class WorkerSession(Session):
     def __init__(
         self,
         start: Callable[[], WorkerClient],
-        setting: Setting,
+        config: RuntimeConfig,
         cores: tuple[int, ...],
         cuda: int | None = None,
     ) -> None:
-        self.pairs = cuda is None
+        self.pairs_references = cuda is None
         self.clocked = cuda is not None
         self._cuda = cuda
         self._throttled = False
         self._start = start
-        self._setting = setting
-        self._runtime = known_runtimes(cuda)[setting.runtime]
+        self._config = config
+        self._runtime = known_runtimes(cuda)[config.runtime]
         self._cores = cores
         self._client: WorkerClient | None = None
         self._processes = 0
@@ -52,11 +52,11 @@ class WorkerSession(Session):
     def describe(self) -> RuntimeInfo:
         self._ready()
         return RuntimeInfo(
-            name=self._setting.runtime,
+            name=self._config.runtime,
             version=self._described["version"],
             delegate=self._described["delegate"],
             core_mask=core_mask(self._cores),
-            options=options_text(self._setting, self._runtime.options),
+            options=options_text(self._config, self._runtime.options),
         )
 
     @property
@@ -75,13 +75,13 @@ class WorkerSession(Session):
                 answer = client.ask(
                     {
                         "do": "open",
-                        "runtime": self._setting.runtime,
+                        "runtime": self._config.runtime,
                         "module": self._runtime.module,
                         "install": self._runtime.install,
                         "cores": list(self._cores),
-                        "threads": self._setting.threads,
-                        "batch": self._setting.batch,
-                        "options": dict(self._setting.options),
+                        "threads": self._config.threads,
+                        "batch": self._config.batch,
+                        "options": dict(self._config.options),
                         "cuda": self._cuda,
                     }
                 )

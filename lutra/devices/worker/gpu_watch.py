@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from lutra.devices.worker.nvml import Gpu, NoGpu, Strangers, slowed
+from lutra.devices.worker.nvml import Gpu, NoGpu, OtherProcesses, slowed
 
 
 class GpuWatch:
@@ -15,7 +15,7 @@ class GpuWatch:
 
     def __init__(self, index: int) -> None:
         self._gpu = Gpu(index)
-        self._strangers = Strangers(self._gpu)
+        self._others = OtherProcesses(self._gpu)
         # CUDA counts cards in another order, and others may have been hidden from this process.
         uuid = self._gpu.facts()["uuid"]
         chosen_slice = os.environ.get("CUDA_VISIBLE_DEVICES", "").startswith("MIG-")
@@ -23,8 +23,8 @@ class GpuWatch:
             os.environ["CUDA_VISIBLE_DEVICES"] = uuid
 
     def settled_in(self) -> None:
-        """Say that this process uses the card by now: it is no stranger."""
-        self._strangers.note_own(os.getpid())
+        """Say that this process uses the card by now: it is not one of the others."""
+        self._others.note_own(os.getpid())
 
     def clock_mhz(self) -> float | None:
         """The clock of the card's processors now."""
@@ -38,6 +38,6 @@ class GpuWatch:
         """What is wrong with measurements made now."""
         wrong = {
             "throttled": slowed(self._gpu.throttle_reasons()),
-            "shared": bool(self._strangers.now()),
+            "shared": bool(self._others.now()),
         }
         return [name for name, is_so in wrong.items() if is_so]

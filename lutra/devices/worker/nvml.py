@@ -33,7 +33,7 @@ _PROBLEMS = {
 # After these nothing can be read any more; after any other, only this value cannot.
 _GONE = frozenset({_UNINITIALIZED, _NOT_LOADED, _LOST, _NEEDS_RESET, _MISMATCH, _NOT_FOUND})
 
-# Being idle (1) and the user's own clock config (2, 256) hold nothing back.
+# Being idle (1) and the user's own clock setting (2, 256) hold nothing back.
 _REASONS = {
     0x04: "sw power cap",
     0x08: "hw slowdown",
@@ -184,7 +184,7 @@ class Gpu:
         return None
 
 
-class Strangers:
+class OtherProcesses:
     """Whoever else computes on a GPU; made before our own process starts to.
 
     NVML lists the host's process ids and in a container ours is another, so ours is what

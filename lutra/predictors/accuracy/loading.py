@@ -42,7 +42,7 @@ def load_accuracy(
     >>> load_accuracy(space="ofa-mbv3-w1.0").resolutions
     (224,)
     """
-    space = get_space(space) if isinstance(space, str) else space
+    space = get_space(space)
     if source is None:
         return _default(space)
     if str(source) in plugin_names(_GROUP) and not Path(source).exists():

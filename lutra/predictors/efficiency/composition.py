@@ -1,14 +1,14 @@
-"""How parts add up: from the latencies of units to the latency of their network.
+"""How parts add up: from the latencies of ops to the latency of their network.
 
-Plain sums over a table are biased: units timed alone run from a warmer cache and pay their own
-start and layout changes. A small model corrects that. It stays additive over units, so searches
+Plain sums over a table are biased: ops timed alone run from a warmer cache and pay their own
+start and layout changes. A small model corrects that. It stays additive over ops, so searches
 remain exact and fast, and every coefficient is non-negative and has a meaning::
 
-    latency = constant + sum over units of
+    latency = constant + sum over ops of
               scale * unit_ms + per_unit_ms + border * border_mb + weights * weight_mb
               + per_kernel_ms * kernels
 
-``border_mb`` is what the unit reads and writes at its borders, ``weight_mb`` its weights, both in
+``border_mb`` is what the op reads and writes at its borders, ``weight_mb`` its weights, both in
 fp32 megabytes, ``kernels`` the nodes of its graph: each is a kernel on a GPU, or a fixed few.
 Where a host and its device work side by side, latency is the larger of two of these
 (`launch.py`). Which terms are used is chosen in `fitting.py`.
@@ -44,12 +44,12 @@ class Composition:
     per_kernel_ms: float = 0.0
 
     def prices(self, features: Floats) -> Floats:
-        """What each unit adds to a network, in ms: (units, terms) -> (units,)."""
+        """What each op adds to a network, in ms: (ops, terms) -> (ops,)."""
         prices: Floats = features @ np.array([getattr(self, term) for term in TERMS])
         return prices
 
     def totals(self, features: Floats) -> Floats:
-        """The latency of networks in ms, from their units' summed features: (N, terms) -> (N,)."""
+        """The latency of networks in ms, from their ops' summed features: (N, terms) -> (N,)."""
         return self.prices(features) + self.constant_ms
 
     def to_json(self) -> dict[str, float]:
@@ -79,8 +79,8 @@ def _is_coefficient(value: object) -> bool:
         return False
 
 
-def unit_features(ops: Sequence[OpConfig], latencies_ms: Floats) -> Floats:
-    """(units, terms): what `Composition.prices` weighs; NaN where a unit was not measured."""
+def op_features(ops: Sequence[OpConfig], latencies_ms: Floats) -> Floats:
+    """(ops, terms): what `Composition.prices` weighs; NaN where an op was not measured."""
     borders = np.array([op.border_bytes for op in ops]) / 1e6
     weights = np.array([op.weight_bytes for op in ops]) / 1e6
     features: Floats = np.stack(
@@ -91,5 +91,5 @@ def unit_features(ops: Sequence[OpConfig], latencies_ms: Floats) -> Floats:
 
 
 def kernel_counts(ops: Sequence[OpConfig]) -> Floats:
-    """(units,): the nodes of each unit's graph."""
+    """(ops,): the nodes of each op's graph."""
     return np.array([len(op.graph.nodes) for op in ops], dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Costs that add up over a network's units: a table's latency, MACs, parameters."""
+"""Costs that add up over a network's ops: a table's latency, MACs, parameters."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _CHUNK_ROWS = 8192  # indices and prices of one chunk stay in the processor's ca
 
 
 @dataclass(frozen=True, eq=False)
-class UnitCost:
-    """``constant`` plus the sum of one price per unit of the network.
+class OpCost:
+    """``constant`` plus the sum of one price per op of the network.
 
-    ``prices`` are float64 (units of the space,), in ``unit`` ('ms', 'MACs'); NaN where unknown.
+    ``prices`` are float64 (ops of the space,), in ``unit`` ('ms', 'MACs'); NaN where unknown.
     ``name`` is what messages call it: 'latency', 'macs'. Raises `ValueError` when the prices are
     not of the space or infinite.
     """
@@ -33,23 +33,21 @@ class UnitCost:
 
     def __post_init__(self) -> None:
         prices = np.array(self.prices, dtype=np.float64)
-        if prices.shape != (len(self.space.units),):
-            raise ValueError(
-                f"{self.name}: {prices.shape} prices for {len(self.space.units)} units"
-            )
+        if prices.shape != (len(self.space.ops),):
+            raise ValueError(f"{self.name}: {prices.shape} prices for {len(self.space.ops)} ops")
         if np.isinf(prices).any() or not np.isfinite(self.constant):
             raise ValueError(f"{self.name}: prices must be finite, or NaN where unknown")
         prices.setflags(write=False)
         object.__setattr__(self, "prices", prices)
 
     def of(self, rows: Rows) -> npt.NDArray[np.float64]:
-        """(N, genes) -> (N,): each architecture's cost; NaN when one of its units has no price."""
+        """(N, genes) -> (N,): each architecture's cost; NaN when one of its ops has no price."""
         return total_costs([self], rows)[:, 0]
 
     def cheapest(self, resolutions: Sequence[int]) -> tuple[float, npt.NDArray[np.int16]]:
         """The exact lowest cost of any architecture at these resolutions, and its row.
 
-        Architectures with an unpriced unit do not take part. Raises `MissingOpError` when that
+        Architectures with an unpriced op do not take part. Raises `MissingOpError` when that
         leaves none.
         """
         return self._extreme(resolutions, self.prices)
@@ -71,11 +69,11 @@ class UnitCost:
         return float(self.of(row[None, :])[0]), row
 
     def _missing(self, resolutions: Sequence[int]) -> MissingOpError:
-        needed = {unit.key for unit in self.space.units_at(resolutions)}
+        needed = {op.key for op in self.space.ops_at(resolutions)}
         missing = [
-            unit.key
-            for unit, price in zip(self.space.units, self.prices, strict=True)
-            if unit.key in needed and np.isnan(price)
+            op.key
+            for op, price in zip(self.space.ops, self.prices, strict=True)
+            if op.key in needed and np.isnan(price)
         ]
         return MissingOpError(
             f"no subnet of {self.space.name} at {resolutions_text(resolutions)} has a known"
@@ -90,7 +88,7 @@ class UnitCost:
         return f"{value:.6g} {self.unit}"
 
 
-def total_costs(costs: Sequence[UnitCost], rows: Rows) -> npt.NDArray[np.float64]:
+def total_costs(costs: Sequence[OpCost], rows: Rows) -> npt.NDArray[np.float64]:
     """(N, genes) -> (N, costs): several costs of one space at the price of looking up once."""
     result = np.empty((len(rows), len(costs)))
     if not costs:
@@ -99,7 +97,7 @@ def total_costs(costs: Sequence[UnitCost], rows: Rows) -> npt.NDArray[np.float64
     tables = [np.append(cost.prices, 0.0) for cost in costs]
     for start in range(0, len(rows), _CHUNK_ROWS):
         chunk = slice(start, start + _CHUNK_ROWS)
-        indices = np.ascontiguousarray(costs[0].space.unit_indices(rows[chunk]))
+        indices = np.ascontiguousarray(costs[0].space.op_indices(rows[chunk]))
         for column, table in enumerate(tables):
             result[chunk, column] = table[indices].sum(axis=1)
     return result + [cost.constant for cost in costs]
@@ -113,19 +111,17 @@ def resolutions_text(resolutions: Sequence[int]) -> str:
 
 
 @cache
-def macs_cost(space: SearchSpace) -> UnitCost:
+def macs_cost(space: SearchSpace) -> OpCost:
     """Multiply-accumulate operations of one input; exact integers."""
-    return _counted(space, "macs", "MACs", lambda unit: unit.macs)
+    return _counted(space, "macs", "MACs", lambda op: op.macs)
 
 
 @cache
-def params_cost(space: SearchSpace) -> UnitCost:
+def params_cost(space: SearchSpace) -> OpCost:
     """Trainable parameters; exact integers."""
-    return _counted(space, "params", "parameters", lambda unit: unit.params)
+    return _counted(space, "params", "parameters", lambda op: op.params)
 
 
-def _counted(
-    space: SearchSpace, name: str, unit: str, count: Callable[[OpConfig], int]
-) -> UnitCost:
-    prices = np.array([count(op) for op in space.units], dtype=np.float64)
-    return UnitCost(name, unit, space, prices)
+def _counted(space: SearchSpace, name: str, unit: str, count: Callable[[OpConfig], int]) -> OpCost:
+    prices = np.array([count(op) for op in space.ops], dtype=np.float64)
+    return OpCost(name, unit, space, prices)

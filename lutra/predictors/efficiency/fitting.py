@@ -1,6 +1,6 @@
 """Fitting how parts add up on whole networks, and choosing the terms by cross-validation.
 
-A *candidate* is a set of terms for one additive form over the latencies of units, or one set for
+A *choice* is a set of terms for one additive form over the latencies of ops, or one set for
 each of two forms, what the device needs and what the host needs to launch it, of which the larger
 is the latency. All are compared by how well they predict networks they were not fitted on.
 """
@@ -52,10 +52,10 @@ _CLEARLY_BETTER = 0.8
 
 @dataclass(frozen=True)
 class Networks:
-    """Whole networks to fit on: what each took in ms (N,), and its units' summed `unit_features`.
+    """Whole networks to fit on: what each took in ms (N,), and its ops' summed `op_features`.
 
-    ``features`` (N, terms) rest on the units' latencies. ``device`` and ``launch``, known both or
-    neither, rest on what the device alone needs for each unit and what the host does.
+    ``features`` (N, terms) rest on the ops' latencies. ``device`` and ``launch``, known both or
+    neither, rest on what the device alone needs for each op and what the host does.
     """
 
     measured_ms: Floats
@@ -98,7 +98,7 @@ class Forms:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class TermChoice:
     """Terms to fit; with ``launch_terms`` those of two forms."""
 
     terms: Terms
@@ -142,15 +142,13 @@ def fit(networks: Networks, *, gpu: bool = False) -> Fit:
     """Fit how parts add up on at least two networks; errors are relative to what was measured.
 
     Terms are chosen by cross-validation where there are enough networks. ``gpu`` offers those that
-    only make sense where units are kernels.
+    only make sense where ops are kernels.
     """
-    candidates = [
-        candidate
-        for candidate in _candidates(networks, gpu)
-        if candidate.networks_needed <= len(networks)
-    ] or [Candidate(("scale",))]
-    errors = {candidate: _cross_validated(networks, candidate) for candidate in candidates}
-    best = _best({candidate: float(np.abs(errors[candidate]).mean()) for candidate in candidates})
+    choices = [
+        choice for choice in _choices(networks, gpu) if choice.networks_needed <= len(networks)
+    ] or [TermChoice(("scale",))]
+    errors = {choice: _cross_validated(networks, choice) for choice in choices}
+    best = _best({choice: float(np.abs(errors[choice]).mean()) for choice in choices})
     forms = best.solve(networks)
     absolute = 100.0 * np.abs(errors[best])
     plain = 100.0 * np.abs(networks.features[:, 0] / networks.measured_ms - 1.0)
@@ -166,30 +164,28 @@ def fit(networks: Networks, *, gpu: bool = False) -> Fit:
     )
 
 
-def _candidates(networks: Networks, gpu: bool) -> list[Candidate]:
-    single = [Candidate(terms) for terms in (_PLAIN + _KERNELS if gpu else _PLAIN)]
+def _choices(networks: Networks, gpu: bool) -> list[TermChoice]:
+    single = [TermChoice(terms) for terms in (_PLAIN + _KERNELS if gpu else _PLAIN)]
     if networks.device is None or networks.launch is None:
         return single
-    return single + [Candidate(*terms) for terms in product(_DEVICE, _LAUNCH)]
+    return single + [TermChoice(*terms) for terms in product(_DEVICE, _LAUNCH)]
 
 
-def _best(errors: Mapping[Candidate, float]) -> Candidate:
+def _best(errors: Mapping[TermChoice, float]) -> TermChoice:
     """The one with the least mean error; one form instead of two only if it is clearly better."""
     return min(
         errors,
-        key=lambda candidate: (
-            errors[candidate] * (_CLEARLY_BETTER if candidate.launch_terms else 1.0)
-        ),
+        key=lambda choice: errors[choice] * (_CLEARLY_BETTER if choice.launch_terms else 1.0),
     )
 
 
-def _cross_validated(networks: Networks, candidate: Candidate) -> Floats:
+def _cross_validated(networks: Networks, choice: TermChoice) -> Floats:
     """(networks,): relative error of each network predicted without it being fitted on."""
     errors = np.empty(len(networks))
     order = np.random.default_rng(0).permutation(len(networks))
     for fold in range(min(_FOLDS, len(networks))):
         held_out = order[fold::_FOLDS]
-        forms = candidate.solve(networks.take(np.setdiff1d(order, held_out)))
+        forms = choice.solve(networks.take(np.setdiff1d(order, held_out)))
         others = networks.take(held_out)
         errors[held_out] = forms.predict(others) / others.measured_ms - 1.0
     return errors

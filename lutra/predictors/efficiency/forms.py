@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from lutra.predictors.efficiency.costs import UnitCost, total_costs
+from lutra.predictors.efficiency.costs import OpCost, total_costs
 from lutra.predictors.efficiency.larger import least_larger
 from lutra.spaces import Rows, SearchSpace
 
@@ -24,15 +24,15 @@ Row = npt.NDArray[np.int16]
 class Latency:
     """The largest of one or two ``forms``, costs in ms of the same space.
 
-    Two forms know the same units: each is NaN where the other is. Raises `ValueError` otherwise.
+    Two forms know the same ops: each is NaN where the other is. Raises `ValueError` otherwise.
     """
 
-    forms: tuple[UnitCost, ...]
+    forms: tuple[OpCost, ...]
 
     def __post_init__(self) -> None:
         unknown = [np.isnan(form.prices) for form in self.forms]
         if len(self.forms) not in (1, 2) or not np.array_equal(unknown[0], unknown[-1]):
-            raise ValueError("a latency has one form, or two that know the same units")
+            raise ValueError("a latency has one form, or two that know the same ops")
 
     @property
     def space(self) -> SearchSpace:
@@ -40,7 +40,7 @@ class Latency:
         return self.forms[0].space
 
     def of(self, rows: Rows) -> Floats:
-        """(N, genes) -> (N,) ms; NaN when one of an architecture's units is unknown."""
+        """(N, genes) -> (N,) ms; NaN when one of an architecture's ops is unknown."""
         largest: Floats = total_costs(self.forms, rows).max(axis=1)
         return largest
 

@@ -9,7 +9,7 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 
-from lutra.predictors.efficiency.composition import kernel_counts, unit_features
+from lutra.predictors.efficiency.composition import kernel_counts, op_features
 from lutra.predictors.efficiency.launch import launch_latencies
 from lutra.spaces import Architecture, Rows, SearchSpace, sample_networks
 from lutra.tables import LatencyTable
@@ -24,9 +24,9 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class HostAndDevice:
-    """What the device alone needs for each unit of a space, and what the host does to launch it.
+    """What the device alone needs for each op of a space, and what the host does to launch it.
 
-    Both are `unit_features` (units, terms); NaN for a unit of which either is unknown.
+    Both are `op_features` (ops, terms); NaN for an op of which either is unknown.
     """
 
     space: SearchSpace
@@ -34,20 +34,20 @@ class HostAndDevice:
     launch: Floats
 
     @classmethod
-    def read(cls, table: LatencyTable, space: SearchSpace, unit_ms: Floats) -> HostAndDevice | None:
-        """From a table and its units' latencies (units,); None where it does not know both."""
+    def read(
+        cls, table: LatencyTable, space: SearchSpace, alone_ms: Floats
+    ) -> HostAndDevice | None:
+        """From a table and its ops' latencies (ops,); None where it does not know both."""
         known = table.device_latencies()
-        device_ms = np.array([known.get(op.key, np.nan) for op in space.units])
-        device_ms[np.isnan(unit_ms) | ~(device_ms > 0) | np.isinf(device_ms)] = np.nan
-        launch_ms = launch_latencies(unit_ms, device_ms, kernel_counts(space.units))
+        device_ms = np.array([known.get(op.key, np.nan) for op in space.ops])
+        device_ms[np.isnan(alone_ms) | ~(device_ms > 0) | np.isinf(device_ms)] = np.nan
+        launch_ms = launch_latencies(alone_ms, device_ms, kernel_counts(space.ops))
         if launch_ms is None:
             return None
-        return cls(
-            space, unit_features(space.units, device_ms), unit_features(space.units, launch_ms)
-        )
+        return cls(space, op_features(space.ops, device_ms), op_features(space.ops, launch_ms))
 
     def sums(self, rows: Rows) -> tuple[Floats, Floats]:
-        """(N, genes) -> (N, terms) of device and of launches; NaN where a unit is unknown."""
+        """(N, genes) -> (N, terms) of device and of launches; NaN where an op is unknown."""
         return (
             network_sums(self.space, self.device, rows),
             network_sums(self.space, self.launch, rows),
@@ -95,7 +95,7 @@ class HostAndDevice:
 
 
 def network_sums(space: SearchSpace, features: Floats, rows: Rows) -> Floats:
-    """(units, terms) and (N, genes) -> (N, terms): the sum over each network's units."""
+    """(ops, terms) and (N, genes) -> (N, terms): the sum over each network's ops."""
     padded = np.vstack([features, np.zeros(features.shape[1])])
-    summed: Floats = padded[space.unit_indices(rows)].sum(axis=1)
+    summed: Floats = padded[space.op_indices(rows)].sum(axis=1)
     return summed

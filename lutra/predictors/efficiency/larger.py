@@ -5,18 +5,18 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from lutra.predictors.efficiency.costs import UnitCost, total_costs
+from lutra.predictors.efficiency.costs import OpCost, total_costs
 from lutra.spaces import Rows
 
 _STEPS = 50
 
 
-def least_larger(first: UnitCost, second: UnitCost, resolution: int) -> tuple[float, Rows]:
+def least_larger(first: OpCost, second: OpCost, resolution: int) -> tuple[float, Rows]:
     """A value that the larger of two costs of a space is nowhere below, and rows that come near.
 
     A weighted mean of two costs is never above the larger, so its exact minimum is a bound. The
     weights at which the two best rows known weigh the same either give a third one, or no weights
-    give a higher bound. Infinity and no rows where every architecture has an unpriced unit.
+    give a higher bound. Infinity and no rows where every architecture has an unpriced op.
     """
     costs, lattice = (first, second), first.space.lattice(resolution)
 

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from lutra.errors import MissingOpError, NotATableError
-from lutra.predictors.efficiency.composition import Composition, unit_features
-from lutra.predictors.efficiency.costs import UnitCost, macs_cost, params_cost
+from lutra.predictors.efficiency.composition import Composition, op_features
+from lutra.predictors.efficiency.costs import OpCost, macs_cost, params_cost
 from lutra.predictors.efficiency.fitting import Networks
 from lutra.predictors.efficiency.forms import Latency
 from lutra.predictors.efficiency.host_and_device import HostAndDevice, network_sums
 from lutra.spaces import Architecture, Rows, SearchSpace, get_space
-from lutra.tables import LatencyTable
+from lutra.tables import LatencyTable, opened_table
 from lutra.tables.documents import CALIBRATION, VALIDATION, read_document
-from lutra.tables.drift import reference_baseline, table_drifts
 from lutra.tables.profiled import resolutions_of
 
 BOUNDS = ("device-bound", "launch-bound")
@@ -41,11 +41,11 @@ class Prediction(NamedTuple):
     bound: str | None = None
 
 
-class Part(NamedTuple):
-    """One unit of an architecture: what the table holds for it and what it adds to the network."""
+class OpContribution(NamedTuple):
+    """One op of an architecture: what the table holds for it and what it adds to the network."""
 
     key: str
-    unit_ms: float
+    alone_ms: float
     predicted_ms: float
 
 
@@ -56,26 +56,48 @@ class EfficiencyPredictor:
     percentile of the absolute error on whole networks: from `validate` where that was run, else
     cross-validated by `calibrate`, else None. With ``plain_sum`` the table's calibration is not
     looked at. ``both`` is there for tables that know what host and device need.
+
+    >>> predictor = EfficiencyPredictor("cpu.lut")
+    >>> architecture = predictor.space.decode(predictor.latency.cheapest([224])[1])
+    >>> prediction = predictor.predict_one(architecture)
+    >>> prediction.low_ms < prediction.latency_ms < prediction.high_ms
+    True
+    >>> rows = predictor.space.encode(architecture)[None, :]  # (N, genes)
+    >>> predictor.predict(rows).shape  # (N,) ms
+    (1,)
     """
 
     def __init__(
-        self, table: LatencyTable, space_name: str | None = None, *, plain_sum: bool = False
+        self,
+        table: LatencyTable | str | Path,
+        space: SearchSpace | str | None = None,
+        *,
+        plain_sum: bool = False,
     ) -> None:
-        self.space, self.resolutions = _space_and_resolutions(table, space_name)
+        """Read a table, or the file of one; ``space`` need only be named if it covers several.
+
+        Raises `TableError` when the table cannot be read or does not cover the space, `UsageError`
+        for a space that is unknown or must be named.
+        """
+        with opened_table(table) as opened:
+            self._read(opened, space, plain_sum=plain_sum)
+
+    def _read(
+        self, table: LatencyTable, space: SearchSpace | str | None, *, plain_sum: bool
+    ) -> None:
+        self.space, self.resolutions = _space_and_resolutions(table, space)
         self.target = table.target
         self.path = table.path
-        self.reference_ms = reference_baseline(table)
-        self.drift = table_drifts(table)["network"]
         name = self.space.name
         calibration = None if plain_sum else read_document(table, CALIBRATION, name)
         self.composition, self.launch = _compositions(calibration)
         self.calibrated = calibration is not None
         self.error_percent = _error_percent(table, name)
         latencies = table.op_latencies()
-        self._unit_ms = np.array([latencies.get(op.key, np.nan) for op in self.space.units])
-        self.features = unit_features(self.space.units, self._unit_ms)
+        self._alone_ms = np.array([latencies.get(op.key, np.nan) for op in self.space.ops])
+        self.features = op_features(self.space.ops, self._alone_ms)
         self.on_gpu = table.target.device == GPU
-        self.both = HostAndDevice.read(table, self.space, self._unit_ms) if self.on_gpu else None
+        self.both = HostAndDevice.read(table, self.space, self._alone_ms) if self.on_gpu else None
         self.latency = self._latency()
         self.macs = macs_cost(self.space)
         self.params = params_cost(self.space)
@@ -101,8 +123,8 @@ class EfficiencyPredictor:
         share = self.error_percent / 100.0
         return latency_ms * (1.0 - share), latency_ms * (1.0 + share)
 
-    def breakdown(self, architecture: Architecture) -> list[Part]:
-        """What each unit contributes, in order; the rest is `constant_ms`.
+    def breakdown(self, architecture: Architecture) -> list[OpContribution]:
+        """What each op contributes, in order; the rest is `constant_ms`.
 
         Where the larger of two forms is the latency, that is to the one that rules.
         """
@@ -110,23 +132,25 @@ class EfficiencyPredictor:
         self._require(row)
         prices = self._ruling_form(row).prices
         return [
-            Part(self.space.units[index].key, float(self._unit_ms[index]), float(prices[index]))
-            for index in self.space.unit_indices(row)[0]
+            OpContribution(
+                self.space.ops[index].key, float(self._alone_ms[index]), float(prices[index])
+            )
+            for index in self.space.op_indices(row)[0]
             if index >= 0
         ]
 
     def constant_ms(self, architecture: Architecture) -> float:
-        """What the form that rules this network adds to its units' parts."""
+        """What the form that rules this network adds to its ops' contributions, in ms."""
         return self._ruling_form(self.space.encode(architecture)[None, :]).constant
 
     def network_features(self, rows: Rows) -> Floats:
-        """(N, genes) -> (N, terms): each network's sums of `unit_features`, for fitting."""
+        """(N, genes) -> (N, terms): each network's sums of `op_features`, for fitting."""
         return network_sums(self.space, self.features, rows)
 
     def networks(self, rows: Rows, measured_ms: Floats) -> Networks:
         """What `fit` needs of measured networks: (N, genes) and (N,) ms.
 
-        With both forms where the table knows what the device alone needs of all their units.
+        With both forms where the table knows what the device alone needs of all their ops.
         """
         features = self.network_features(rows)
         device, launch = self.both.sums(rows) if self.both else (None, None)
@@ -134,7 +158,7 @@ class EfficiencyPredictor:
             return Networks(measured_ms, features)
         return Networks(measured_ms, features, device, launch)
 
-    def _ruling_form(self, row: Rows) -> UnitCost:
+    def _ruling_form(self, row: Rows) -> OpCost:
         return self.latency.forms[int(self.latency.ruling(row)[0])]
 
     def _latency(self) -> Latency:
@@ -152,28 +176,28 @@ class EfficiencyPredictor:
             )
         )
 
-    def _form(self, name: str, composition: Composition, features: Floats) -> UnitCost:
+    def _form(self, name: str, composition: Composition, features: Floats) -> OpCost:
         prices = composition.prices(features)
-        return UnitCost(name, "ms", self.space, prices, composition.constant_ms)
+        return OpCost(name, "ms", self.space, prices, composition.constant_ms)
 
     def _require(self, rows: Rows) -> None:
-        indices = np.unique(self.space.unit_indices(rows))
-        self.require_units(indices[indices >= 0].tolist())
+        indices = np.unique(self.space.op_indices(rows))
+        self.require_ops(indices[indices >= 0].tolist())
 
-    def require_units(self, indices: Sequence[int]) -> None:
-        """Raise `MissingOpError` unless all these units were measured as latencies need it."""
-        missing = [index for index in indices if np.isnan(self._unit_ms[index])]
+    def require_ops(self, indices: Sequence[int]) -> None:
+        """Raise `MissingOpError` unless all these ops were measured as latencies need it."""
+        missing = [index for index in indices if np.isnan(self._alone_ms[index])]
         if missing:
             raise MissingOpError(
                 f"{self.path} lacks {len(missing)} needed op configurations, such as"
-                f" {self.space.units[missing[0]].key}; `lutra profile` measures what is missing"
+                f" {self.space.ops[missing[0]].key}; `lutra profile` measures what is missing"
             )
         prices = self.latency.forms[0].prices
         missing = [index for index in indices if np.isnan(prices[index])]
         if missing:
             raise MissingOpError(
                 f"{self.path} is calibrated for device times, but holds none of {len(missing)}"
-                f" needed op configurations, such as {self.space.units[missing[0]].key};"
+                f" needed op configurations, such as {self.space.ops[missing[0]].key};"
                 " run `lutra calibrate` again"
             )
 
@@ -200,12 +224,12 @@ def _error_percent(table: LatencyTable, space: str) -> float | None:
 
 
 def _space_and_resolutions(
-    table: LatencyTable, name: str | None
+    table: LatencyTable, asked: SearchSpace | str | None
 ) -> tuple[SearchSpace, tuple[int, ...]]:
     """The space that a table is asked about, and what it was profiled at."""
-    if name is not None:
-        get_space(name)  # an unknown name is worse than one that the table does not cover
-    found, resolutions = resolutions_of(table, name)
-    space = get_space(found)
+    # That a name is unknown is worse than that the table does not cover it.
+    space = None if asked is None else get_space(asked)
+    found, resolutions = resolutions_of(table, space.name if space else None)
+    space = space or get_space(found)
     space.check_resolutions(resolutions)
     return space, resolutions

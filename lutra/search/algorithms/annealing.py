@@ -10,9 +10,9 @@ import numpy.typing as npt
 from lutra.search.algorithms.base import (
     Algorithm,
     Archive,
-    Candidates,
-    Progress,
-    Settings,
+    Hyperparameters,
+    OnStep,
+    RankedRows,
     register_algorithm,
 )
 from lutra.search.problem import Problem
@@ -20,7 +20,7 @@ from lutra.spaces import Rows
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnnealingSettings(Settings):
+class AnnealingHyperparameters(Hyperparameters):
     """Step k has the temperature ``initial_temperature * cooling ** k``, in percent of accuracy.
 
     ``chains`` run side by side; each proposal is drawn up to ``draws`` times until it is feasible.
@@ -40,33 +40,33 @@ class AnnealingSettings(Settings):
         self.check("cooling", 0, 1)
 
 
-class Annealing(Algorithm[AnnealingSettings]):
+class Annealing(Algorithm[AnnealingHyperparameters]):
     """Changes one gene at a time; a worse network is accepted less and less often."""
 
     name = "annealing"
-    settings = AnnealingSettings
+    hyperparameters = AnnealingHyperparameters
 
     def run(
         self,
         problem: Problem,
-        settings: AnnealingSettings,
+        hyperparameters: AnnealingHyperparameters,
         rng: np.random.Generator,
-        progress: Progress | None = None,
-    ) -> Candidates:
-        archive = Archive(problem, settings.keep)
-        archive.score(problem.check_feasible()[None, :])
-        rows = problem.repair(problem.draw(settings.chains, rng), rng)
+        on_step: OnStep | None = None,
+    ) -> RankedRows:
+        archive = Archive(problem, hyperparameters.keep)
+        archive.score(problem.anchor[None, :])
+        rows = problem.repair(problem.moves.draw(hyperparameters.chains, rng), rng)
         rewards = archive.score(rows)
-        for step in range(settings.steps):
-            temperature = settings.initial_temperature * settings.cooling**step
-            proposals, moved = _propose(problem, rows, settings.draws, rng)
+        for step in range(hyperparameters.steps):
+            temperature = hyperparameters.initial_temperature * hyperparameters.cooling**step
+            proposals, moved = _propose(problem, rows, hyperparameters.draws, rng)
             gains = archive.score(proposals) - rewards
             accepted = moved & _accept(gains, temperature, rng)
             rows = np.where(accepted[:, None], proposals, rows)
             rewards = np.where(accepted, rewards + gains, rewards)
-            if progress is not None:
-                progress(step + 1, settings.steps)
-        return archive.best(settings.keep)
+            if on_step is not None:
+                on_step(step + 1, hyperparameters.steps)
+        return archive.best(hyperparameters.keep)
 
 
 def _propose(
@@ -82,8 +82,8 @@ def _propose(
         if not len(pending):
             break
         columns = rng.integers(rows.shape[1], size=len(pending))
-        drawn = problem.space.canonical(problem.draw_changes(rows[pending], columns, rng))
-        good = (drawn != rows[pending]).any(axis=1) & problem.feasible(drawn)
+        drawn = problem.space.canonical(problem.moves.draw_changes(rows[pending], columns, rng))
+        good = (drawn != rows[pending]).any(axis=1) & problem.constraints.feasible(drawn)
         proposals[pending[good]] = drawn[good]
         moved[pending[good]] = True
     return proposals, moved

@@ -14,7 +14,7 @@ from lutra.errors import UsageError
 from lutra.search.problem import Problem
 from lutra.spaces import Rows
 
-Progress = Callable[[int, int], None]
+OnStep = Callable[[int, int], None]
 """Called with how many steps are done and how many there are."""
 
 _DRAWS = 2
@@ -22,7 +22,7 @@ _OVERSAMPLING = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Hyperparameters:
     """What an algorithm can be told; each has its own subclass, with defaults that suit OFA.
 
     ``keep`` is how many of the best architectures the result holds. Raises `UsageError` for a
@@ -50,7 +50,7 @@ class Settings:
 
 
 @dataclass(frozen=True, eq=False)
-class Candidates:
+class RankedRows:
     """Distinct feasible architectures, best first: canonical rows and accuracy in percent (N,).
 
     ``evaluations`` counts the distinct architectures that were scored to find them.
@@ -106,14 +106,14 @@ class Archive:
             return
         rows = np.concatenate([self._rows, rows])
         accuracy = np.concatenate([self._accuracy, accuracy])
-        costs = self._problem.costs_of(rows[len(self._rows) :])
+        costs = self._problem.constraints.costs_of(rows[len(self._rows) :])
         cost = np.concatenate([self._cost, costs[:, 0] if costs.shape[1] else np.zeros(len(costs))])
         order = np.lexsort((cost, -accuracy))[: self._keep]
         self._rows, self._accuracy, self._cost = rows[order], accuracy[order], cost[order]
 
-    def best(self, count: int | None = None) -> Candidates:
+    def best(self, count: int | None = None) -> RankedRows:
         """The best ``count`` architectures kept, or all that are."""
-        return Candidates(self._rows[:count], self._accuracy[:count], self.evaluations)
+        return RankedRows(self._rows[:count], self._accuracy[:count], self.evaluations)
 
 
 def _keys(rows: Rows) -> list[bytes]:
@@ -140,7 +140,7 @@ def fresh_rows(
     fresh: Rows = np.zeros((0, len(problem.space.genes)), dtype=np.int16)
     for _ in range(draws):
         drawn = problem.space.canonical(draw(_OVERSAMPLING * count))
-        feasible = problem.feasible(drawn)
+        feasible = problem.constraints.feasible(drawn)
         fresh = archive.unseen(np.concatenate([fresh, drawn[feasible]]))[:count]
         if len(fresh) == count:
             return fresh
@@ -150,23 +150,23 @@ def fresh_rows(
     return archive.unseen(np.concatenate([fresh, repaired]))[:count]
 
 
-SettingsT = TypeVar("SettingsT", bound=Settings)
+HyperparametersT = TypeVar("HyperparametersT", bound=Hyperparameters)
 
 
-class Algorithm(ABC, Generic[SettingsT]):
+class Algorithm(ABC, Generic[HyperparametersT]):
     """One way to search; a new one is a file of its own that calls `register_algorithm`."""
 
     name: str
-    settings: type[SettingsT]
+    hyperparameters: type[HyperparametersT]
 
     @abstractmethod
     def run(
         self,
         problem: Problem,
-        settings: SettingsT,
+        hyperparameters: HyperparametersT,
         rng: np.random.Generator,
-        progress: Progress | None = None,
-    ) -> Candidates:
+        on_step: OnStep | None = None,
+    ) -> RankedRows:
         """The best architectures found; the same seed gives the same ones.
 
         Raises `InfeasibleError` at once when the limits cannot be met.

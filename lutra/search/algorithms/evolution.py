@@ -17,9 +17,9 @@ import numpy.typing as npt
 from lutra.search.algorithms.base import (
     Algorithm,
     Archive,
-    Candidates,
-    Progress,
-    Settings,
+    Hyperparameters,
+    OnStep,
+    RankedRows,
     fresh_rows,
     register_algorithm,
 )
@@ -28,7 +28,7 @@ from lutra.spaces import Rows
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvolutionSettings(Settings):
+class EvolutionHyperparameters(Hyperparameters):
     """Children per generation, and how they come about.
 
     ``parent_ratio`` is relative to the population, ``mutation_ratio`` the share of mutants among
@@ -66,20 +66,20 @@ class EvolutionSettings(Settings):
         return (share,) * self.islands + (self.generations - share * self.islands,)
 
 
-class Evolution(Algorithm[EvolutionSettings]):
+class Evolution(Algorithm[EvolutionHyperparameters]):
     """The parents are the best distinct architectures of all earlier generations."""
 
     name = "evolution"
-    settings = EvolutionSettings
+    hyperparameters = EvolutionHyperparameters
 
     def run(
         self,
         problem: Problem,
-        settings: EvolutionSettings,
+        hyperparameters: EvolutionHyperparameters,
         rng: np.random.Generator,
-        progress: Progress | None = None,
-    ) -> Candidates:
-        return _Run(problem, settings, rng, progress).search()
+        on_step: OnStep | None = None,
+    ) -> RankedRows:
+        return _Run(problem, hyperparameters, rng, on_step).search()
 
 
 @dataclass(frozen=True)
@@ -102,22 +102,22 @@ class _Run:
     def __init__(
         self,
         problem: Problem,
-        settings: EvolutionSettings,
+        hyperparameters: EvolutionHyperparameters,
         rng: np.random.Generator,
-        progress: Progress | None,
+        on_step: OnStep | None,
     ) -> None:
         self._problem = problem
-        self._settings = settings
+        self._hyperparameters = hyperparameters
         self._rng = rng
-        self._progress = progress
-        self._archive = Archive(problem, settings.keep)
+        self._on_step = on_step
+        self._archive = Archive(problem, hyperparameters.keep)
         self._done = 0
 
-    def search(self) -> Candidates:
+    def search(self) -> RankedRows:
         """Found and evolve the islands, then breed from all of their best."""
-        anchor = self._problem.check_feasible()[None, :]
+        anchor = self._problem.anchor[None, :]
         start = _Parents(anchor, self._archive.score(anchor))
-        *islands, last = self._settings.phases
+        *islands, last = self._hyperparameters.phases
         everyone = start if islands else self._founded(start)
         for generations in islands:
             island = self._evolved(self._founded(start), generations)
@@ -129,23 +129,23 @@ class _Run:
 
     def _founded(self, start: _Parents) -> _Parents:
         """A random population."""
-        rows = self._fresh(self._draw, self._settings.population)
-        return start.joined(rows, self._archive.score(rows), self._settings.population)
+        rows = self._fresh(self._draw, self._hyperparameters.population)
+        return start.joined(rows, self._archive.score(rows), self._hyperparameters.population)
 
     def _evolved(self, parents: _Parents, generations: int) -> _Parents:
         for _ in range(generations):
             children = self._children(parents.rows)
             accuracy = self._archive.score(children)
-            parents = parents.joined(children, accuracy, self._settings.parents)
+            parents = parents.joined(children, accuracy, self._hyperparameters.parents)
             self._done += 1
-            if self._progress is not None:
-                self._progress(self._done, self._settings.generations)
+            if self._on_step is not None:
+                self._on_step(self._done, self._hyperparameters.generations)
         return parents
 
     def _children(self, parents: Rows) -> Rows:
         """Feasible, never scored before; mutants stand in for crossovers that are used up."""
-        population = self._settings.population
-        wanted = population - round(self._settings.mutation_ratio * population)
+        population = self._hyperparameters.population
+        wanted = population - round(self._hyperparameters.mutation_ratio * population)
         crossed = fresh_rows(
             self._problem,
             self._archive,
@@ -162,11 +162,11 @@ class _Run:
         return fresh_rows(self._problem, self._archive, draw, count, self._rng)
 
     def _draw(self, count: int) -> Rows:
-        return self._problem.draw(count, self._rng)
+        return self._problem.moves.draw(count, self._rng)
 
     def _mutants(self, parents: Rows, count: int) -> Rows:
         children = parents[self._rng.integers(len(parents), size=count)]
-        mutated = self._rng.random(children.shape) < self._settings.mutation_probability
+        mutated = self._rng.random(children.shape) < self._hyperparameters.mutation_probability
         result: Rows = np.where(mutated, self._draw(count), children)
         return result
 

@@ -9,9 +9,9 @@ import numpy as np
 from lutra.search.algorithms.base import (
     Algorithm,
     Archive,
-    Candidates,
-    Progress,
-    Settings,
+    Hyperparameters,
+    OnStep,
+    RankedRows,
     fresh_rows,
     register_algorithm,
 )
@@ -19,7 +19,7 @@ from lutra.search.problem import Problem
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomSettings(Settings):
+class RandomHyperparameters(Hyperparameters):
     """``samples`` architectures are scored, ``batch`` at a time."""
 
     samples: int = 50_000
@@ -31,27 +31,29 @@ class RandomSettings(Settings):
         self.check_count("batch")
 
 
-class RandomSearch(Algorithm[RandomSettings]):
+class RandomSearch(Algorithm[RandomHyperparameters]):
     """Uniform draws; where the limits leave too few of them, repaired ones."""
 
     name = "random"
-    settings = RandomSettings
+    hyperparameters = RandomHyperparameters
 
     def run(
         self,
         problem: Problem,
-        settings: RandomSettings,
+        hyperparameters: RandomHyperparameters,
         rng: np.random.Generator,
-        progress: Progress | None = None,
-    ) -> Candidates:
-        archive = Archive(problem, settings.keep)
-        archive.score(problem.check_feasible()[None, :])
-        for start in range(0, settings.samples, settings.batch):
-            count = min(settings.batch, settings.samples - start)
-            archive.score(fresh_rows(problem, archive, lambda n: problem.draw(n, rng), count, rng))
-            if progress is not None:
-                progress(start + count, settings.samples)
-        return archive.best(settings.keep)
+        on_step: OnStep | None = None,
+    ) -> RankedRows:
+        archive = Archive(problem, hyperparameters.keep)
+        archive.score(problem.anchor[None, :])
+        for start in range(0, hyperparameters.samples, hyperparameters.batch):
+            count = min(hyperparameters.batch, hyperparameters.samples - start)
+            archive.score(
+                fresh_rows(problem, archive, lambda n: problem.moves.draw(n, rng), count, rng)
+            )
+            if on_step is not None:
+                on_step(start + count, hyperparameters.samples)
+        return archive.best(hyperparameters.keep)
 
 
 register_algorithm(RandomSearch())

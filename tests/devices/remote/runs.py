@@ -8,21 +8,25 @@ from pathlib import Path
 
 import pytest
 
-from lutra.devices.base import Device, Setting
-from lutra.profiler.job import open_bench, open_or_create
-from lutra.profiler.run import Progress, Protocol, RunSummary
+from lutra.devices.base import Device, RuntimeConfig
+from lutra.profiler.bench import open_bench, open_or_create
+from lutra.profiler.protocols import TimingProtocol
+from lutra.profiler.run import RunSummary
 from lutra.profiler.stopping import StoppingRule
-from lutra.profiler.subject import Subject
+from lutra.profiler.watch import Progress, Watch
+from lutra.profiler.workload import Workload
 from lutra.tables import LatencyTable
 from tests.devices.benchmark_model.programs import latency_ms
 
-QUICK = Protocol(rule=StoppingRule(min_rounds=3, min_processes=2, max_rounds=4), limit_seconds=1.5)
-SETTING = Setting("benchmark_model")
+QUICK = TimingProtocol(
+    rule=StoppingRule(min_rounds=3, min_processes=2, max_rounds=4), limit_seconds=1.5
+)
+SETTING = RuntimeConfig("benchmark_model")
 
 
-def subjects_of(models: Sequence[Path]) -> list[Subject]:
-    """Each file as a subject of a table."""
-    return [Subject("network", f"model {path.name}", path, "model") for path in models]
+def workloads_of(models: Sequence[Path]) -> list[Workload]:
+    """Each file as a workload of a table."""
+    return [Workload("network", f"model {path.name}", path, "model") for path in models]
 
 
 def measure(
@@ -30,14 +34,17 @@ def measure(
     table: Path,
     models: Sequence[Path],
     on_progress: Callable[[Progress], None] = lambda _: None,
-    setting: Setting = SETTING,
-    protocol: Protocol = QUICK,
+    config: RuntimeConfig = SETTING,
+    protocol: TimingProtocol = QUICK,
     sleep: Callable[[float], None] = time.sleep,
 ) -> RunSummary:
     """Profile files into a table, as `lutra profile --model` does."""
-    with open_bench(device, setting) as bench, open_or_create(table, bench.target) as opened:
+    with open_bench(device, config) as bench, open_or_create(table, bench.target) as opened:
         return bench.measure(
-            opened, subjects_of(models), protocol, on_progress=on_progress, sleep=sleep
+            opened,
+            workloads_of(models),
+            protocol,
+            watch=Watch(on_progress=on_progress, sleep=sleep),
         )
 
 

@@ -18,7 +18,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lutra.devices.worker import nvml
-from lutra.devices.worker.nvml import Gpu, NoGpu, Strangers, list_gpus, slowed, throttle_reasons
+from lutra.devices.worker.nvml import (
+    Gpu,
+    NoGpu,
+    OtherProcesses,
+    list_gpus,
+    slowed,
+    throttle_reasons,
+)
 from tests.peers.gpu.scripted import SONAME, ScriptedGpu
 
 SOURCE = Path(nvml.__file__).read_text(encoding="utf-8")
@@ -333,40 +340,38 @@ def test_closing_one_leaves_the_others(scripted_gpu: ScriptedGpu) -> None:
         second.clock_mhz()
 
 
-def test_strangers_where_our_own_number_is_listed(scripted_gpu: ScriptedGpu, gpu: Gpu) -> None:
+def test_others_where_our_own_number_is_listed(scripted_gpu: ScriptedGpu, gpu: Gpu) -> None:
     scripted_gpu.set(processes="50:1")
-    strangers = Strangers(gpu)
-    assert [one["pid"] for one in strangers.now()] == [50]
+    others = OtherProcesses(gpu)
+    assert [one["pid"] for one in others.now()] == [50]
     scripted_gpu.set(own=1, processes="50:1,60:1")  # 60 came while our context was made
-    strangers.note_own(os.getpid())
-    assert [one["pid"] for one in strangers.now()] == [50, 60]
+    others.note_own(os.getpid())
+    assert [one["pid"] for one in others.now()] == [50, 60]
 
 
-def test_strangers_in_a_container(scripted_gpu: ScriptedGpu, gpu: Gpu) -> None:
+def test_others_in_a_container(scripted_gpu: ScriptedGpu, gpu: Gpu) -> None:
     scripted_gpu.set(processes="50:1")
-    strangers = Strangers(gpu)
+    others = OtherProcesses(gpu)
     scripted_gpu.set(processes="50:1,4711:1")
-    strangers.note_own(7)
-    assert [one["pid"] for one in strangers.now()] == [50]
+    others.note_own(7)
+    assert [one["pid"] for one in others.now()] == [50]
     scripted_gpu.set(processes="4711:1,4712:-", names="4712:train")
-    assert strangers.now() == [{"pid": 4712, "name": "train", "memory_bytes": None}]
+    assert others.now() == [{"pid": 4712, "name": "train", "memory_bytes": None}]
 
 
-def test_a_stranger_with_our_number_in_the_container(scripted_gpu: ScriptedGpu, gpu: Gpu) -> None:
+def test_another_with_our_number_in_the_container(scripted_gpu: ScriptedGpu, gpu: Gpu) -> None:
     scripted_gpu.set(processes="7:1")
-    strangers = Strangers(gpu)
+    others = OtherProcesses(gpu)
     scripted_gpu.set(processes="7:1,4711:1")
-    strangers.note_own(7)
-    assert [one["pid"] for one in strangers.now()] == [7]
+    others.note_own(7)
+    assert [one["pid"] for one in others.now()] == [7]
 
 
-def test_nobody_is_a_stranger_where_processes_are_not_listed(
-    scripted_gpu: ScriptedGpu, gpu: Gpu
-) -> None:
+def test_nobody_is_listed_where_processes_are_not(scripted_gpu: ScriptedGpu, gpu: Gpu) -> None:
     scripted_gpu.set(processes=None)
-    strangers = Strangers(gpu)
-    strangers.note_own(os.getpid())
-    assert strangers.now() == []
+    others = OtherProcesses(gpu)
+    others.note_own(os.getpid())
+    assert others.now() == []
 
 
 pids = st.frozensets(st.integers(1, 9), max_size=5)
@@ -374,7 +379,7 @@ pids = st.frozensets(st.integers(1, 9), max_size=5)
 
 @shared
 @given(pids, pids, pids, st.integers(1, 9))
-def test_who_was_there_before_is_a_stranger(
+def test_who_was_there_before_is_another(
     scripted_gpu: ScriptedGpu,
     gpu: Gpu,
     before: frozenset[int],
@@ -387,11 +392,11 @@ def test_who_was_there_before_is_a_stranger(
 
     before, later = before - {own}, later - {own}
     scripted_gpu.set(processes=listed(before))
-    strangers = Strangers(gpu)
+    watched = OtherProcesses(gpu)
     scripted_gpu.set(processes=listed(before | others | {own}))
-    strangers.note_own(own)
+    watched.note_own(own)
     scripted_gpu.set(processes=listed(later | {own}))
-    assert {one["pid"] for one in strangers.now()} == later
+    assert {one["pid"] for one in watched.now()} == later
 
 
 def test_on_another_machine(scripted_gpu: ScriptedGpu, gpu: Gpu) -> None:
@@ -406,8 +411,8 @@ def test_on_another_machine(scripted_gpu: ScriptedGpu, gpu: Gpu) -> None:
 
 def test_a_child_is_listed_and_sees_what_changes(scripted_gpu: ScriptedGpu, gpu: Gpu) -> None:
     code = (
-        "import os, sys; from lutra.devices.worker.nvml import Gpu, Strangers; gpu = Gpu(0);"
-        "watch = Strangers(gpu); print(os.getpid() in gpu.pids(), flush=True); input();"
+        "import os, sys; from lutra.devices.worker.nvml import Gpu, OtherProcesses; gpu = Gpu(0);"
+        "watch = OtherProcesses(gpu); print(os.getpid() in gpu.pids(), flush=True); input();"
         "watch.note_own(os.getpid()); print(gpu.clock_mhz(), watch.now(), flush=True)"
     )
     with subprocess.Popen(

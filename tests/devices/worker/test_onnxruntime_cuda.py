@@ -19,7 +19,7 @@ import pytest
 
 from lutra.devices.worker.runtimes import onnxruntime_cuda
 from lutra.devices.worker.runtimes.onnx_inputs import random_inputs
-from lutra.devices.worker.runtimes.onnxruntime_cuda import Model, Place
+from lutra.devices.worker.runtimes.onnxruntime_cuda import OnnxruntimeModel, Place
 from lutra.emitters.emission import Emission
 from lutra.ops import MBConv, OpConfig, Shape, seeded_weights
 from tests.peers.gpu.card import why_no_card, why_no_driver
@@ -121,7 +121,7 @@ class OnCpu:
         self.session = RecordingSession(path)
         self.stream = CountingStream()
         self.inputs = random_inputs(self.session)
-        self.model = Model(
+        self.model = OnnxruntimeModel(
             self.session,
             self.stream,  # type: ignore[arg-type]
             self.inputs,
@@ -417,7 +417,7 @@ def card() -> None:
         pytest.skip(reason)
 
 
-def loaded(path: Path, **options: str) -> Model:
+def loaded(path: Path, **options: str) -> OnnxruntimeModel:
     return onnxruntime_cuda.load(str(path), settings(**options))
 
 

@@ -13,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lutra.devices.base import RequestFailure, Sample, Setting, TimingRequest
+from lutra.devices.base import RequestFailure, RuntimeConfig, Sample, TimingRequest
 from lutra.devices.cpu import CpuDevice
 from lutra.devices.registry import format_of
 from lutra.devices.sessions.runtimes import installed_runtimes
@@ -24,7 +24,7 @@ from lutra.emitters.emission import FORMATS, Emission
 from lutra.emitters.torch import emit_torch
 from lutra.errors import PermanentDeviceError, UsageError
 from lutra.ops import MBConv, OpConfig, Shape, seeded_weights
-from lutra.profiler.job import open_bench, setting_of
+from lutra.profiler.bench import open_bench, runtime_config_of
 from tests.tflite_runtimes import INTERPRETERS
 
 BLOCK = MBConv(Shape(14, 14, 16), 16, 64, 3, 1, "h_swish", se=True, residual=True)
@@ -44,8 +44,8 @@ def model_file(folder: Path, emission: Emission, op: OpConfig = BLOCK) -> Path:
     return path
 
 
-def measure(setting: Setting, *models: Path) -> list[Sample | RequestFailure]:
-    with CpuDevice().open(setting) as session:
+def measure(config: RuntimeConfig, *models: Path) -> list[Sample | RequestFailure]:
+    with CpuDevice().open(config) as session:
         requests = [TimingRequest(number, path, 0.01) for number, path in enumerate(models)]
         return list(session.measure(requests))
 
@@ -53,19 +53,19 @@ def measure(setting: Setting, *models: Path) -> list[Sample | RequestFailure]:
 def test_every_precision_of_every_runtime(runtime: str, tmp_path: Path) -> None:
     for precision in FORMATS[format_of(runtime)]:
         emission = Emission(format_of(runtime), precision)
-        (outcome,) = measure(Setting(runtime), model_file(tmp_path, emission))
+        (outcome,) = measure(RuntimeConfig(runtime), model_file(tmp_path, emission))
         assert isinstance(outcome, Sample), outcome
         assert min(outcome.block_ms) > 0
 
 
 def test_batch(runtime: str, tmp_path: Path) -> None:
     emission = Emission(format_of(runtime), batch=4)
-    (outcome,) = measure(Setting(runtime, batch=4), model_file(tmp_path, emission))
+    (outcome,) = measure(RuntimeConfig(runtime, batch=4), model_file(tmp_path, emission))
     assert isinstance(outcome, Sample), outcome
 
 
 def test_target_names_runtime_version_and_delegate(runtime: str) -> None:
-    with open_bench(CpuDevice(), Setting(runtime)) as bench:
+    with open_bench(CpuDevice(), RuntimeConfig(runtime)) as bench:
         target = bench.target
     assert target.runtime == runtime
     assert target.runtime_version[0].isdigit()
@@ -82,7 +82,7 @@ def test_a_broken_model_is_a_failure_and_the_next_one_runs(runtime: str, tmp_pat
         path = tmp_path / f"bad-{share}.{emission.format}"
         path.write_bytes(good.read_bytes()[: int(share * good.stat().st_size)])
         bad.append(path)
-    *failures, last = measure(Setting(runtime), *bad, good)
+    *failures, last = measure(RuntimeConfig(runtime), *bad, good)
     for failure in failures:
         assert isinstance(failure, RequestFailure)
         assert "\n" not in failure.message
@@ -94,8 +94,8 @@ def test_xnnpack_takes_nodes_unless_it_is_off(name: str, tmp_path: Path) -> None
     if isinstance(reason := INTERPRETERS[name], str):
         pytest.skip(reason)
     model = model_file(tmp_path, Emission("tflite"))
-    (on,) = measure(Setting(name), model)
-    (off,) = measure(Setting(name, options={"xnnpack": "off"}), model)
+    (on,) = measure(RuntimeConfig(name), model)
+    (off,) = measure(RuntimeConfig(name, options={"xnnpack": "off"}), model)
     assert isinstance(on, Sample)
     assert isinstance(off, Sample)
     assert on.nodes == (11, 11)
@@ -103,21 +103,21 @@ def test_xnnpack_takes_nodes_unless_it_is_off(name: str, tmp_path: Path) -> None
 
 
 def test_litert_leaves_int8_h_swish_to_its_own_kernels(tmp_path: Path) -> None:
-    (outcome,) = measure(Setting("litert"), model_file(tmp_path, Emission("tflite", "int8")))
+    (outcome,) = measure(RuntimeConfig("litert"), model_file(tmp_path, Emission("tflite", "int8")))
     assert isinstance(outcome, Sample)
     assert outcome.nodes == (11, 9)
 
 
 def test_options_are_part_of_the_target_and_survive_in_it() -> None:
-    setting = Setting("litert", options={"xnnpack": "off"})
-    with open_bench(CpuDevice(), setting) as bench:
+    config = RuntimeConfig("litert", options={"xnnpack": "off"})
+    with open_bench(CpuDevice(), config) as bench:
         assert bench.target.options == "xnnpack=off"
         assert bench.target.delegate == "none"
-        assert setting_of(bench.target) == setting
+        assert runtime_config_of(bench.target) == config
 
 
 def test_a_default_spelled_out_is_the_default() -> None:
-    with open_bench(CpuDevice(), Setting("litert", options={"xnnpack": "on"})) as bench:
+    with open_bench(CpuDevice(), RuntimeConfig("litert", options={"xnnpack": "on"})) as bench:
         assert bench.target.options == ""
 
 
@@ -127,7 +127,7 @@ def test_a_default_spelled_out_is_the_default() -> None:
 )
 def test_unknown_options(options: dict[str, str], says: str) -> None:
     with pytest.raises(UsageError) as caught:
-        CpuDevice().open(Setting("litert", options=options))
+        CpuDevice().open(RuntimeConfig("litert", options=options))
     assert says in str(caught.value)
 
 
@@ -153,7 +153,7 @@ def test_missing_package_names_what_to_install(
 )
 def test_tflite_runtime_beside_numpy_2_is_one_line_with_the_fix() -> None:
     with (
-        CpuDevice().open(Setting("tflite-runtime")) as session,
+        CpuDevice().open(RuntimeConfig("tflite-runtime")) as session,
         pytest.raises(PermanentDeviceError, match=r"numpy 2.*pip install 'numpy<2'") as caught,
     ):
         session.describe()
@@ -204,7 +204,7 @@ def test_a_torch_file_runs_no_code(tmp_path: Path) -> None:
     torch.save({"lutra_torch": 1, "nodes": Malicious()}, packed)
     other = tmp_path / "other.torch"
     torch.save({"weights": {}}, other)
-    for outcome in measure(Setting("torch"), hostile, packed, other):
+    for outcome in measure(RuntimeConfig("torch"), hostile, packed, other):
         assert isinstance(outcome, RequestFailure)
         assert outcome.kind == "load"
 
@@ -219,8 +219,8 @@ def test_torch_metadata_is_kept(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
 def test_torch_compile(tmp_path: Path) -> None:
-    setting = Setting("torch", options={"compile": "on"})
-    with CpuDevice().open(setting) as session:
+    config = RuntimeConfig("torch", options={"compile": "on"})
+    with CpuDevice().open(config) as session:
         assert session.describe().delegate == "inductor"
         path = model_file(tmp_path, Emission("torch"))
         (outcome,) = session.measure([TimingRequest(0, path, 0.01, limit_seconds=200.0)])

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from lutra.devices.base import Device, Sample, Setting, TimingRequest
+from lutra.devices.base import Device, RuntimeConfig, Sample, TimingRequest
 from lutra.devices.cuda import CudaDevice
 from lutra.emitters.emission import Emission
 from lutra.ops import Conv, MBConv, OpConfig, Shape
-from lutra.profiler.subject import ModelStore, op_subject
+from lutra.profiler.workload import ModelStore, op_workload
 from lutra.testing import DeviceContract
 from tests.peers.gpu.card import why_no_card
 
@@ -37,8 +37,8 @@ def sample(
     folder: Path, op: OpConfig, *, precision: str = "fp32", batch: int = 1, **options: str
 ) -> Sample:
     emission = Emission("torch", precision, batch)
-    path = ModelStore(folder, "torch").path(op_subject(op, emission))
-    with CudaDevice(0).open(Setting("torch", batch=batch, options=options)) as session:
+    path = ModelStore(folder, "torch").path(op_workload(op, emission))
+    with CudaDevice(0).open(RuntimeConfig("torch", batch=batch, options=options)) as session:
         request = TimingRequest(0, path, 0.1, warmup_seconds=1.0, block_seconds=0.005)
         (outcome,) = session.measure([request])
     assert isinstance(outcome, Sample), outcome
@@ -52,7 +52,7 @@ def test_events_agree_with_a_wall_clock_over_a_long_block(tmp_path: Path) -> Non
     settings: dict[str, Any] = {"threads": 1, "batch": 32, "options": {"graph": "on"}}
     describe(settings)
     emission = Emission("torch", batch=32)
-    model = load(str(ModelStore(tmp_path, "torch").path(op_subject(LARGE, emission))), settings)
+    model = load(str(ModelStore(tmp_path, "torch").path(op_workload(LARGE, emission))), settings)
     once = model.milliseconds(model.runs_at_once)
     runs = model.runs_at_once * max(1, round(250 / once / model.runs_at_once))
     model.milliseconds(runs)

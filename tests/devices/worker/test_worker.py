@@ -12,21 +12,21 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lutra.devices.base import RequestFailure, Sample, Setting, TimingRequest
+from lutra.devices.base import RequestFailure, RuntimeConfig, Sample, TimingRequest
 from lutra.devices.cpu import CpuDevice
 from lutra.devices.sessions.worker_session import WorkerSession
 from lutra.devices.worker.runtimes import RUNTIMES, Runtime
 from lutra.emitters.emission import Emission
 from lutra.errors import PermanentDeviceError, UsageError
 from lutra.ops import Conv, Shape
-from lutra.profiler.subject import ModelStore, op_subject
+from lutra.profiler.workload import ModelStore, op_workload
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's signals and affinity")
 
 
 @pytest.fixture
 def session() -> Iterator[WorkerSession]:
-    opened = CpuDevice().open(Setting("onnxruntime"))
+    opened = CpuDevice().open(RuntimeConfig("onnxruntime"))
     assert isinstance(opened, WorkerSession)
     with opened:
         yield opened
@@ -35,7 +35,7 @@ def session() -> Iterator[WorkerSession]:
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     op = Conv(Shape(16, 16, 32), 32, kernel=3)
-    return ModelStore(tmp_path).path(op_subject(op, Emission()))
+    return ModelStore(tmp_path).path(op_workload(op, Emission()))
 
 
 @linux
@@ -47,7 +47,7 @@ def test_worker_is_pinned_to_as_many_cores_as_threads(session: WorkerSession) ->
 
 def test_more_threads_than_cores_is_refused() -> None:
     with pytest.raises(UsageError, match="--threads 4096"):
-        CpuDevice().open(Setting("onnxruntime", threads=4096))
+        CpuDevice().open(RuntimeConfig("onnxruntime", threads=4096))
 
 
 def test_idle_worker_costs_nothing(session: WorkerSession, model: Path) -> None:
@@ -94,7 +94,7 @@ def test_hanging_worker_is_killed_after_the_limit(session: WorkerSession, model:
 
 @linux
 def test_no_worker_survives_its_session(model: Path) -> None:
-    with CpuDevice().open(Setting("onnxruntime")) as session:
+    with CpuDevice().open(RuntimeConfig("onnxruntime")) as session:
         assert isinstance(session, WorkerSession)
         pid = session.worker_pid
     assert not psutil.pid_exists(pid)
@@ -116,7 +116,7 @@ def test_corrupt_model_is_a_permanent_failure(
 def test_runtime_that_does_not_load_is_permanent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(RUNTIMES, "gone", Runtime("onnx", "no.such.module", "no", "gone"))
     with (
-        CpuDevice().open(Setting("gone")) as session,
+        CpuDevice().open(RuntimeConfig("gone")) as session,
         pytest.raises(PermanentDeviceError, match="gone"),
     ):
         session.describe()
@@ -165,9 +165,9 @@ def test_worker_speaks_json_lines_and_ends_with_its_input(model: Path) -> None:
 def test_references_are_timed_in_turns_with_the_model(
     session: WorkerSession, model: Path, tmp_path: Path
 ) -> None:
-    assert session.pairs
+    assert session.pairs_references
     small = tmp_path / "small.onnx"
-    small.write_bytes(op_subject(Conv(Shape(8, 8, 8), 8), Emission()).model())  # type: ignore[operator]
+    small.write_bytes(op_workload(Conv(Shape(8, 8, 8), 8), Emission()).model())  # type: ignore[operator]
     request = TimingRequest(0, model, seconds=0.02, references=(small, model))
     (outcome,) = session.measure([request])
     assert isinstance(outcome, Sample)

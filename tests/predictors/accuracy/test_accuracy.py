@@ -652,8 +652,8 @@ def test_fitting_again_gives_the_bundled_model(tmp_path: Path) -> None:
     fitted, document = json.loads(output.read_text()), _bundled_document()
     assert fitted["quality"] == pytest.approx(document["quality"], abs=2e-4)
     assert fitted["ceiling_percent"] == document["ceiling_percent"]
-    for setting, table in document["coefficients"].items():
-        np.testing.assert_allclose(fitted["coefficients"][setting], table, atol=1e-5)
+    for width, table in document["coefficients"].items():
+        np.testing.assert_allclose(fitted["coefficients"][width], table, atol=1e-5)
 
 
 @needs_data

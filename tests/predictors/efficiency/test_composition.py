@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lutra.errors import NotATableError
-from lutra.predictors.efficiency.composition import TERMS, Composition, kernel_counts, unit_features
+from lutra.predictors.efficiency.composition import TERMS, Composition, kernel_counts, op_features
 from lutra.spaces import get_space
 from tests.conftest import SPACE
 
@@ -21,23 +21,23 @@ def stored(**changes: Any) -> dict[str, Any]:
 
 
 def test_unmeasured_units_stay_unknown() -> None:
-    latencies = np.ones(len(space.units))
+    latencies = np.ones(len(space.ops))
     latencies[3] = np.nan
-    prices = Composition().prices(unit_features(space.units, latencies))
+    prices = Composition().prices(op_features(space.ops, latencies))
     assert np.flatnonzero(np.isnan(prices)).tolist() == [3]
 
 
 def test_kernels_are_the_nodes_of_a_unit_s_graph() -> None:
-    counts = kernel_counts(space.units)
-    assert counts.tolist() == [len(op.graph.nodes) for op in space.units]
-    features = unit_features(space.units, np.ones(len(space.units)))
+    counts = kernel_counts(space.ops)
+    assert counts.tolist() == [len(op.graph.nodes) for op in space.ops]
+    features = op_features(space.ops, np.ones(len(space.ops)))
     assert np.array_equal(features[:, TERMS.index("per_kernel_ms")], counts)
 
 
 def test_each_kernel_costs() -> None:
-    features = unit_features(space.units, np.ones(len(space.units)))
+    features = op_features(space.ops, np.ones(len(space.ops)))
     prices = Composition(per_kernel_ms=0.25).prices(features)
-    assert np.allclose(prices, 1.0 + 0.25 * kernel_counts(space.units))
+    assert np.allclose(prices, 1.0 + 0.25 * kernel_counts(space.ops))
 
 
 @given(compositions)

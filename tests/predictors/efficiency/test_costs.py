@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lutra.errors import MissingOpError, UsageError
-from lutra.predictors.efficiency.costs import UnitCost, macs_cost, params_cost, total_costs
+from lutra.predictors.efficiency.costs import OpCost, macs_cost, params_cost, total_costs
 from lutra.spaces import get_space, space_names
 from tests.search.synthetic import MBV3, latency
 
@@ -27,8 +27,8 @@ def test_counts_are_those_of_the_network(name: str) -> None:
 @given(seed=st.integers(0, 2**32), name=st.sampled_from([MBV3, "ofa-resnet50d"]))
 def test_extremes_bound_every_architecture(seed: int, name: str) -> None:
     space = get_space(name)
-    prices = np.random.default_rng(seed).normal(size=len(space.units))
-    cost = UnitCost("price", "ms", space, prices, constant=2.0)
+    prices = np.random.default_rng(seed).normal(size=len(space.ops))
+    cost = OpCost("price", "ms", space, prices, constant=2.0)
     low, cheap = cost.cheapest([128, 160])
     high, dear = cost.dearest([128, 160])
     values = cost.of(space.sample(200, np.random.default_rng(seed), [128, 160]))
@@ -65,11 +65,11 @@ def test_unknown_prices() -> None:
     space = get_space(MBV3)
     prices = latency(space).prices.copy()
     row = space.sample(1, np.random.default_rng(0), [224])
-    prices[space.unit_indices(row)[0, 5]] = np.nan
-    cost = UnitCost("latency", "ms", space, prices)
+    prices[space.op_indices(row)[0, 5]] = np.nan
+    cost = OpCost("latency", "ms", space, prices)
     assert np.isnan(cost.of(row)).all()
     assert np.isfinite(cost.cheapest([224])[0])
-    unmeasured = UnitCost("latency", "ms", space, np.full(len(prices), np.nan))
+    unmeasured = OpCost("latency", "ms", space, np.full(len(prices), np.nan))
     for extreme in (unmeasured.cheapest, unmeasured.dearest):
         with pytest.raises(MissingOpError, match=r"96 of 96 op configurations.*conv/"):
             extreme([224])
@@ -77,9 +77,9 @@ def test_unknown_prices() -> None:
 
 def test_impossible_costs_are_refused() -> None:
     space = get_space(MBV3)
-    with pytest.raises(ValueError, match="prices for 1257 units"):
-        UnitCost("latency", "ms", space, np.zeros(3))
+    with pytest.raises(ValueError, match="prices for 1257 ops"):
+        OpCost("latency", "ms", space, np.zeros(3))
     with pytest.raises(ValueError, match="finite"):
-        UnitCost("latency", "ms", space, np.full(len(space.units), np.inf))
+        OpCost("latency", "ms", space, np.full(len(space.ops), np.inf))
     with pytest.raises(UsageError, match="at least one resolution"):
         macs_cost(space).cheapest([])

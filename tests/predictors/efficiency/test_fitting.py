@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lutra.predictors.efficiency.composition import TERMS, Composition, kernel_counts, unit_features
-from lutra.predictors.efficiency.fitting import Candidate, Fit, Forms, Networks, fit
+from lutra.predictors.efficiency.composition import TERMS, Composition, kernel_counts, op_features
+from lutra.predictors.efficiency.fitting import Fit, Forms, Networks, TermChoice, fit
 from lutra.spaces import get_space
 from tests.conftest import SPACE
 
@@ -21,22 +21,22 @@ space = get_space(SPACE)
 
 def summed(latencies: Floats, count: int, seed: int) -> Floats:
     """(networks, terms) of random networks."""
-    padded = np.vstack([unit_features(space.units, latencies), np.zeros(len(TERMS))])
+    padded = np.vstack([op_features(space.ops, latencies), np.zeros(len(TERMS))])
     rows = space.sample(count, np.random.default_rng(seed))
-    features: Floats = padded[space.unit_indices(rows)].sum(axis=1)
+    features: Floats = padded[space.op_indices(rows)].sum(axis=1)
     return features
 
 
-def unit_ms(seed: int) -> Floats:
-    """Made-up unit latencies that grow with MACs."""
-    macs = np.array([op.macs for op in space.units])
+def alone_ms(seed: int) -> Floats:
+    """Made-up op latencies that grow with MACs."""
+    macs = np.array([op.macs for op in space.ops])
     noise = np.random.default_rng(seed).uniform(0.7, 1.3, len(macs))
     latencies: Floats = 0.01 + macs / 2e7 * noise
     return latencies
 
 
 def network_features(count: int, seed: int) -> Floats:
-    return summed(unit_ms(seed), count, seed)
+    return summed(alone_ms(seed), count, seed)
 
 
 def one_form(count: int, seed: int, truth: Composition) -> Networks:
@@ -46,8 +46,8 @@ def one_form(count: int, seed: int, truth: Composition) -> Networks:
 
 def two_forms(count: int, seed: int, truth: Forms, launch_factor: float) -> Networks:
     """Networks of which the device rules some and the host others."""
-    device_ms = unit_ms(0)
-    launch_ms = launch_factor * kernel_counts(space.units)
+    device_ms = alone_ms(0)
+    launch_ms = launch_factor * kernel_counts(space.ops)
     device, launch = (summed(ms, count, seed) for ms in (device_ms, launch_ms))
     alone = summed(np.maximum(device_ms, launch_ms), count, seed)
     unmeasured = Networks(np.ones(count), alone, device, launch)
@@ -154,14 +154,14 @@ def test_a_form_that_rules_nowhere_stays_below_what_was_measured(
     launch_factor: float, count: int
 ) -> None:
     networks = two_forms(count, 0, Forms(Composition(), Composition()), launch_factor)
-    forms = Candidate(("scale",), ("scale",)).solve(networks)
+    forms = TermChoice(("scale",), ("scale",)).solve(networks)
     device_ms, launch_ms = forms.both(networks)
     assert (np.maximum(device_ms, launch_ms) <= 1.05 * networks.measured_ms).all()
 
 
 def test_a_form_that_would_rule_wrongly_is_held_down() -> None:
     networks = two_forms(20, 0, Forms(Composition(), Composition(0.0)), 0.11)
-    forms = Candidate(("scale",), ("scale",)).solve(networks)
+    forms = TermChoice(("scale",), ("scale",)).solve(networks)
     error = np.abs(forms.predict(networks) / networks.measured_ms - 1.0)
     assert error.mean() < 0.05
 
@@ -178,7 +178,7 @@ def test_whatever_was_measured_coefficients_are_sane(
     unmeasured = two_forms(len(latencies), seed, Forms(Composition(), Composition()), launch_factor)
     networks = Networks(np.array(latencies), unmeasured.features, *_both(unmeasured))
     fitted = fit(networks, gpu=True)
-    for candidate in (forms_of(fitted), Candidate(("scale",), ("scale",)).solve(networks)):
+    for candidate in (forms_of(fitted), TermChoice(("scale",), ("scale",)).solve(networks)):
         for composition in filter(None, (candidate.composition, candidate.launch)):
             values = composition.to_json().values()
             assert all(np.isfinite(value) and value >= 0.0 for value in values)

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from lutra.errors import InfeasibleError, MissingOpError
 from lutra.predictors.efficiency.composition import kernel_counts
-from lutra.predictors.efficiency.costs import UnitCost
+from lutra.predictors.efficiency.costs import OpCost
 from lutra.predictors.efficiency.forms import Latency
-from lutra.search.problem import Problem, latency_limits
+from lutra.search.constraints import latency_limits
+from lutra.search.problem import Problem
 from lutra.spaces import SearchSpace, get_space
 from tests.search.synthetic import MBV3, RESOLUTIONS, AdditiveAccuracy, latency
 
@@ -25,12 +26,12 @@ factors = st.floats(0.05, 1.0)
 def forms(factor: float, seed: int = 0, of: SearchSpace = space) -> Latency:
     """Device and launch; at a factor of 0.3 each rules about half of random networks."""
     device = latency(of, seed)
-    noise = np.random.default_rng(seed + 1).uniform(0.8, 1.2, len(of.units))
-    prices = factor * kernel_counts(of.units) * noise
+    noise = np.random.default_rng(seed + 1).uniform(0.8, 1.2, len(of.ops))
+    prices = factor * kernel_counts(of.ops) * noise
     return Latency(
         (
-            UnitCost("device latency", "ms", of, device.prices, 0.5),
-            UnitCost("launch latency", "ms", of, prices, 0.3),
+            OpCost("device latency", "ms", of, device.prices, 0.5),
+            OpCost("launch latency", "ms", of, prices, 0.3),
         )
     )
 
@@ -53,7 +54,7 @@ def test_its_limits_are_exact(factor: float, seed: int, share: float) -> None:
     maximum = share * float(np.median(both.of(drawn)))
     accuracy = AdditiveAccuracy(space, RESOLUTIONS)
     problem = Problem(space, accuracy, latency_limits(both, maximum), RESOLUTIONS)
-    assert np.array_equal(problem.feasible(drawn), both.of(drawn) <= maximum)
+    assert np.array_equal(problem.constraints.feasible(drawn), both.of(drawn) <= maximum)
 
 
 @given(factors, st.integers(0, 5))
@@ -72,7 +73,7 @@ def _around(
     row: np.ndarray[tuple[int, ...], np.dtype[np.int16]],
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.int16]]:
     problem = Problem(space, AdditiveAccuracy(space, RESOLUTIONS), (), RESOLUTIONS)
-    return problem.neighbours(space.canonical(row[None, :])[0])
+    return problem.moves.neighbours(space.canonical(row[None, :])[0])
 
 
 @given(factors)
@@ -101,31 +102,31 @@ def test_a_limit_below_a_form_s_least_names_the_form() -> None:
         space, AdditiveAccuracy(space, RESOLUTIONS), latency_limits(both, 0.99 * least), RESOLUTIONS
     )
     with pytest.raises(InfeasibleError, match=r"subnet of .* with the least launch latency takes"):
-        problem.check_feasible()
+        _ = problem.anchor
 
 
 def test_a_limit_at_the_fastest_is_met() -> None:
     both = forms(0.1)
     limits = latency_limits(both, both.cheapest(RESOLUTIONS)[0] * (1 + 1e-9))
     problem = Problem(space, AdditiveAccuracy(space, RESOLUTIONS), limits, RESOLUTIONS)
-    assert problem.feasible(problem.check_feasible()[None, :]).all()
+    assert problem.constraints.feasible(problem.anchor[None, :]).all()
 
 
 def test_forms_of_different_units_are_refused() -> None:
     cost = latency(space)
     prices = cost.prices.copy()
     prices[3] = np.nan
-    with pytest.raises(ValueError, match="same units"):
-        Latency((cost, UnitCost("launch latency", "ms", space, prices)))
+    with pytest.raises(ValueError, match="same ops"):
+        Latency((cost, OpCost("launch latency", "ms", space, prices)))
 
 
 def test_resolutions_without_a_price_do_not_take_part() -> None:
     both = forms(0.3)
-    known = {op.key for op in space.units_at([192])}
-    unknown = np.array([op.key not in known for op in space.units])
+    known = {op.key for op in space.ops_at([192])}
+    unknown = np.array([op.key not in known for op in space.ops])
     partial = Latency(
         tuple(
-            UnitCost(f.name, "ms", space, np.where(unknown, np.nan, f.prices), f.constant)
+            OpCost(f.name, "ms", space, np.where(unknown, np.nan, f.prices), f.constant)
             for f in both.forms
         )
     )

@@ -1,4 +1,4 @@
-"""What launches cost, told from what units took alone."""
+"""What launches cost, told from what ops took alone."""
 
 import numpy as np
 import pytest
@@ -49,9 +49,9 @@ def test_units_of_like_size_count_whole() -> None:
     )
 )
 def test_launches_are_between_nothing_and_what_the_unit_took(
-    units: list[tuple[float, float, int]],
+    ops: list[tuple[float, float, int]],
 ) -> None:
-    alone, device, kernels = (np.array(column, dtype=float) for column in zip(*units, strict=True))
+    alone, device, kernels = (np.array(column, dtype=float) for column in zip(*ops, strict=True))
     launches = launch_latencies(alone, device, kernels)
     if launches is None:
         assert not (alone > 1.1 * device).any()

@@ -8,14 +8,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from lutra.devices.base import Setting
 from lutra.devices.fake import FakeDevice, FakeScript
 from lutra.errors import MissingOpError, TableError, UsageError
 from lutra.predictors.efficiency.predictor import EfficiencyPredictor
-from lutra.profiler.job import open_bench
-from lutra.search.calibration import Validation, calibrate, validate
-from lutra.search.networks import NETWORK_PROTOCOL, repeatability_percent, with_rounds
-from lutra.search.profile import missing_keys, profile
+from lutra.profiler.calibration import Validation, calibrate, validate
+from lutra.profiler.profile import missing_keys, profile
+from lutra.profiler.protocols import NETWORK_PROTOCOL
+from lutra.profiler.statistics import repeatability_percent
+from lutra.profiler.watch import Watch
 from lutra.spaces import Architecture, get_space, sample_networks
 from lutra.tables import LatencyTable, Visit
 from lutra.tables.documents import CALIBRATION, VALIDATION
@@ -40,7 +40,7 @@ def test_uncalibrated_is_the_plain_sum(table_path: Path) -> None:
         latencies = table.op_latencies()
     for row in rows(10):
         architecture = space.decode(row)
-        expected = sum(latencies[op.key] for op in space.units_of(architecture))
+        expected = sum(latencies[op.key] for op in space.ops_of(architecture))
         assert predictor.predict(row[None, :])[0] == pytest.approx(expected)
         assert predictor.predict_one(architecture).latency_ms == pytest.approx(expected)
     assert not predictor.calibrated
@@ -51,7 +51,7 @@ def test_breakdown_adds_up(table_path: Path) -> None:
     predictor = predictor_of(table_path)
     architecture = space.decode(rows(1)[0])
     parts = predictor.breakdown(architecture)
-    assert [part.key for part in parts] == [op.key for op in space.units_of(architecture)]
+    assert [part.key for part in parts] == [op.key for op in space.ops_of(architecture)]
     total = sum(part.predicted_ms for part in parts) + predictor.composition.constant_ms
     assert total == pytest.approx(predictor.predict_one(architecture).latency_ms)
 
@@ -76,9 +76,8 @@ def test_a_failed_op_is_missing(tmp_path: Path) -> None:
     path = tmp_path / "holes.lut"
     script = FakeScript(failures={2: "load"})
     summary = profile(
-        FakeDevice(script), path, space, [128], setting=Setting("onnxruntime"),
-        protocol=with_rounds(NETWORK_PROTOCOL, 2),
-    )  # fmt: skip
+        FakeDevice(script), space, path, resolutions=[128], protocol=NETWORK_PROTOCOL.with_rounds(2)
+    )
     assert summary.failed == 1
     predictor = predictor_of(path)
     predicted = predictor.predict(space.sample(300, np.random.default_rng(0), [128]))
@@ -88,11 +87,9 @@ def test_a_failed_op_is_missing(tmp_path: Path) -> None:
 
 @pytest.fixture
 def calibrated(table_path: Path) -> Path:
-    with open_bench(FakeDevice(FakeScript()), Setting("onnxruntime")) as bench:
-        with LatencyTable.open(table_path, write=True) as table:
-            fitted = calibrate(bench, table, networks=12)
-            assert fitted.networks == 12
-            assert fitted.cv_mape_percent < 0.5 < fitted.sum_mape_percent
+    fitted = calibrate(table_path, networks=12)
+    assert fitted.networks == 12
+    assert fitted.cv_mape_percent < 0.5 < fitted.sum_mape_percent
     return table_path
 
 
@@ -106,12 +103,11 @@ def test_calibration_is_stored_and_used(calibrated: Path) -> None:
 
 
 def test_validation_uses_fresh_networks_and_is_stored(calibrated: Path) -> None:
-    with open_bench(FakeDevice(FakeScript()), Setting("onnxruntime")) as bench:
-        with LatencyTable.open(calibrated, write=True) as table:
-            validation = validate(bench, table, networks=15)
-            fitted = {row.key for row in table.rows("network", CALIBRATE)}
-            fresh = {row.key for row in table.rows("network", VALIDATE)}
-            assert table.meta(VALIDATION)[SPACE]["networks"] == 15
+    validation = validate(calibrated, networks=15)
+    with LatencyTable.open(calibrated) as table:
+        fitted = {row.key for row in table.rows("network", CALIBRATE)}
+        fresh = {row.key for row in table.rows("network", VALIDATE)}
+        assert table.meta(VALIDATION)[SPACE]["networks"] == 15
     assert len(fresh) == 15
     assert not fitted & fresh
     assert validation.mape_percent < 0.5
@@ -121,30 +117,25 @@ def test_validation_uses_fresh_networks_and_is_stored(calibrated: Path) -> None:
 
 
 def test_calibrating_again_withdraws_the_validation(calibrated: Path) -> None:
-    with open_bench(FakeDevice(FakeScript()), Setting("onnxruntime")) as bench:
-        with LatencyTable.open(calibrated, write=True) as table:
-            validate(bench, table, networks=4)
-            calibrate(bench, table, networks=12)
-            assert table.meta(VALIDATION)[SPACE] is None
-            assert table.meta(CALIBRATION)[SPACE]["networks"] == 12
+    with LatencyTable.open(calibrated, write=True) as table:
+        validate(table, networks=4)
+        calibrate(table, networks=12)
+        assert table.meta(VALIDATION)[SPACE] is None
+        assert table.meta(CALIBRATION)[SPACE]["networks"] == 12
 
 
 def test_calibration_needs_the_ops_first(tmp_path: Path) -> None:
     path = tmp_path / "empty.lut"
     device = FakeDevice(FakeScript())
-    profile(device, path, space, [224], setting=Setting("onnxruntime"), budget_seconds=0.0)
-    with open_bench(device, Setting("onnxruntime")) as bench:
-        with LatencyTable.open(path, write=True) as table:
-            with pytest.raises(MissingOpError, match="lutra profile"):
-                calibrate(bench, table)
+    profile(device, space, path, watch=Watch(budget_seconds=0.0))
+    with pytest.raises(MissingOpError, match="lutra profile"):
+        calibrate(path)
 
 
 def test_networks_that_all_fail_are_an_error(table_path: Path) -> None:
     script = FakeScript(failures=dict.fromkeys(range(300), "load"))
-    with open_bench(FakeDevice(script), Setting("onnxruntime")) as bench:
-        with LatencyTable.open(table_path, write=True) as table:
-            with pytest.raises(TableError, match="only 0 networks could be measured"):
-                calibrate(bench, table, networks=4)
+    with pytest.raises(TableError, match="only 0 networks could be measured"):
+        calibrate(table_path, device=FakeDevice(script), networks=4)
 
 
 def test_validation_arithmetic() -> None:
@@ -178,9 +169,12 @@ def test_sampled_networks_are_distinct_and_spread_over_resolutions() -> None:
 def test_a_table_of_two_spaces_must_be_told_which(table_path: Path) -> None:
     other = get_space("ofa-proxyless-w1.0")
     profile(
-        FakeDevice(FakeScript()), table_path, other, [128], setting=Setting("onnxruntime"),
-        budget_seconds=0.0,
-    )  # fmt: skip
+        FakeDevice(FakeScript()),
+        other,
+        table_path,
+        resolutions=[128],
+        watch=Watch(budget_seconds=0.0),
+    )
     with LatencyTable.open(table_path) as table:
         with pytest.raises(UsageError, match="name one with --space"):
             EfficiencyPredictor(table)

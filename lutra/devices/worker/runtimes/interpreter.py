@@ -37,7 +37,7 @@ def smallest_model() -> bytes:
     return zlib.decompress(base64.b64decode(_SMALLEST_MODEL))
 
 
-def load(module: Any, path: str, config: dict[str, Any]) -> Model:
+def load(module: Any, path: str, config: dict[str, Any]) -> InterpreterModel:
     """The model file in an interpreter of ``module``, with random inputs."""
     resolver = module.OpResolverType
     interpreter = module.Interpreter(
@@ -50,10 +50,10 @@ def load(module: Any, path: str, config: dict[str, Any]) -> Model:
     interpreter.allocate_tensors()
     for tensor in interpreter.get_input_details():
         interpreter.set_tensor(tensor["index"], _input(tensor))
-    return Model(interpreter)
+    return InterpreterModel(interpreter)
 
 
-class Model:
+class InterpreterModel:
     """A loaded model, ready to run; ``nodes`` counts all operators and those of the delegate."""
 
     def __init__(self, interpreter: Any) -> None:

@@ -19,6 +19,6 @@ def describe(config: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def load(path: str, config: dict[str, Any]) -> interpreter.Model:
+def load(path: str, config: dict[str, Any]) -> interpreter.InterpreterModel:
     """The model in LiteRT's interpreter."""
     return interpreter.load(litert, path, config)

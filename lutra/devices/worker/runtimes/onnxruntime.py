@@ -20,17 +20,17 @@ def describe(config: dict[str, Any]) -> dict[str, str]:
     return {"version": onnxruntime.__version__, "delegate": "CPUExecutionProvider"}
 
 
-def load(path: str, config: dict[str, Any]) -> Model:
+def load(path: str, config: dict[str, Any]) -> OnnxruntimeModel:
     """A session for the model file, fully optimised, with as many threads as cores are pinned."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = config["threads"]
     options.inter_op_num_threads = 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return Model(session)
+    return OnnxruntimeModel(session)
 
 
-class Model:
+class OnnxruntimeModel:
     """A loaded model with random inputs, ready to run."""
 
     nodes: tuple[int, int] | None = None

@@ -88,7 +88,7 @@ def describe(config: dict[str, Any]) -> dict[str, str]:
     return {"version": onnxruntime.__version__, "delegate": provider + graph}
 
 
-def load(path: str, config: dict[str, Any]) -> Model:
+def load(path: str, config: dict[str, Any]) -> OnnxruntimeModel:
     """A session for the model file, whose buffers are on the device, after its first runs."""
     provider = _provider(config)
     _make_ready(config, provider)
@@ -101,17 +101,17 @@ def load(path: str, config: dict[str, Any]) -> Model:
         buffers = buffer_count(size, l2_bytes(_DEVICE), options.get("inputs", "rotating"))
         graph = options.get("graph") == "on"
         place = Place("cuda", _DEVICE)
-        return Model(session, _stream(), inputs, place, buffers=buffers, graph=graph)
+        return OnnxruntimeModel(session, _stream(), inputs, place, buffers=buffers, graph=graph)
 
 
-class Model:
+class OnnxruntimeModel:
     """A loaded model with random inputs on the device; its runs rotate over their buffers.
 
     With ``graph``, the provider captures one CUDA graph for each buffer and replays it.
     """
 
     nodes: tuple[int, int] | None = None
-    replay: Model | None = None
+    replay: OnnxruntimeModel | None = None
 
     def __init__(
         self,

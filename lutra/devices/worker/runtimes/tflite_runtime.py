@@ -29,6 +29,6 @@ def describe(config: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def load(path: str, config: dict[str, Any]) -> interpreter.Model:
+def load(path: str, config: dict[str, Any]) -> interpreter.InterpreterModel:
     """The model in tflite-runtime's interpreter."""
     return interpreter.load(tflite, path, config)

@@ -43,18 +43,18 @@ def describe(config: dict[str, Any]) -> dict[str, str]:
     return {"version": torch.__version__, "delegate": "inductor" if compiled else "eager"}
 
 
-def load(path: str, config: dict[str, Any]) -> Model:
+def load(path: str, config: dict[str, Any]) -> TorchModel:
     """The module of a torch model file, compiled if the options say so."""
     torch.set_num_threads(config["threads"])
     module = load_module(path)
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(module.input_shape, generator=generator).to(module.dtype)
-    model = Model(module, features, compile_module=_compiled(config))
+    model = TorchModel(module, features, compile_module=_compiled(config))
     model.run()  # compiles
     return model
 
 
-class Model:
+class TorchModel:
     """A module with its input, ready to run."""
 
     nodes: tuple[int, int] | None = None

@@ -71,7 +71,7 @@ def out_of_memory(error: BaseException) -> bool:
     return _NO_ROOM.search(str(error)) is not None
 
 
-def load(path: str, config: dict[str, Any]) -> Model:
+def load(path: str, config: dict[str, Any]) -> TorchModel:
     """The module of a torch model file on the GPU, captured and compiled as the options say."""
     options = config["options"]
     torch.cuda.empty_cache()  # what the model before took
@@ -95,8 +95,8 @@ def load(path: str, config: dict[str, Any]) -> Model:
         torch.cuda.synchronize()
         replay = Timed(Replay(turn))
     if options.get("graph") == "on":
-        return Model(replay, None, compiled=compiled)
-    return Model(Timed(turn), replay, compiled=compiled)
+        return TorchModel(replay, None, compiled=compiled)
+    return TorchModel(Timed(turn), replay, compiled=compiled)
 
 
 class Turn:
@@ -147,7 +147,7 @@ class Timed:
         return elapsed / runs
 
 
-class Model:
+class TorchModel:
     """A loaded model, timed by the device's clock."""
 
     nodes: tuple[int, int] | None = None

@@ -3,40 +3,66 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from lutra.errors import TransientDeviceError
-from lutra.profiler.job import Bench
-from lutra.profiler.run import Progress, Protocol
-from lutra.profiler.subject import network_subject
-from lutra.search.networks import NETWORK_PROTOCOL
+from lutra.errors import NotATableError, TransientDeviceError, UsageError
+from lutra.profiler.bench import Bench, DeviceOrSpec, bench_of_target
+from lutra.profiler.protocols import NETWORK_PROTOCOL, TimingProtocol
+from lutra.profiler.watch import UNWATCHED, Watch
+from lutra.profiler.workload import network_workload
 from lutra.search.result import Candidate, SearchResult, Verified
 from lutra.spaces import get_space
 from lutra.tables import LatencyTable, Measurement
 from lutra.tables.measurement import VERIFY
+from lutra.tables.profiled import device_of
 
 
 def verify(
+    result: SearchResult | str | Path,
+    *,
+    device: DeviceOrSpec | None = None,
+    count: int = 1,
+    watch: Watch = UNWATCHED,
+) -> SearchResult:
+    """The result, or the one in a file, with its first ``count`` candidates measured, in ms.
+
+    The file stays as it is: `SearchResult.write` writes the new one. ``device`` is by default that
+    of the table that was searched. Raises `ResultError` for a file that holds no result,
+    `UsageError` when the device must be named, `TargetMismatchError` when it is not the one of the
+    search, and `TransientDeviceError` when a network could not be measured.
+
+    >>> result = verify("result.json", device="cpu")
+    >>> result.best.verified.measured_ms > 0
+    True
+    """
+    if not isinstance(result, SearchResult):
+        result = SearchResult.read(result)
+    with bench_of_target(device or _device_of(result), result.target) as bench:
+        return verify_on(bench, result, count, watch=watch)
+
+
+def _device_of(result: SearchResult) -> str:
+    try:
+        with LatencyTable.open(result.table) as table:
+            return device_of(table)
+    except NotATableError as error:
+        raise UsageError(f"the search result names no device that is known: {error}") from error
+
+
+def verify_on(
     bench: Bench,
     result: SearchResult,
-    *,
     count: int = 1,
-    protocol: Protocol = NETWORK_PROTOCOL,
-    budget_seconds: float = float("inf"),
-    on_progress: Callable[[Progress], None] = lambda _: None,
+    protocol: TimingProtocol = NETWORK_PROTOCOL,
+    watch: Watch = UNWATCHED,
 ) -> SearchResult:
-    """The result with its first ``count`` candidates measured.
-
-    Raises `TargetMismatchError` when the device or setting is not the one of the search, and
-    `TransientDeviceError` when a network could not be measured.
-    """
+    """`verify` on a bench that is open."""
     result.target.require(bench.target, "the search result")
     space = get_space(result.space)
     chosen = result.candidates[:count]
-    subjects = [
-        network_subject(space, candidate.architecture, VERIFY, bench.emission)
+    workloads = [
+        network_workload(space, candidate.architecture, VERIFY, bench.emission)
         for candidate in chosen
     ]
     with (
@@ -45,12 +71,11 @@ def verify(
     ):
         bench.measure(
             table,
-            subjects,
+            workloads,
             protocol,
-            budget_seconds=budget_seconds,
+            watch=watch,
             reference_ms=result.reference_ms,
             drift=result.drift,
-            on_progress=on_progress,
         )
         rows = {row.key: row for row in table.rows("network")}
     verified = []

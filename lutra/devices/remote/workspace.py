@@ -14,10 +14,11 @@ from lutra.devices.remote.shell import Shell
 
 
 @dataclass(frozen=True)
-class Ground:
+class WorkspaceSpec:
     """How to work on a device: where files go, which, and in which state.
 
-    ``parent`` is a word of the device's shell; ``hold`` are commands as in `known_state`.
+    ``parent`` is a word of the device's shell; ``hold`` are commands of `device_state`,
+    which put back what they change.
     """
 
     parent: str
@@ -25,12 +26,12 @@ class Ground:
     hold: str = ""
 
 
-class Foothold:
+class Workspace:
     """Our folder on the device, made when first needed and again after each lost link."""
 
-    def __init__(self, shell: Shell, ground: Ground) -> None:
+    def __init__(self, shell: Shell, spec: WorkspaceSpec) -> None:
         self.shell = shell
-        self._ground = ground
+        self._spec = spec
         self._folder: RemoteFolder | None = None
         self._lost = False
         self._left: list[str] = []
@@ -46,8 +47,8 @@ class Foothold:
                 self.shell.reconnect()
                 self._clear_left()
                 self._lost = False
-            self._folder = RemoteFolder(self.shell, self._ground.parent, self._ground.hold)
-            self._folder.send(self._ground.files)
+            self._folder = RemoteFolder(self.shell, self._spec.parent, self._spec.hold)
+            self._folder.send(self._spec.files)
         return self._folder
 
     def lose(self) -> None:

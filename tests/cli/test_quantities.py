@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lutra.cli.quantities import parse_count, parse_latency_ms, parse_resolutions, parse_seconds
 from lutra.errors import UsageError
-from lutra.search.limits import parse_count, parse_latency_ms, parse_resolutions, parse_seconds
 
 
 @pytest.mark.parametrize(

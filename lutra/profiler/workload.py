@@ -21,7 +21,7 @@ REFERENCE_OPS: tuple[OpConfig, ...] = (
 
 
 @dataclass(frozen=True)
-class Subject:
+class Workload:
     """One thing to time; ``model`` is its file, or makes the file's bytes when first needed."""
 
     category: Category
@@ -30,32 +30,32 @@ class Subject:
     role: str = ""
 
 
-def op_subject(op: OpConfig, emission: Emission) -> Subject:
-    """A unit of a search space."""
-    return Subject("op", op.key, emission.builder(lambda: op.graph))
+def op_workload(op: OpConfig, emission: Emission) -> Workload:
+    """An op of a search space."""
+    return Workload("op", op.key, emission.builder(lambda: op.graph))
 
 
-def network_subject(
+def network_workload(
     space: SearchSpace, architecture: Architecture, role: str, emission: Emission
-) -> Subject:
+) -> Workload:
     """A whole network with seeded weights, to be measured."""
     build = emission.builder(lambda: space.graph(architecture))
-    return Subject("network", architecture.key, build, role)
+    return Workload("network", architecture.key, build, role)
 
 
-def model_subject(model: ModelFile) -> Subject:
+def model_workload(model: ModelFile) -> Workload:
     """A whole model file of the user's."""
-    return Subject("network", model.key, model.path.resolve(), MODEL)
+    return Workload("network", model.key, model.path.resolve(), MODEL)
 
 
-def reference_subjects(emission: Emission, batch: int = 1) -> list[Subject]:
+def reference_workloads(emission: Emission, batch: int = 1) -> list[Workload]:
     """The blocks that are re-timed all through a run to see the machine drift.
 
     Always fp32: they tell of the machine, and other kernels can be many times slower. One input
     at a time, unless the device is a large one that they would not fill.
     """
     plain = replace(emission, precision="fp32", batch=batch)
-    return [replace(op_subject(op, plain), category="reference") for op in REFERENCE_OPS]
+    return [replace(op_workload(op, plain), category="reference") for op in REFERENCE_OPS]
 
 
 class ModelStore:
@@ -64,24 +64,24 @@ class ModelStore:
     def __init__(self, folder: Path, suffix: str = "onnx") -> None:
         self._folder = folder
         self._suffix = suffix
-        self._paths: dict[Subject, Path] = {}
+        self._paths: dict[Workload, Path] = {}
 
-    def path(self, subject: Subject) -> Path:
-        """The subject's model file.
+    def path(self, workload: Workload) -> Path:
+        """The workload's model file.
 
         Raises `ModelError` when its format cannot express it, `LutraError` when it cannot be
         written.
         """
-        if isinstance(subject.model, Path):
-            return subject.model
-        if subject not in self._paths:
+        if isinstance(workload.model, Path):
+            return workload.model
+        if workload not in self._paths:
             path = self._folder / f"{len(self._paths):05d}.{self._suffix}"
             try:
-                path.write_bytes(subject.model())
+                path.write_bytes(workload.model())
             except OSError as error:
                 raise LutraError(
                     f"cannot write model files to {self._folder}: {error.strerror};"
                     " set TMPDIR to a folder with more room"
                 ) from error
-            self._paths[subject] = path
-        return self._paths[subject]
+            self._paths[workload] = path
+        return self._paths[workload]

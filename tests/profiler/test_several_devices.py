@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from lutra.devices.base import Device
 from lutra.devices.fake import FakeDevice, FakeScript
 from lutra.errors import DeviceError, UsageError
-from lutra.profiler.run import Progress, RunSummary
-from lutra.search import fleet
-from lutra.search.fleet import Job, JobResult, Watch, profile_devices, tables_in
+from lutra.profiler import several_devices
+from lutra.profiler.run import RunSummary
+from lutra.profiler.several_devices import Job, JobResult, profile_devices, tables_in
+from lutra.profiler.watch import Progress, Watch
 from tests.toys import install_toys
 
 PROGRESS = Progress(1, 2, 1.0)
@@ -73,12 +74,12 @@ def test_all_run_at_once_and_results_are_in_the_order_of_the_jobs() -> None:
     def measure(device: Device, table: Path, watch: Watch) -> RunSummary:
         meeting.wait()
         time.sleep(last_first[table.stem])
-        return RunSummary(subjects=ord(table.stem))
+        return RunSummary(workloads=ord(table.stem))
 
     ended: list[JobResult] = []
     results = profile_devices(jobs("a", "b", "c"), measure, on_result=ended.append)
     assert [result.job.spec for result in results] == ["toy:a", "toy:b", "toy:c"]
-    assert [result.summary and result.summary.subjects for result in results] == [97, 98, 99]
+    assert [result.summary and result.summary.workloads for result in results] == [97, 98, 99]
     assert sorted(result.job.spec for result in ended) == ["toy:a", "toy:b", "toy:c"]
 
 
@@ -88,14 +89,14 @@ def test_an_error_is_the_result_of_its_own_device(error: Exception) -> None:
         watch.on_progress(PROGRESS)
         if table.stem == "b":
             raise error
-        return RunSummary(subjects=1)
+        return RunSummary(workloads=1)
 
     good, bad, also_good = profile_devices(jobs("a", "b", "c"), measure)
     assert bad.error is error
     assert bad.summary is None
     for result in (good, also_good):
         assert result.error is None
-        assert result.summary == RunSummary(subjects=1)
+        assert result.summary == RunSummary(workloads=1)
 
 
 def test_a_device_that_cannot_be_opened_does_not_stop_the_others() -> None:
@@ -110,15 +111,19 @@ def test_a_device_that_cannot_be_opened_does_not_stop_the_others() -> None:
 
 def test_one_device_by_two_names_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """``adb`` and ``adb:SERIAL``, say: two runs on one phone would slow each other down."""
-    monkeypatch.setattr(fleet, "open_device", lambda spec: FakeDevice(FakeScript()))
+    monkeypatch.setattr(several_devices, "open_device", lambda spec: FakeDevice(FakeScript()))
     results = profile_devices(jobs("a", "b"), lambda *_: RunSummary())
     (error,) = [str(result.error) for result in results if result.error]
     assert "it is the device that is measured as toy:" in error
 
 
-def test_a_watch_is_told_everything_but_pauses_as_the_fleet_says() -> None:
+def test_a_watch_is_told_everything_but_pauses_as_it_is_told() -> None:
     seen: list[object] = []
-    watch = Watch(seen.append, seen.append, sleep=lambda _: pytest.fail("the job's own sleep"))
+    watch = Watch(
+        on_ready=seen.append,
+        on_progress=seen.append,
+        sleep=lambda _: pytest.fail("the job's own sleep"),
+    )
 
     def measure(device: Device, table: Path, watch: Watch) -> RunSummary:
         watch.on_progress(PROGRESS)

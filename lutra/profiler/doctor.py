@@ -9,12 +9,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lutra.devices.base import Device, DeviceInfo, Health, RequestFailure, Setting, TimingRequest
+from lutra.devices.base import (
+    Device,
+    DeviceInfo,
+    Health,
+    RequestFailure,
+    RuntimeConfig,
+    TimingRequest,
+)
 from lutra.errors import DeviceError, LutraError, PermanentDeviceError
-from lutra.profiler.job import Bench, choose_runtime, open_bench
-from lutra.profiler.run import Protocol
+from lutra.profiler.bench import Bench, choose_runtime, open_bench
+from lutra.profiler.protocols import OP_PROTOCOL
 from lutra.profiler.statistics import visit_from_sample
-from lutra.profiler.subject import Subject
+from lutra.profiler.workload import Workload
 
 _ROUNDS = 7
 _VISITS_PER_ROUND = 3
@@ -24,7 +31,7 @@ _HELD_BY_CPUPOWER = ("cpu", "board")  # of Android devices the adapter's advice 
 
 
 @dataclass(frozen=True)
-class Fitness:
+class Diagnosis:
     """``noise_percent``: how far the references' visits spread (10th to 90th percentile).
 
     It is None where nothing can be measured; then ``fit`` is false and the first finding says why.
@@ -45,7 +52,7 @@ def examine(
     options: Mapping[str, str] | None = None,
     *,
     clock: Callable[[], float] = time.monotonic,
-) -> Fitness:
+) -> Diagnosis:
     """Look at the device and time the references for about five seconds.
 
     ``runtime`` is by default the device's first. That it has none or that it does not work is a
@@ -58,12 +65,12 @@ def examine(
     noise, problems = None, []
     try:
         runtime = runtime or choose_runtime(device)
-        with open_bench(device, Setting(runtime, options=options or {})) as bench:
+        with open_bench(device, RuntimeConfig(runtime, options=options or {})) as bench:
             noise = _noise_percent(bench, clock)
     except expected as error:
         problems.append(str(error))
     findings = [*problems, *_findings(info, health, noise), *_advice(device)]
-    return Fitness(info, health, runtime, noise, not problems, tuple(dict.fromkeys(findings)))
+    return Diagnosis(info, health, runtime, noise, not problems, tuple(dict.fromkeys(findings)))
 
 
 def _noise_percent(bench: Bench, clock: Callable[[], float]) -> float:
@@ -74,8 +81,8 @@ def _noise_percent(bench: Bench, clock: Callable[[], float]) -> float:
     values: dict[str, list[float]] = defaultdict(list)
     started = clock()
     for _ in range(_ROUNDS):
-        for subject, low_ms in _round(bench):
-            values[subject.key].append(low_ms)
+        for workload, low_ms in _round(bench):
+            values[workload.key].append(low_ms)
         if clock() - started > _ENOUGH_SECONDS:
             break
     spreads = [
@@ -85,9 +92,9 @@ def _noise_percent(bench: Bench, clock: Callable[[], float]) -> float:
     return 100.0 * float(max(spreads))
 
 
-def _round(bench: Bench) -> Iterator[tuple[Subject, float]]:
+def _round(bench: Bench) -> Iterator[tuple[Workload, float]]:
     """A few visits of each reference, timed as in a run, with what each came to."""
-    protocol = Protocol().suited_to(bench.session)
+    protocol = OP_PROTOCOL.suited_to(bench.session)
     references = bench.references() * _VISITS_PER_ROUND
     requests = [
         TimingRequest(

@@ -3,50 +3,71 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 
 from lutra.errors import AccuracyError, UsageError
-from lutra.predictors.accuracy import AccuracyPredictor
+from lutra.predictors.accuracy import AccuracyPredictor, load_accuracy
 from lutra.predictors.efficiency.predictor import EfficiencyPredictor
 from lutra.search.algorithms import get_algorithm
-from lutra.search.algorithms.base import Candidates
-from lutra.search.problem import Limit, Problem, latency_limits
+from lutra.search.algorithms.base import RankedRows
+from lutra.search.constraints import Limit, latency_limits
+from lutra.search.problem import Problem
 from lutra.search.result import Candidate, SearchResult
+from lutra.spaces import SearchSpace
+from lutra.tables import LatencyTable, opened_table
+from lutra.tables.drift import reference_baseline, table_drifts
 
 KEPT = 10
 
 
-def search(
-    predictor: EfficiencyPredictor,
-    accuracy: AccuracyPredictor,
+def find_networks(
+    table: LatencyTable | str | Path,
     *,
     max_latency_ms: float | None = None,
     max_macs: float | None = None,
+    space: SearchSpace | str | None = None,
+    accuracy: AccuracyPredictor | str | Path | None = None,
     algorithm: str = "evolution",
     seed: int = 0,
-    resolutions: tuple[int, ...] | None = None,
-    settings: Mapping[str, float] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    resolutions: Sequence[int] | None = None,
+    hyperparameters: Mapping[str, float] | None = None,
+    on_step: Callable[[int, int], None] | None = None,
 ) -> SearchResult:
-    """The most accurate subnets within the limits, best first.
+    """The most accurate subnets within the limits, best first; nothing is measured.
 
-    Searches the resolutions that both the table and the accuracy predictor know, or those given.
-    Raises `InfeasibleError` at once when the limits cannot be met, `UsageError` without a limit
-    or for unknown settings.
+    ``max_latency_ms`` (ms) and ``max_macs`` (multiply-accumulates) are the limits, at least one.
+    ``accuracy`` is a predictor or what `load_accuracy` takes; by default the one of the space.
+    Searches the ``resolutions`` (pixels) that both the table and the accuracy predictor know, or
+    those given. ``hyperparameters`` are the algorithm's; ``on_step`` is told how many of its steps
+    are done and how many there are.
+
+    Raises `InfeasibleError` at once when the limits cannot be met, `UsageError` without a limit or
+    for unknown names, `AccuracyError` and `TableError`.
+
+    >>> result = find_networks("cpu.lut", max_latency_ms=5)
+    >>> result.best.predicted_ms <= 5, result.best.architecture.r
+    (True, 224)
     """
+    with opened_table(table) as opened:
+        predictor = EfficiencyPredictor(opened, space)
+        reference_ms = reference_baseline(opened)
+        drift = table_drifts(opened)["network"]
+    if not isinstance(accuracy, AccuracyPredictor):
+        accuracy = load_accuracy(accuracy, predictor.space)
     limits = _limits(predictor, max_latency_ms, max_macs)
     searched, notes = _resolutions(predictor, accuracy, resolutions)
     problem = Problem(predictor.space, accuracy, limits, searched)
     method = get_algorithm(algorithm)
     try:
-        chosen = method.settings(**{"keep": KEPT, **(settings or {})})
+        chosen = method.hyperparameters(**{"keep": KEPT, **(hyperparameters or {})})
     except TypeError as error:
         raise UsageError(f"algorithm '{algorithm}' does not take that setting: {error}") from error
     started = time.process_time()
-    found = method.run(problem, chosen, np.random.default_rng(seed), progress)
+    found = method.run(problem, chosen, np.random.default_rng(seed), on_step)
     return SearchResult(
         space=predictor.space.name,
         target=predictor.target,
@@ -54,7 +75,7 @@ def search(
         limits=_maxima(latency_ms=max_latency_ms, macs=max_macs),
         algorithm=algorithm,
         seed=seed,
-        settings={**asdict(chosen), "resolutions": list(searched)},
+        hyperparameters={**asdict(chosen), "resolutions": list(searched)},
         evaluations=found.evaluations,
         cpu_seconds=round(time.process_time() - started, 3),
         accuracy_source={
@@ -63,14 +84,14 @@ def search(
             "quality": accuracy.quality,
         },
         candidates=_candidates(predictor, found),
-        reference_ms=predictor.reference_ms,
-        drift=predictor.drift,
+        reference_ms=reference_ms,
+        drift=drift,
         notes=notes,
     )
 
 
 def half_way_budget_ms(predictor: EfficiencyPredictor, accuracy: AccuracyPredictor) -> float:
-    """Half-way between the fastest and the slowest subnet that can be searched."""
+    """Half-way between the fastest and the slowest subnet that can be searched, in ms."""
     resolutions, _ = _resolutions(predictor, accuracy, None)
     fastest = predictor.latency.cheapest(resolutions)[0]
     slowest = predictor.latency.dearest(resolutions)[0]
@@ -97,12 +118,12 @@ def _maxima(**maxima: float | None) -> dict[str, float]:
 def _resolutions(
     predictor: EfficiencyPredictor,
     accuracy: AccuracyPredictor,
-    wanted: tuple[int, ...] | None,
+    wanted: Sequence[int] | None,
 ) -> tuple[tuple[int, ...], tuple[str, ...]]:
     """The resolutions to search, and a note where the accuracy predictor narrows them."""
     if wanted is not None:
         predictor.space.check_resolutions(wanted)
-        return wanted, ()
+        return tuple(wanted), ()
     common = tuple(r for r in predictor.resolutions if r in accuracy.resolutions)
     if not common:
         raise AccuracyError(
@@ -122,7 +143,7 @@ def _text(resolutions: tuple[int, ...]) -> str:
     return ", ".join(map(str, resolutions))
 
 
-def _candidates(predictor: EfficiencyPredictor, found: Candidates) -> tuple[Candidate, ...]:
+def _candidates(predictor: EfficiencyPredictor, found: RankedRows) -> tuple[Candidate, ...]:
     result = []
     for row, accuracy in zip(found.rows, found.accuracy, strict=True):
         architecture = predictor.space.decode(row)

@@ -1,22 +1,27 @@
-"""From a device and settings to an open session, its target and a run into a table."""
+"""A device made ready: from a device and how models run on it to runs into a table."""
 
 from __future__ import annotations
 
 import contextlib
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lutra.devices.base import Device, Session, Setting
-from lutra.devices.registry import format_of, runtimes_of
+from lutra.devices.base import Device, RuntimeConfig, Session
+from lutra.devices.registry import format_of, opened_device, runtimes_of
 from lutra.emitters.emission import Emission
 from lutra.errors import PermanentDeviceError
-from lutra.profiler.run import ProfilingRun, Progress, Protocol, RunSummary
-from lutra.profiler.subject import ModelStore, Subject, reference_subjects
-from lutra.tables import LatencyTable, Target
+from lutra.profiler.protocols import TimingProtocol
+from lutra.profiler.run import ProfilingRun, RunSummary
+from lutra.profiler.watch import UNWATCHED, Watch
+from lutra.profiler.workload import ModelStore, Workload, reference_workloads
+from lutra.tables import LatencyTable, Target, opened_table
 from lutra.tables.drift import Drift
+from lutra.tables.profiled import device_of
+
+DeviceOrSpec = Device | str
+"""A device that is open, or the spec string of one that is opened and closed again."""
 
 
 @dataclass(frozen=True)
@@ -29,28 +34,25 @@ class Bench:
     store: ModelStore
     emission: Emission
 
-    def references(self) -> list[Subject]:
+    def references(self) -> list[Workload]:
         """The blocks that tell how the device drifts."""
         batch = self.emission.batch if self.session.clocked else 1
-        return reference_subjects(self.emission, batch)
+        return reference_workloads(self.emission, batch)
 
     def measure(
         self,
         table: LatencyTable,
-        subjects: Sequence[Subject],
-        protocol: Protocol,
+        workloads: Sequence[Workload],
+        protocol: TimingProtocol,
         *,
-        budget_seconds: float = float("inf"),
+        watch: Watch = UNWATCHED,
         reference_ms: Mapping[str, float] | None = None,
         drift: Drift | None = None,
-        on_progress: Callable[[Progress], None] = lambda _: None,
-        sleep: Callable[[float], None] = time.sleep,
     ) -> RunSummary:
-        """Measure subjects into a table; raises `TargetMismatchError` if it is another target's.
+        """Measure workloads into a table; raises `TargetMismatchError` if it is another target's.
 
         ``reference_ms`` is what the references take when the device is steady, and ``drift`` how
-        latencies follow them, where known from another table. ``on_progress`` is called after
-        each visit and ``sleep`` to let the device cool; what they raise ends the run.
+        latencies follow them, where known from another table.
         """
         table.target.require(self.target, str(table.path))
         run = ProfilingRun(
@@ -61,22 +63,21 @@ class Bench:
             references=self.references(),
             reference_ms=reference_ms,
             drift=drift,
-            on_progress=on_progress,
-            sleep=sleep,
+            watch=watch,
         )
-        return run.measure(subjects, budget_seconds=budget_seconds)
+        return run.measure(workloads)
 
 
 @contextlib.contextmanager
-def open_bench(device: Device, setting: Setting, precision: str = "fp32") -> Iterator[Bench]:
+def open_bench(device: Device, config: RuntimeConfig, precision: str = "fp32") -> Iterator[Bench]:
     """Open a session on the device and name its target.
 
-    Raises `UsageError` for an impossible setting and `DeviceError` when the runtime cannot start.
+    Raises `UsageError` for an impossible config and `DeviceError` when the runtime cannot start.
     """
-    emission = Emission(format_of(setting.runtime), precision, setting.batch)
+    emission = Emission(format_of(config.runtime), precision, config.batch)
     with (
         tempfile.TemporaryDirectory(prefix="lutra-") as folder,
-        device.open(setting) as session,
+        device.open(config) as session,
     ):
         runtime = session.describe()
         target = Target(
@@ -85,12 +86,34 @@ def open_bench(device: Device, setting: Setting, precision: str = "fp32") -> Ite
             runtime_version=runtime.version,
             delegate=runtime.delegate,
             precision=precision,
-            threads=setting.threads,
+            threads=config.threads,
             core_mask=runtime.core_mask,
-            batch=setting.batch,
+            batch=config.batch,
             options=runtime.options,
         )
         yield Bench(device, session, target, ModelStore(Path(folder), emission.format), emission)
+
+
+@contextlib.contextmanager
+def bench_of_table(
+    table: LatencyTable | str | Path, device: DeviceOrSpec | None = None
+) -> Iterator[tuple[LatencyTable, Bench]]:
+    """A table, open for writing, and its device (or another) made ready as it was made with."""
+    with (
+        opened_table(table, write=True) as opened,
+        bench_of_target(device or device_of(opened), opened.target) as bench,
+    ):
+        yield opened, bench
+
+
+@contextlib.contextmanager
+def bench_of_target(device: DeviceOrSpec, target: Target) -> Iterator[Bench]:
+    """A device made ready to measure as a target says."""
+    with (
+        opened_device(device) as opened,
+        open_bench(opened, runtime_config_of(target), target.precision) as bench,
+    ):
+        yield bench
 
 
 def choose_runtime(device: Device, format_name: str | None = None) -> str:
@@ -120,14 +143,17 @@ def emission_of(target: Target) -> Emission:
     return Emission(format_of(target.runtime), target.precision, target.batch)
 
 
-def setting_of(target: Target) -> Setting:
-    """The setting that a table's numbers were measured with."""
+def runtime_config_of(target: Target) -> RuntimeConfig:
+    """How models ran when a table's numbers were measured."""
     options = dict(item.split("=", 1) for item in target.options.split(",") if "=" in item)
-    return Setting(target.runtime, threads=target.threads, batch=target.batch, options=options)
+    return RuntimeConfig(
+        target.runtime, threads=target.threads, batch=target.batch, options=options
+    )
 
 
-def open_or_create(path: Path, target: Target) -> LatencyTable:
+def open_or_create(path: str | Path, target: Target) -> LatencyTable:
     """The table at ``path`` for writing; raises `TargetMismatchError` if it is another target's."""
+    path = Path(path)
     if not path.exists():
         return LatencyTable.create(path, target)
     table = LatencyTable.open(path, write=True)

@@ -8,36 +8,22 @@ from __future__ import annotations
 
 import re
 import threading
-import time
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from lutra.devices.base import Device
 from lutra.devices.registry import open_device
 from lutra.errors import UsageError
-from lutra.profiler.run import Progress, RunSummary
+from lutra.profiler.run import RunSummary
+from lutra.profiler.watch import UNWATCHED, Progress, Watch
 from lutra.tables import Target
 
 _SUFFIX = ".lut"
 _LONGEST_NAME = 200  # file systems take 255 bytes, SQLite adds names of its own
 _WAIT_SECONDS = 0.5
-
-
-@dataclass(frozen=True)
-class Watch:
-    """What a run tells while it is on, and how it pauses; what one of them raises ends the run.
-
-    ``on_ready`` is told what it runs on, ``on_progress`` after each visit how far it is; ``sleep``
-    waits while the device cools.
-    """
-
-    on_ready: Callable[[Target], None] = lambda _: None
-    on_progress: Callable[[Progress], None] = lambda _: None
-    sleep: Callable[[float], None] = time.sleep
 
 
 Measure = Callable[[Device, Path, Watch], RunSummary]
@@ -49,7 +35,7 @@ class Job:
 
     spec: str
     table: Path
-    watch: Watch = field(default_factory=Watch)
+    watch: Watch = UNWATCHED
 
 
 @dataclass(frozen=True)
@@ -89,23 +75,23 @@ def profile_devices(
 ) -> list[JobResult]:
     """Open every job's device and ``measure`` it, all at once; results in the order of the jobs.
 
-    ``measure`` is `lutra.search.profile.profile` or the like; it must pass the watch on, whose
+    ``measure`` calls `lutra.profile` or the like; it must pass the watch on, whose
     ``sleep`` is not the job's own, but one that a stop interrupts. ``on_result`` is called as each
     job ends, from its thread. On KeyboardInterrupt, all end in order before it is raised again; a
     second one does not wait.
     """
-    fleet = _Fleet(measure, on_result)
+    shared = _Shared(measure, on_result)
     started: list[_Thread] = []
     try:
         for number, job in enumerate(jobs):
-            started.append(_Thread(fleet, number, job))
+            started.append(_Thread(shared, number, job))
             started[-1].start()
         _wait(started)
     except BaseException:
-        fleet.stop.set()
+        shared.stop.set()
         _wait([thread for thread in started if thread.ident is not None])
         raise
-    return [fleet.results[number] for number in range(len(jobs))]
+    return [shared.results[number] for number in range(len(jobs))]
 
 
 def _wait(threads: Sequence[_Thread]) -> None:
@@ -114,17 +100,18 @@ def _wait(threads: Sequence[_Thread]) -> None:
     Not by join(): Ctrl-C in the middle of one has Python 3.11 and 3.12 believe that it ended.
     """
     for thread in threads:
-        while not thread.ended.wait(_WAIT_SECONDS):
-            """Not yet."""
+        ended = False
+        while not ended:
+            ended = thread.ended.wait(_WAIT_SECONDS)
 
 
 class _Thread(threading.Thread):
     """Runs one job; a daemon, so that a second Ctrl-C need not wait for it."""
 
-    def __init__(self, fleet: _Fleet, number: int, job: Job) -> None:
+    def __init__(self, shared: _Shared, number: int, job: Job) -> None:
         super().__init__(name=job.spec, daemon=True)
         self.ended = threading.Event()
-        self._work = partial(fleet.run, number, job)
+        self._work = partial(shared.run, number, job)
 
     def run(self) -> None:
         try:
@@ -134,10 +121,10 @@ class _Thread(threading.Thread):
 
 
 class _Stopped(BaseException):
-    """Ends a job whose fleet is to stop; no error, so nothing on the way takes it for one."""
+    """Ends a job that is to stop; no error, so nothing on the way takes it for one."""
 
 
-class _Fleet:
+class _Shared:
     """What the threads share."""
 
     def __init__(self, measure: Measure, on_result: Callable[[JobResult], None]) -> None:
@@ -165,7 +152,7 @@ class _Fleet:
 
     def _profile(self, job: Job) -> RunSummary:
         self._check()
-        with closing(open_device(job.spec)) as device:
+        with open_device(job.spec) as device:
             self._claim(device, job.spec)
             return self._measure(device, job.table, self._stoppable(job.watch))
 

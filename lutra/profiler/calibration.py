@@ -1,20 +1,22 @@
-"""Calibrate and validate: whole networks tell how a table's parts add up, and how well."""
+"""Calibrate and validate: whole networks tell how a table's ops add up, and how well."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 
 from lutra.errors import TableError
 from lutra.predictors.efficiency.fitting import Fit, fit
 from lutra.predictors.efficiency.predictor import EfficiencyPredictor, Floats
-from lutra.profiler.job import Bench
-from lutra.profiler.run import Progress, Protocol
-from lutra.profiler.subject import network_subject
-from lutra.search.networks import NETWORK_PROTOCOL, repeatability_percent
-from lutra.spaces import Architecture, sample_networks
+from lutra.profiler.bench import Bench, DeviceOrSpec, bench_of_table
+from lutra.profiler.protocols import NETWORK_PROTOCOL, TimingProtocol
+from lutra.profiler.statistics import repeatability_percent
+from lutra.profiler.watch import UNWATCHED, Watch
+from lutra.profiler.workload import network_workload
+from lutra.spaces import Architecture, Rows, SearchSpace, sample_networks
 from lutra.tables import LatencyTable
 from lutra.tables.documents import CALIBRATION, VALIDATION, store_document
 from lutra.tables.drift import table_drifts
@@ -73,63 +75,105 @@ class Measured:
     repeatability_percent: float
     drifted: int
 
+    def rows(self, space: SearchSpace) -> Rows:
+        """(N, genes): the architectures."""
+        return np.stack([space.encode(architecture) for architecture in self.architectures])
+
 
 def calibrate(
+    table: LatencyTable | str | Path,
+    *,
+    device: DeviceOrSpec | None = None,
+    networks: int = 20,
+    space: SearchSpace | str | None = None,
+    rounds: int | None = None,
+    watch: Watch = UNWATCHED,
+) -> Fit:
+    """Measure random networks on a table's device, and fit how its ops add up to them.
+
+    The fit is stored in the table; predictions use it from then on. ``device`` is by default the
+    one that the table was made with, ``space`` need only be named if the table covers several,
+    ``rounds`` is the least number of visits of each network (6). Raises `TableError` when ops are
+    missing or fewer than two networks could be measured, `TargetMismatchError` when the device is
+    not the table's, and `DeviceError`.
+
+    >>> fit = calibrate("cpu.lut", networks=4)
+    >>> fit.networks, fit.cv_mape_percent < 50.0
+    (4, True)
+    """
+    with bench_of_table(table, device) as (opened, bench):
+        protocol = NETWORK_PROTOCOL.with_rounds(rounds)
+        return calibrate_on(bench, opened, networks, space, protocol, watch)
+
+
+def validate(
+    table: LatencyTable | str | Path,
+    *,
+    device: DeviceOrSpec | None = None,
+    networks: int = 50,
+    space: SearchSpace | str | None = None,
+    rounds: int | None = None,
+    watch: Watch = UNWATCHED,
+) -> Validation:
+    """Measure networks that nothing was fitted on; compare, and store the errors in the table.
+
+    Arguments and errors are those of `calibrate`.
+
+    >>> validation = validate("cpu.lut", networks=4)
+    >>> validation.networks, validation.mape_percent < 50.0
+    (4, True)
+    """
+    with bench_of_table(table, device) as (opened, bench):
+        protocol = NETWORK_PROTOCOL.with_rounds(rounds)
+        return validate_on(bench, opened, networks, space, protocol, watch)
+
+
+def calibrate_on(
     bench: Bench,
     table: LatencyTable,
-    *,
     networks: int = 20,
-    space_name: str | None = None,
-    protocol: Protocol = NETWORK_PROTOCOL,
-    budget_seconds: float = float("inf"),
-    on_progress: Callable[[Progress], None] = lambda _: None,
+    space: SearchSpace | str | None = None,
+    protocol: TimingProtocol = NETWORK_PROTOCOL,
+    watch: Watch = UNWATCHED,
 ) -> Fit:
-    """Measure random networks, fit how the table's parts add up to them, and store the fit.
+    """`calibrate` on a bench that is open; the table is open for writing.
 
-    A validation that the table holds is withdrawn: it spoke of the fit before. Raises
-    `TableError` when fewer than two networks could be measured.
+    A validation that the table holds is withdrawn: it spoke of the fit before.
     """
-    predictor = EfficiencyPredictor(table, space_name, plain_sum=True)
-    measured = _measure(
-        bench, table, predictor, CALIBRATE, networks, protocol, budget_seconds, on_progress
+    predictor = EfficiencyPredictor(table, space, plain_sum=True)
+    measured = _measure(bench, table, predictor, CALIBRATE, networks, protocol, watch)
+    fitted = fit(
+        predictor.networks(measured.rows(predictor.space), measured.measured_ms),
+        gpu=predictor.on_gpu,
     )
-    space = predictor.space
-    rows = np.stack([space.encode(architecture) for architecture in measured.architectures])
-    fitted = fit(predictor.networks(rows, measured.measured_ms), gpu=predictor.on_gpu)
     document: dict[str, object] = {
         **fitted.to_json(),
         "repeatability_percent": measured.repeatability_percent,
         "drifted_networks": measured.drifted,
     }
-    store_document(table, CALIBRATION, space.name, document)
-    store_document(table, VALIDATION, space.name, None)
+    store_document(table, CALIBRATION, predictor.space.name, document)
+    store_document(table, VALIDATION, predictor.space.name, None)
     return fitted
 
 
-def validate(
+def validate_on(
     bench: Bench,
     table: LatencyTable,
-    *,
     networks: int = 50,
-    space_name: str | None = None,
-    protocol: Protocol = NETWORK_PROTOCOL,
-    budget_seconds: float = float("inf"),
-    on_progress: Callable[[Progress], None] = lambda _: None,
+    space: SearchSpace | str | None = None,
+    protocol: TimingProtocol = NETWORK_PROTOCOL,
+    watch: Watch = UNWATCHED,
 ) -> Validation:
-    """Measure networks that nothing was fitted on; compare, and store the errors in the table."""
-    predictor = EfficiencyPredictor(table, space_name)
-    measured = _measure(
-        bench, table, predictor, VALIDATE, networks, protocol, budget_seconds, on_progress
-    )
-    space = predictor.space
-    rows = np.stack([space.encode(architecture) for architecture in measured.architectures])
+    """`validate` on a bench that is open; the table is open for writing."""
+    predictor = EfficiencyPredictor(table, space)
+    measured = _measure(bench, table, predictor, VALIDATE, networks, protocol, watch)
     validation = Validation.of(
-        predictor.predict(rows),
+        predictor.predict(measured.rows(predictor.space)),
         measured.measured_ms,
         measured.repeatability_percent,
         measured.drifted,
     )
-    store_document(table, VALIDATION, space.name, asdict(validation))
+    store_document(table, VALIDATION, predictor.space.name, asdict(validation))
     return validation
 
 
@@ -139,23 +183,23 @@ def _measure(
     predictor: EfficiencyPredictor,
     role: str,
     count: int,
-    protocol: Protocol,
-    budget_seconds: float,
-    on_progress: Callable[[Progress], None],
+    protocol: TimingProtocol,
+    watch: Watch,
 ) -> Measured:
     space = predictor.space
-    predictor.require_units(_needed_units(predictor))
+    predictor.require_ops(_needed_ops(predictor))
     architectures = _networks_for(table, predictor, role, count)
-    subjects = [
-        network_subject(space, architecture, role, bench.emission) for architecture in architectures
+    workloads = [
+        network_workload(space, architecture, role, bench.emission)
+        for architecture in architectures
     ]
-    bench.measure(table, subjects, protocol, budget_seconds=budget_seconds, on_progress=on_progress)
+    bench.measure(table, workloads, protocol, watch=watch)
     return _collected(table, architectures)
 
 
-def _needed_units(predictor: EfficiencyPredictor) -> Sequence[int]:
-    wanted = {op.key for op in predictor.space.units_at(predictor.resolutions)}
-    return [index for index, op in enumerate(predictor.space.units) if op.key in wanted]
+def _needed_ops(predictor: EfficiencyPredictor) -> Sequence[int]:
+    wanted = {op.key for op in predictor.space.ops_at(predictor.resolutions)}
+    return [index for index, op in enumerate(predictor.space.ops) if op.key in wanted]
 
 
 def _networks_for(

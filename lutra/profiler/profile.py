@@ -1,0 +1,124 @@
+"""Profile into a table: every unique op configuration of a space, or whole model files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from lutra.devices.base import RuntimeConfig
+from lutra.devices.registry import opened_device, runtimes_of
+from lutra.emitters.model_file import ModelFile, read_model_file
+from lutra.errors import UsageError
+from lutra.profiler.bench import DeviceOrSpec, choose_runtime, open_bench, open_or_create
+from lutra.profiler.protocols import NETWORK_PROTOCOL, OP_PROTOCOL, TimingProtocol
+from lutra.profiler.run import RunSummary
+from lutra.profiler.watch import UNWATCHED, Watch
+from lutra.profiler.workload import model_workload, op_workload
+from lutra.spaces import SearchSpace, get_space
+from lutra.tables import LatencyTable
+from lutra.tables.profiled import note_profiled
+
+DEFAULT_RESOLUTIONS = (224,)
+
+
+def profile(
+    device: DeviceOrSpec,
+    space: SearchSpace | str,
+    table: str | Path,
+    *,
+    resolutions: Sequence[int] = DEFAULT_RESOLUTIONS,
+    runtime: str | None = None,
+    precision: str = "fp32",
+    threads: int = 1,
+    batch: int = 1,
+    options: Mapping[str, str] | None = None,
+    protocol: TimingProtocol = OP_PROTOCOL,
+    watch: Watch = UNWATCHED,
+) -> RunSummary:
+    """Measure what the table in a file lacks of a space; creates the table if need be.
+
+    ``device`` is a spec string (``cpu``, ``adb:SERIAL``) or an open device, ``resolutions`` are in
+    pixels, ``runtime`` is by default the device's first, ``threads`` are pinned cores, ``options``
+    the runtime's own (``{"xnnpack": "off"}``). Latencies are in ms per run of ``batch`` inputs.
+
+    Raises `UsageError` (resolution, runtime, option), `TargetMismatchError` (a table of another
+    target), `DeviceError` and `TableError`; whatever was measured before stays in the table.
+
+    >>> summary = profile("cpu", "ofa-mbv3-w1.0", "cpu.lut", watch=Watch(budget_seconds=600))
+    >>> summary.workloads, summary.complete
+    (96, True)
+    """
+    space = get_space(space)
+    with opened_device(device) as opened:
+        config = RuntimeConfig(
+            runtime or choose_runtime(opened), threads=threads, batch=batch, options=options or {}
+        )
+        space.check_resolutions(resolutions)
+        with (
+            open_bench(opened, config, precision) as bench,
+            open_or_create(table, bench.target) as stored,
+        ):
+            note_profiled(stored, opened.info().spec, space.name, resolutions)
+            watch.on_ready(bench.target)
+            workloads = [op_workload(op, bench.emission) for op in space.ops_at(resolutions)]
+            return bench.measure(stored, workloads, protocol, watch=watch)
+
+
+def profile_models(
+    device: DeviceOrSpec,
+    models: Sequence[ModelFile | str | Path],
+    table: str | Path,
+    *,
+    runtime: str | None = None,
+    threads: int = 1,
+    options: Mapping[str, str] | None = None,
+    protocol: TimingProtocol = NETWORK_PROTOCOL,
+    watch: Watch = UNWATCHED,
+) -> RunSummary:
+    """Measure whole model files (at least one) into the table in a file, as network rows.
+
+    They must be of one format and precision, as a table speaks of one target; the batch is theirs.
+    Raises `ModelError` for a file that is no model, `UsageError` if they differ or the runtime
+    loads another format, else as `profile` does.
+
+    >>> export("result.json", "model.onnx")["precision"]
+    'fp32'
+    >>> profile_models("cpu", ["model.onnx"], "models.lut").workloads
+    1
+    """
+    files = [read_model_file(item) if not isinstance(item, ModelFile) else item for item in models]
+    first = files[0]
+    with opened_device(device) as opened:
+        config = RuntimeConfig(
+            runtime or choose_runtime(opened, first.format), threads=threads, options=options or {}
+        )
+        _check_models(files, config.runtime)
+        with (
+            open_bench(opened, config, first.precision) as bench,
+            open_or_create(table, bench.target) as stored,
+        ):
+            watch.on_ready(bench.target)
+            workloads = [model_workload(item) for item in files]
+            return bench.measure(stored, workloads, protocol, watch=watch)
+
+
+def _check_models(models: Sequence[ModelFile], runtime: str) -> None:
+    for model in models:
+        if runtime not in runtimes_of(model.format):
+            known = ", ".join(runtimes_of(model.format))
+            raise UsageError(f"{runtime} cannot load {model.path}; use --runtime {known}")
+        if model.precision != models[0].precision:
+            raise UsageError(
+                f"{model.path} is {model.precision}, {models[0].path} {models[0].precision}:"
+                " a table speaks of one precision; use a table for each"
+            )
+
+
+def missing_keys(path: str | Path, space: SearchSpace, resolutions: Sequence[int]) -> list[str]:
+    """The op keys that a profile of these resolutions would still have to finish."""
+    wanted = [op.key for op in space.ops_at(resolutions)]
+    if not Path(path).exists():
+        return wanted
+    with LatencyTable.open(path) as table:
+        settled = {row.key for row in table.rows("op") if row.status in ("stable", "unstable")}
+    return [key for key in wanted if key not in settled]

@@ -1,0 +1,82 @@
+"""What a search must keep to: limits on costs, and the resolutions it may use."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from lutra.errors import UsageError
+from lutra.predictors.efficiency.costs import OpCost, total_costs
+from lutra.predictors.efficiency.forms import Latency
+from lutra.spaces import Rows, SearchSpace
+
+
+@dataclass(frozen=True)
+class Limit:
+    """``cost`` must not exceed ``maximum``, in the cost's unit; raises `UsageError`."""
+
+    cost: OpCost
+    maximum: float
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.maximum) or self.maximum <= 0:
+            raise UsageError(
+                f"the limit on {self.cost.name} must be a positive number of {self.cost.unit},"
+                f" not {self.maximum:g}"
+            )
+
+    def __str__(self) -> str:
+        return f"{self.cost.name} <= {self.cost.text(self.maximum)}"
+
+
+def latency_limits(latency: Latency, maximum_ms: float) -> tuple[Limit, ...]:
+    """What together says that a latency does not exceed ``maximum_ms``: a limit on each form."""
+    return tuple(Limit(form, maximum_ms) for form in latency.forms)
+
+
+class Constraints:
+    """The architectures of a space at ``resolutions`` that meet all ``limits``.
+
+    Raises `UsageError` for a limit of another space, a resolution that the space does not have, or
+    no resolution.
+    """
+
+    def __init__(
+        self, space: SearchSpace, limits: Sequence[Limit], resolutions: Sequence[int]
+    ) -> None:
+        if not resolutions:
+            raise UsageError("name at least one resolution to search")
+        space.check_resolutions(resolutions)
+        for limit in limits:
+            if limit.cost.space.name != space.name:
+                raise UsageError(
+                    f"the limit on {limit.cost.name} is of space '{limit.cost.space.name}',"
+                    f" not of '{space.name}'"
+                )
+        self.space = space
+        self.limits = tuple(limits)
+        self.resolutions = tuple(resolutions)
+        self._maxima = np.array([limit.maximum for limit in limits])
+        self._allowed_resolutions = np.zeros(len(space.resolutions), dtype=bool)
+        self._allowed_resolutions[space.resolution_indices(self.resolutions)] = True
+
+    def costs_of(self, rows: Rows) -> npt.NDArray[np.float64]:
+        """(N, genes) -> (N, limits): what each limit looks at, in its cost's unit."""
+        return total_costs([limit.cost for limit in self.limits], rows)
+
+    def feasible(self, rows: Rows) -> npt.NDArray[np.bool_]:
+        """(N, genes) -> (N,): at one of the resolutions and within all limits; NaN is not."""
+        within = (self.costs_of(rows) <= self._maxima).all(axis=1)
+        allowed: npt.NDArray[np.bool_] = within & self._allowed_resolutions[rows[:, -1]]
+        return allowed
+
+    def excess(self, rows: Rows) -> npt.NDArray[np.float64]:
+        """(N, genes) -> (N,): the largest cost relative to its limit; infinite for NaN."""
+        relative = self.costs_of(rows) / self._maxima
+        excess: npt.NDArray[np.float64] = np.where(np.isnan(relative), np.inf, relative)
+        largest: npt.NDArray[np.float64] = excess.max(axis=1, initial=-np.inf)
+        return largest
