@@ -73,3 +73,10 @@ class LineReader:
                 self._lines.append(self._rest)
                 self._rest = b""
         return self._lines.popleft()
+
+
+def last_remark(stderr: bytes) -> str:
+    """The last line of a program's stderr that is not mere information, as `: line`."""
+    lines = stderr.decode(errors="replace").strip().splitlines()
+    telling = [line for line in lines if not line.startswith("INFO:")]
+    return f": {telling[-1][:300]}" if telling else ""

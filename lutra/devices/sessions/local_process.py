@@ -8,7 +8,7 @@ import select
 import subprocess
 import tempfile
 
-from lutra.devices.remote.channel import Channel, ProgramEnded
+from lutra.devices.remote.channel import Channel, ProgramEnded, last_remark
 
 _STOP_SECONDS = 5.0
 _CHUNK = 1 << 16
@@ -69,10 +69,3 @@ class LocalProcess(Channel):
             self.kill()
         self._process.stdout.close()
         self._errors.close()
-
-
-def last_remark(stderr: bytes) -> str:
-    """The last line of a program's stderr that is not mere information, as `: line`."""
-    lines = stderr.decode(errors="replace").strip().splitlines()
-    telling = [line for line in lines if not line.startswith("INFO:")]
-    return f": {telling[-1][:300]}" if telling else ""

@@ -52,7 +52,7 @@ def load_accuracy(
 
 def _default(space: SearchSpace) -> AccuracyPredictor:
     """What comes with lutra: a space gains one by a file ``<space>.json`` beside this module."""
-    file = resources.files("lutra.predictors.accuracy") / f"{space.name}.json"
+    file = resources.files(__package__) / f"{space.name}.json"
     if file.is_file():
         return AdditivePredictor.from_bytes(file.read_bytes(), f"lutra's {file.name}", space)
     if space.name in plugin_names(_GROUP):

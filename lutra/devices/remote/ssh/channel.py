@@ -7,9 +7,8 @@ import queue
 
 import asyncssh
 
-from lutra.devices.remote.channel import Channel, LinkLost
+from lutra.devices.remote.channel import Channel, LinkLost, last_remark
 from lutra.devices.remote.ssh.event_loop import LoopThread
-from lutra.devices.sessions.local_process import last_remark
 
 _MOST_QUEUED = 8 << 20
 _MOST_STDERR = 16 << 10
