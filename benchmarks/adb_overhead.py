@@ -47,8 +47,8 @@ def profile(serial: str, ops: list[OpConfig], folder: Path) -> tuple[float, floa
         rule=StoppingRule(min_rounds=ROUNDS, max_rounds=ROUNDS),
     )
     started = time.perf_counter()
-    device = open_device(f"adb:{serial}")
     with (
+        open_device(f"adb:{serial}") as device,
         open_bench(device, RuntimeConfig("benchmark_model")) as bench,
         LatencyTable.create(folder / "phone.lut", bench.target) as table,
     ):

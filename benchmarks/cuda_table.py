@@ -367,8 +367,10 @@ def parse(arguments: Sequence[str]) -> tuple[Case, Path]:
 def main() -> None:
     case, docs = parse(sys.argv[1:])
     try:
-        device = open_device(case.device)
-        with tempfile.TemporaryDirectory(prefix="lutra-") as folder:
+        with (
+            open_device(case.device) as device,
+            tempfile.TemporaryDirectory(prefix="lutra-") as folder,
+        ):
             figures = measure(case, device, Path(folder))
             path = write(case, device, figures, Path(folder) / "first.lut", docs)
     except LutraError as error:

@@ -77,7 +77,8 @@ def attached_devices() -> list[Attached]:
 
     An adapter that cannot look is listed too, by its scheme, with what it says as the advice.
     """
-    cpu = open_device("cpu").info()
+    with open_device("cpu") as device:
+        cpu = device.info()
     found = [Attached(cpu.spec, f"{cpu.model} ({cpu.architecture})")]
     for scheme, name in _LISTS.items():
         try:

@@ -1,0 +1,1 @@
+"""How it is measured: runs into tables, calibration, what a device is fit for."""

@@ -1,1 +1,1 @@
-"""Search: spaces, efficiency and accuracy predictors, algorithms, results."""
+"""What to choose: the most accurate networks within limits, measured and exported."""
