@@ -47,7 +47,9 @@ def _device_of(result: SearchResult) -> str:
         with LatencyTable.open(result.table) as table:
             return device_of(table)
     except NotATableError as error:
-        raise UsageError(f"the search result names no device that is known: {error}") from error
+        raise UsageError(
+            f"the device to verify on is not known: {error}. Name it: verify(result, device=...)"
+        ) from error
 
 
 def verify_on(

@@ -1,0 +1,147 @@
+"""`import lutra`: the whole job by paths or by objects, and devices that never stay open."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import lutra
+from lutra.devices.fake import FakeDevice, FakeScript
+from lutra.spaces import Architecture
+from tests.conftest import SPACE
+from tests.toys import ToyDevice, install_toys
+
+LIMIT_MS = 20.0
+
+
+@pytest.fixture
+def closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The specs of the toy devices that were closed, in order."""
+    folder = tmp_path / "toys"
+    folder.mkdir()
+    install_toys(folder, monkeypatch)
+    specs: list[str] = []
+    monkeypatch.setattr(ToyDevice, "close", lambda device: specs.append(device.info().spec))
+    return specs
+
+
+def test_the_whole_job_by_paths(tmp_path: Path) -> None:
+    table, result_file = str(tmp_path / "fake.lut"), str(tmp_path / "result.json")
+    seen: list[lutra.Progress] = []
+    targets: list[object] = []
+    watch = lutra.Watch(on_ready=targets.append, on_progress=seen.append)
+    assert lutra.profile("fake", SPACE, table, watch=watch).complete
+    assert (len(targets), seen[-1].done) == (1, 96 * 6)
+    assert lutra.calibrate(table, networks=8).networks == 8
+    validation = lutra.validate(table, networks=4, rounds=2, watch=watch)
+    assert validation.mape_percent < 1.0
+    assert seen[-1].done == 4 * 4  # two rounds are not enough: it takes two processes
+
+    result = lutra.find_networks(table, max_latency_ms=LIMIT_MS, algorithm="random")
+    result.write(result_file)
+    verified = lutra.verify(result_file)
+    assert verified.best.verified is not None
+    assert lutra.SearchResult.read(result_file) == result  # the file is left as it was
+    metadata = lutra.export(result_file, str(tmp_path / "model.onnx"))
+    assert metadata["architecture"] == result.best.architecture.key
+
+
+def test_objects_say_the_same_as_paths(table_path: Path, tmp_path: Path) -> None:
+    by_path = lutra.find_networks(table_path, max_latency_ms=LIMIT_MS, algorithm="random")
+    with lutra.LatencyTable.open(table_path) as table:
+        by_object = lutra.find_networks(
+            table,
+            max_latency_ms=LIMIT_MS,
+            space=lutra.get_space(SPACE),
+            accuracy=lutra.load_accuracy(space=SPACE),
+            algorithm="random",
+        )
+        predictor = lutra.EfficiencyPredictor(table, lutra.get_space(SPACE))
+    assert by_object.candidates == by_path.candidates
+    architecture = by_path.best.architecture
+    again = lutra.EfficiencyPredictor(str(table_path), SPACE)
+    assert predictor.predict_one(architecture) == again.predict_one(architecture)
+
+    files = [tmp_path / name for name in ("a.onnx", "b.onnx", "c.onnx")]
+    (tmp_path / "architecture.json").write_text(json.dumps(architecture.to_json()))
+    sources: list[lutra.SearchResult | Architecture | Path]
+    sources = [by_path, architecture, tmp_path / "architecture.json"]
+    for source, file in zip(sources, files, strict=True):
+        lutra.export(source, file)
+    assert len({file.read_bytes() for file in files}) == 1
+
+
+def test_a_table_may_be_open_already(table_path: Path) -> None:
+    with lutra.LatencyTable.open(table_path, write=True) as table:
+        lutra.calibrate(table, networks=4)
+        lutra.validate(table, networks=4)
+        assert lutra.EfficiencyPredictor(table).calibrated
+        assert len(table.rows("network")) == 8
+
+
+def test_a_budget_ends_each_of_them(table_path: Path, tmp_path: Path) -> None:
+    watch = lutra.Watch(budget_seconds=0.0)
+    assert lutra.profile("fake", SPACE, tmp_path / "new.lut", watch=watch).partial == 96
+    with pytest.raises(lutra.TableError, match="only 0 networks could be measured"):
+        lutra.calibrate(table_path, watch=watch)
+    result = lutra.find_networks(table_path, max_latency_ms=LIMIT_MS, algorithm="random")
+    with pytest.raises(lutra.TransientDeviceError, match="it was not reached"):
+        lutra.verify(result, watch=watch)
+
+
+def test_verifying_without_the_table_needs_a_device(table_path: Path) -> None:
+    result = lutra.find_networks(table_path, max_latency_ms=LIMIT_MS, algorithm="random")
+    table_path.unlink()
+    with pytest.raises(lutra.UsageError, match=r"there is no table .*fake.lut") as raised:
+        lutra.verify(result)
+    assert "\n" not in str(raised.value)
+    assert lutra.verify(result, device="fake").best.verified is not None
+
+
+def failing(table: str) -> None:
+    lutra.profile("toy:a", SPACE, table, resolutions=[225])
+
+
+def impossible(table: str) -> None:
+    lutra.profile("toy:a", SPACE, table, runtime="none")
+
+
+def mismatched(table: str) -> None:
+    lutra.profile("toy:a", SPACE, table, threads=2)
+
+
+@pytest.mark.parametrize("call", [failing, impossible, mismatched])
+def test_devices_are_closed_when_it_fails(
+    call: Callable[[str], None], closed: list[str], tmp_path: Path
+) -> None:
+    table = str(tmp_path / "toy.lut")
+    lutra.profile("toy:a", SPACE, table, watch=lutra.Watch(budget_seconds=0.0))
+    assert closed == ["toy:a"]
+    with pytest.raises((lutra.UsageError, lutra.TargetMismatchError)):
+        call(table)
+    assert closed == ["toy:a", "toy:a"]
+
+
+def test_devices_are_closed_by_all_that_measure(closed: list[str], tmp_path: Path) -> None:
+    table = tmp_path / "toy.lut"
+    lutra.profile("toy:a", SPACE, table)
+    lutra.calibrate(table, networks=4)
+    lutra.validate(table, networks=2, device="toy:b")
+    result = lutra.find_networks(table, max_latency_ms=LIMIT_MS, algorithm="random")
+    lutra.verify(result)
+    lutra.export(result, tmp_path / "model.onnx")
+    lutra.profile_models("toy:c", [tmp_path / "model.onnx"], tmp_path / "models.lut")
+    assert closed == ["toy:a", "toy:a", "toy:b", "toy:a", "toy:c"]
+
+
+def test_a_device_that_is_open_stays_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closings: list[object] = []
+    monkeypatch.setattr(FakeDevice, "close", lambda device: closings.append(device))
+    with FakeDevice(FakeScript()) as device:
+        watch = lutra.Watch(budget_seconds=0.0)
+        lutra.profile(device, SPACE, tmp_path / "fake.lut", watch=watch)
+        assert not closings
+    assert closings == [device]
