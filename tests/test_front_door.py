@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -145,3 +146,22 @@ def test_a_device_that_is_open_stays_open(tmp_path: Path, monkeypatch: pytest.Mo
         lutra.profile(device, SPACE, tmp_path / "fake.lut", watch=watch)
         assert not closings
     assert closings == [device]
+
+
+def test_defaults_are_those_of_the_command_line() -> None:
+    """Which does not import them, so that its help stays fast."""
+    from lutra.cli import calibrate, profile_space, validate
+    from lutra.cli.quantities import parse_resolutions
+    from lutra.profiler.profile import DEFAULT_RESOLUTIONS
+    from lutra.spaces import DEFAULT_SPACE
+
+    space = lutra.get_space(DEFAULT_SPACE)
+    assert space.name == profile_space.DEFAULT_SPACE
+    shown = parse_resolutions(profile_space.DEFAULT_RESOLUTIONS, space.resolutions)
+    assert shown == DEFAULT_RESOLUTIONS
+    for command, function in (
+        (calibrate.command, lutra.calibrate),
+        (validate.command, lutra.validate),
+    ):
+        (option,) = (item for item in command.params if item.name == "networks")
+        assert option.default == inspect.signature(function).parameters["networks"].default

@@ -21,7 +21,9 @@ from lutra.cli.options import (
     with_gpu,
 )
 from lutra.cli.output import note, print_json, progress, progress_of, watch
-from lutra.cli.profile_work import DEFAULT_RESOLUTIONS, DEFAULT_SPACE, Work, model_work, space_work
+from lutra.cli.profile_models import model_work
+from lutra.cli.profile_space import DEFAULT_RESOLUTIONS, DEFAULT_SPACE, space_work
+from lutra.cli.profile_work import Work
 from lutra.errors import LutraError, UsageError
 from lutra.text import printable_line
 

@@ -1,0 +1,132 @@
+"""`lutra profile` of a space: every unique op configuration that a table lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lutra
+from lutra.cli.output import note
+from lutra.cli.profile_work import Done, Work, options_of, print_records, print_rows
+
+if TYPE_CHECKING:
+    from lutra.devices.base import Device
+    from lutra.profiler.run import RunSummary
+    from lutra.spaces import SearchSpace
+
+DEFAULT_SPACE = "ofa-mbv3-w1.0"
+DEFAULT_RESOLUTIONS = "224"
+_VISIT_OVERHEAD_SECONDS = 0.01
+_SUMMARY_COLUMNS = (
+    "table",
+    "ops",
+    "stable",
+    "unstable",
+    "partial",
+    "failed",
+    "seconds",
+    "timing %",
+)
+_WRONG = {
+    "shared": "were made while another process used the GPU (flag 'shared'): end it, and measure"
+    " into another -o",
+    "throttled": "were made while the device held its clocks back (flag 'throttled'): let it cool",
+    "clock": "were made below the clock that the device can hold (flag 'clock')",
+}
+
+
+@dataclass(frozen=True)
+class SpaceWork(Work):
+    """Every unique op configuration of a space that a table lacks."""
+
+    space: SearchSpace
+    resolutions: tuple[int, ...]
+    precision: str
+
+    def measure(self, device: Device, table: Path, watch: lutra.Watch) -> RunSummary:
+        return lutra.profile(
+            device,
+            self.space,
+            table,
+            resolutions=self.resolutions,
+            runtime=self.runtime,
+            precision=self.precision,
+            threads=self.threads,
+            batch=self.batch,
+            options=self.options,
+            protocol=self.protocol,
+            watch=watch,
+        )
+
+    def print_plan(self, specs: Sequence[str], tables: Sequence[Path], as_json: bool) -> None:
+        plans = [self._plan(table) for table in tables]
+        if as_json:
+            print_records(specs, tables, plans)
+            return
+        rows = [[plan["ops"], plan["missing"], f"{plan['least_seconds']} s"] for plan in plans]
+        print_rows(["ops", "to measure", "at least"], specs, rows, with_spec=len(specs) > 1)
+
+    def _plan(self, table: Path) -> dict[str, Any]:
+        from lutra.profiler.profile import missing_keys
+
+        protocol = self.protocol
+        missing = len(missing_keys(table, self.space, self.resolutions))
+        each = protocol.seconds + protocol.warmup_seconds + _VISIT_OVERHEAD_SECONDS
+        return {
+            "ops": len(self.space.ops_at(self.resolutions)),
+            "missing": missing,
+            "least_seconds": round(missing * protocol.rule.min_rounds * each),
+        }
+
+    def record(self, table: Path, summary: RunSummary) -> dict[str, Any]:
+        return {"table": str(table), **summary.to_json()}
+
+    def print_results(self, done: Sequence[Done], *, with_spec: bool) -> None:
+        rows = [_summary_row(table, summary) for _, table, summary in done]
+        print_rows(_SUMMARY_COLUMNS, [spec for spec, *_ in done], rows, with_spec=with_spec)
+        if any(summary.partial for *_, summary in done):
+            note("some ops were not visited often enough; the same command goes on")
+        for _, table, summary in done:
+            _note_flags(table, summary)
+        each = ", and so for each table" if len(done) > 1 else ""
+        note(f"next: lutra calibrate {done[0][1]}{each}")
+
+
+def space_work(given: dict[str, Any]) -> SpaceWork:
+    """The space that the options name; raises `UsageError` for what they cannot mean."""
+    from lutra.cli.quantities import parse_resolutions
+    from lutra.devices.registry import format_of
+    from lutra.emitters.emission import Emission
+    from lutra.profiler.protocols import OP_PROTOCOL
+
+    space = lutra.get_space(given["space"] or DEFAULT_SPACE)
+    chosen = parse_resolutions(given["resolutions"] or DEFAULT_RESOLUTIONS, space.resolutions)
+    space.check_resolutions(chosen)
+    precision = given["precision"] or "fp32"
+    if given["runtime"] is not None:
+        Emission(format_of(given["runtime"]), precision)  # refuses what cannot be, before a start
+    return SpaceWork(
+        **options_of(given, OP_PROTOCOL), space=space, resolutions=chosen, precision=precision
+    )
+
+
+def _note_flags(table: Path, summary: RunSummary) -> None:
+    """Say what was wrong with visits, where a person can do something about it."""
+    for flag, reason in _WRONG.items():
+        if flag in summary.flags:
+            note(f"{table}: {summary.flags[flag]} visits {reason}")
+
+
+def _summary_row(table: Path, summary: RunSummary) -> list[object]:
+    return [
+        str(table),
+        summary.workloads,
+        summary.stable,
+        summary.unstable,
+        summary.partial,
+        summary.failed,
+        summary.wall_seconds,
+        100.0 * summary.busy_seconds / max(summary.wall_seconds, 1e-9),
+    ]
