@@ -40,7 +40,7 @@ from lutra.profiler.bench import Bench, open_bench
 from lutra.profiler.calibration import Validation, calibrate_on, validate_on
 from lutra.profiler.profile import profile
 from lutra.profiler.protocols import NETWORK_PROTOCOL, TimingProtocol
-from lutra.profiler.run import RunSummary
+from lutra.profiler.record import RunSummary
 from lutra.profiler.watch import Watch
 from lutra.profiler.workload import ModelStore, op_workload
 from lutra.search.find import find_networks, half_way_budget_ms

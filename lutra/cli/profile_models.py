@@ -15,7 +15,7 @@ from lutra.errors import UsageError
 if TYPE_CHECKING:
     from lutra.devices.base import Device
     from lutra.emitters.model_file import ModelFile
-    from lutra.profiler.run import RunSummary
+    from lutra.profiler.record import RunSummary
 
 _MODEL_COLUMNS = ("key", "latency_ms", "ci_low_ms", "ci_high_ms", "rounds", "status", "failure")
 

@@ -13,7 +13,7 @@ from lutra.cli.profile_work import Done, Work, options_of, print_records, print_
 
 if TYPE_CHECKING:
     from lutra.devices.base import Device
-    from lutra.profiler.run import RunSummary
+    from lutra.profiler.record import RunSummary
     from lutra.spaces import SearchSpace
 
 DEFAULT_SPACE = "ofa-mbv3-w1.0"

@@ -15,7 +15,7 @@ from lutra.cli.output import print_json, print_table
 if TYPE_CHECKING:
     from lutra.devices.base import Device
     from lutra.profiler.protocols import TimingProtocol
-    from lutra.profiler.run import RunSummary
+    from lutra.profiler.record import RunSummary
 
 Done = tuple[str, Path, "RunSummary"]  # a device's spec, its table and what its run came to
 

@@ -13,7 +13,8 @@ from lutra.devices.registry import format_of, opened_device, runtimes_of
 from lutra.emitters.emission import Emission
 from lutra.errors import PermanentDeviceError
 from lutra.profiler.protocols import TimingProtocol
-from lutra.profiler.run import ProfilingRun, RunSummary
+from lutra.profiler.record import RunSummary
+from lutra.profiler.run import ProfilingRun
 from lutra.profiler.watch import UNWATCHED, Watch
 from lutra.profiler.workload import ModelStore, Workload, reference_workloads
 from lutra.tables import LatencyTable, Target, opened_table

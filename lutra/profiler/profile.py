@@ -11,7 +11,7 @@ from lutra.emitters.model_file import ModelFile, read_model_file
 from lutra.errors import UsageError
 from lutra.profiler.bench import DeviceOrSpec, choose_runtime, open_bench, open_or_create
 from lutra.profiler.protocols import NETWORK_PROTOCOL, OP_PROTOCOL, TimingProtocol
-from lutra.profiler.run import RunSummary
+from lutra.profiler.record import RunSummary
 from lutra.profiler.watch import UNWATCHED, Watch
 from lutra.profiler.workload import model_workload, op_workload
 from lutra.spaces import SearchSpace, get_space

@@ -17,7 +17,7 @@ from pathlib import Path
 from lutra.devices.base import Device
 from lutra.devices.registry import open_device
 from lutra.errors import UsageError
-from lutra.profiler.run import RunSummary
+from lutra.profiler.record import RunSummary
 from lutra.profiler.watch import UNWATCHED, Progress, Watch
 from lutra.tables import Target
 

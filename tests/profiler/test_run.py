@@ -15,7 +15,8 @@ from lutra.errors import LutraError, ModelError, TransientDeviceError
 from lutra.ops import Conv, Shape
 from lutra.profiler.bench import open_bench
 from lutra.profiler.protocols import TimingProtocol
-from lutra.profiler.run import ProfilingRun, RunSummary
+from lutra.profiler.record import RunSummary
+from lutra.profiler.run import ProfilingRun
 from lutra.profiler.stopping import StoppingRule
 from lutra.profiler.watch import Progress, Watch
 from lutra.profiler.workload import ModelStore, Workload, op_workload, reference_workloads

@@ -15,7 +15,7 @@ from lutra.devices.base import Device
 from lutra.devices.fake import FakeDevice, FakeScript
 from lutra.errors import DeviceError, UsageError
 from lutra.profiler import several_devices
-from lutra.profiler.run import RunSummary
+from lutra.profiler.record import RunSummary
 from lutra.profiler.several_devices import Job, JobResult, profile_devices, tables_in
 from lutra.profiler.watch import Progress, Watch
 from tests.toys import install_toys

@@ -11,7 +11,7 @@ import pytest
 from lutra.devices.base import Device, RuntimeConfig
 from lutra.profiler.bench import open_bench, open_or_create
 from lutra.profiler.protocols import TimingProtocol
-from lutra.profiler.run import RunSummary
+from lutra.profiler.record import RunSummary
 from lutra.profiler.stopping import StoppingRule
 from lutra.profiler.watch import Progress, Watch
 from lutra.profiler.workload import Workload

@@ -1,0 +1,191 @@
+"""What a run's visits add up to, kept in the table: measurements, failures, the summary."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from lutra.devices.base import RequestFailure
+from lutra.profiler.gate import flag_low_clocks
+from lutra.profiler.stopping import StoppingRule
+from lutra.profiler.workload import Workload
+from lutra.tables import Failure, LatencyTable, Measurement, Visit
+from lutra.tables.drift import Drift, table_drifts
+from lutra.tables.measurement import Category, Status
+
+MAX_ATTEMPTS = 3
+_REFERENCE_WINDOW = 200  # a reference's row sums up its latest visits: there are thousands
+
+
+@dataclass
+class RunSummary:
+    """What a run came to.
+
+    ``stable`` to ``failed`` count workloads by their status, ``flags`` visits by what was wrong
+    with them. Of ``wall_seconds``, models ran for ``busy_seconds``, of which ``timed_seconds``
+    were measured; ``cooled_seconds`` went by in pauses.
+    """
+
+    workloads: int = 0
+    visits: int = 0
+    flagged_visits: int = 0
+    stable: int = 0
+    unstable: int = 0
+    partial: int = 0
+    failed: int = 0
+    wall_seconds: float = 0.0
+    busy_seconds: float = 0.0
+    cooled_seconds: float = 0.0
+    timed_seconds: float = 0.0
+    flags: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every workload has a stable measurement."""
+        return not (self.unstable or self.partial or self.failed)
+
+    def to_json(self) -> dict[str, Any]:
+        """For JSON and the table's record of its runs, where workloads are ``subjects``."""
+        counts = asdict(self)
+        return {"subjects": counts.pop("workloads"), **counts}
+
+
+class VisitRecord:
+    """The visits of workloads, old and new, and what they add up to; all of it in the table.
+
+    ``drift`` corrects visits by their references; by default it is what the table's visits tell,
+    learnt anew by `learn_drift`.
+    """
+
+    def __init__(self, table: LatencyTable, rule: StoppingRule, drift: Drift | None) -> None:
+        self._table = table
+        self._rule = rule
+        self._known_drift = drift
+        self._visits: dict[Workload, list[tuple[int, Visit]]] = defaultdict(list)
+        self._attempts: dict[Workload, int] = defaultdict(int)
+        self.learn_drift()
+
+    def load(self, workloads: Sequence[Workload]) -> None:
+        """Take up what the table holds of these."""
+        measured = {(row.category, row.key): row for row in self._table.rows()}
+        for workload in workloads:
+            row = measured.get((workload.category, workload.key))
+            if row is None:
+                continue
+            if row.failure is not None and not row.failure.transient:
+                self._attempts[workload] = MAX_ATTEMPTS
+            kept = self._table.visits(workload.category, workload.key)
+            self._visits[workload] = [(-1, visit) for visit in kept]
+
+    def wanted(self, workloads: Sequence[Workload]) -> list[Workload]:
+        """Those that need more visits, and were not given up."""
+        return [
+            workload
+            for workload in workloads
+            if self._attempts[workload] < MAX_ATTEMPTS
+            and self._status(workload) in ("partial", "failed")
+        ]
+
+    def _status(self, workload: Workload) -> Status:
+        visits = self._visits_of(workload)
+        if visits:
+            return self._judgement(workload.category, visits).status
+        return "failed" if self._attempts[workload] else "partial"
+
+    def learn_drift(self) -> None:
+        """Learn from the table's visits how latencies follow the references."""
+        known = self._known_drift
+        self._drifts = {"op": known, "network": known} if known else table_drifts(self._table)
+
+    def _judgement(self, category: Category, visits: Sequence[Visit]) -> Measurement:
+        return self._rule.judge(self._corrected(category, visits))
+
+    def _corrected(self, category: Category, visits: Sequence[Visit]) -> Sequence[Visit]:
+        drift = self._drifts.get(category)
+        visits = [drift.corrected(visit) for visit in visits] if drift else visits
+        return flag_low_clocks(visits)
+
+    def rounds(self, workloads: Sequence[Workload]) -> int:
+        """The number of the last round in which one of these was visited; 0 if none was."""
+        rounds = (visit.round for workload in workloads for visit in self._visits_of(workload))
+        return max(rounds, default=0)
+
+    def count(self, workload: Workload) -> int:
+        """How often a workload was visited."""
+        return len(self._visits[workload])
+
+    def _visits_of(self, workload: Workload) -> list[Visit]:
+        return [visit for _, visit in self._visits[workload]]
+
+    def commit(
+        self, workload: Workload, visit: Visit, nodes: tuple[int, int] | None = None
+    ) -> None:
+        """Keep a visit; ``nodes`` are the model's operators, and those that a delegate took."""
+        kept = self._visits[workload]
+        visits = [*self._visits_of(workload), visit]
+        if workload.category == "reference":
+            visits = visits[-_REFERENCE_WINDOW:]
+        measurement = self._judgement(workload.category, visits)
+        number = self._table.record_visit(
+            workload.category, workload.key, visit, measurement, workload.role, nodes
+        )
+        kept.append((number, visit))
+
+    def reconsider(
+        self, workloads: Sequence[Workload], judged_now: Callable[[Visit], Visit]
+    ) -> None:
+        """Judge the last visit of each anew, and keep what that changes."""
+        for workload in workloads:
+            kept = self._visits[workload]
+            number, visit = kept[-1]
+            judged = judged_now(visit)
+            if judged != visit:
+                kept[-1] = (number, judged)
+                measurement = self._judgement(workload.category, self._visits_of(workload))
+                self._table.flag_visit(number, judged, workload.category, workload.key, measurement)
+
+    def fail(self, workload: Workload, failure: RequestFailure) -> None:
+        """Keep the failure; a transient one is tried again in the next rounds."""
+        self._attempts[workload] += 1 if failure.transient else MAX_ATTEMPTS
+        attempts = min(self._attempts[workload], MAX_ATTEMPTS)
+        self._table.record_failure(
+            workload.category,
+            workload.key,
+            Failure(failure.kind, failure.message, failure.transient, attempts),
+            workload.role,
+        )
+
+    def settle(self, workloads: Sequence[Workload], summary: RunSummary) -> None:
+        """Sum everything up with the drift as it is known now; count what these came to."""
+        self._correct_everything(workloads)
+        counted: Counter[str] = Counter()
+        for workload in workloads:
+            visits = self._corrected(workload.category, self._visits_of(workload))
+            summary.flagged_visits += sum(bool(visit.flags) for visit in visits)
+            counted.update(flag for visit in visits for flag in visit.flags)
+            status = self._status(workload)
+            summary.stable += status == "stable"
+            summary.unstable += status == "unstable"
+            summary.partial += status == "partial"
+            summary.failed += status == "failed"
+        summary.flags = dict(counted)
+
+    def _correct_everything(self, workloads: Sequence[Workload]) -> None:
+        """The drift has become better known: all that was measured is summed up anew by it.
+
+        Status is judged for this run's workloads; others were measured under rules of their own.
+        """
+        if not any(self._drifts.values()):
+            return
+        mine = {(workload.category, workload.key) for workload in workloads}
+        visits = self._table.all_visits("op") | self._table.all_visits("network")
+        measured = {}
+        for row in self._table.rows():
+            if row.measurement is not None and (seen := visits.get((row.category, row.key))):
+                judged = self._judgement(row.category, seen)
+                if (row.category, row.key) not in mine:
+                    judged = replace(judged, status=row.measurement.status)
+                measured[row.category, row.key] = judged
+        self._table.record_measurements(measured)
