@@ -10,7 +10,7 @@
     ├── TableError                  a latency table cannot be used
     │   ├── NotATableError          the file is no latency table, or is damaged
     │   ├── TableVersionError       written by a newer lutra
-    │   ├── TargetMismatchError     it speaks of another device, runtime or setting
+    │   ├── TargetMismatchError     it speaks of another device, runtime or config
     │   ├── TableWriteError         read-only, full disk, locked by another run
     │   └── MissingOpError          a prediction needs an op that was never measured
     ├── ModelError                  a model file is damaged, or a model cannot be written as asked
@@ -34,7 +34,7 @@ class LutraError(Exception):
 
 
 class UsageError(LutraError):
-    """An unknown name or an impossible setting, found before anything was done."""
+    """An unknown name or an impossible choice, found before anything was done."""
 
     exit_code = 2
 

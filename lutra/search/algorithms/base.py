@@ -35,14 +35,14 @@ class Hyperparameters:
         self.check_count("keep")
 
     def check_count(self, name: str, low: int = 1) -> None:
-        """Raise `UsageError` unless the setting is a whole number of at least ``low``."""
+        """Raise `UsageError` unless the hyperparameter is a whole number of at least ``low``."""
         value = getattr(self, name)
         if not isinstance(value, int):
             raise UsageError(f"search setting {name} = {value:g} must be a whole number")
         self.check(name, low)
 
     def check(self, name: str, low: float, high: float = np.inf) -> None:
-        """Raise `UsageError` unless the setting is a number from ``low`` to ``high``."""
+        """Raise `UsageError` unless the hyperparameter is a number from ``low`` to ``high``."""
         value = getattr(self, name)
         if not low <= value <= high:
             bounds = f"at least {low:g}" if np.isinf(high) else f"from {low:g} to {high:g}"
