@@ -13,7 +13,7 @@ from hypothesis import settings
 from lutra.devices.fake import FakeDevice, FakeScript
 from lutra.profiler.profile import profile
 
-pytest_plugins = ["tests.peers.fixtures", "tests.peers.gpu.fixtures"]
+pytest_plugins = ["tests.parallel", "tests.peers.fixtures", "tests.peers.gpu.fixtures"]
 
 SPACE = "ofa-mbv3-w1.0"
 

@@ -214,6 +214,7 @@ def test_no_budget(table_path: Path, capsys: Capture) -> None:
     assert_one_line(capsys, "needs a limit")
 
 
+@pytest.mark.timed
 def test_a_budget_below_the_fastest_subnet_is_answered_at_once(
     table_path: Path, tmp_path: Path, capsys: Capture
 ) -> None:

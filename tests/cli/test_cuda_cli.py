@@ -107,6 +107,7 @@ def test_end_of_a_run_says_that_others_used_the_gpu(
 
 
 @pytest.mark.slow
+@pytest.mark.timed
 @pytest.mark.timeout(1200)
 def test_from_nothing_to_a_found_network(
     simulated_gpu: ScriptedGpu, tmp_path: Path, capsys: Capture

@@ -388,6 +388,7 @@ class TestThermalGate:
         assert summary.flagged_visits >= 1
         assert summary.stable == 4
 
+    @pytest.mark.timed
     def test_a_reference_that_slows_closes_the_gate_too(
         self, phone: Phone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -18,6 +18,7 @@ from tests.peers.gpu.card import why_no_card
 _MISSING = why_no_card("torch")
 pytestmark = [
     pytest.mark.cuda,
+    pytest.mark.timed,
     pytest.mark.skipif(_MISSING is not None, reason=f"no GPU: {_MISSING}"),
 ]
 OP = Conv(Shape(56, 56, 64), 64, kernel=3)

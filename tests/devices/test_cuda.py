@@ -190,6 +190,7 @@ def test_torch_without_cuda_is_one_line_with_the_remedy() -> None:
 # how it times
 
 
+@pytest.mark.timed
 def test_eager_tells_launch_bound_from_device_bound_and_a_graph_has_no_launches(
     eager: Session, replaying: Session, store: ModelStore
 ) -> None:
@@ -204,6 +205,7 @@ def test_eager_tells_launch_bound_from_device_bound_and_a_graph_has_no_launches(
     assert min(replayed.block_ms) == pytest.approx(small.device_ms, rel=0.05)
 
 
+@pytest.mark.timed
 def test_latency_is_of_the_whole_batch(
     replaying: Session, store: ModelStore, tmp_path: Path
 ) -> None:
@@ -222,6 +224,7 @@ def test_options_are_part_of_the_target(device: CudaDevice, store: ModelStore) -
         assert sample_of(outcome).clock_mhz == 1755
 
 
+@pytest.mark.timed
 def test_clock_is_told_with_each_sample(
     replaying: Session, store: ModelStore, simulated_gpu: ScriptedGpu
 ) -> None:

@@ -42,6 +42,7 @@ def test_what_a_device_says_of_itself(cuda: ScriptedCuda) -> None:
     assert cuda.run(PRELUDE + program) == [[12, 8], 1 << 20]
 
 
+@pytest.mark.timed
 def test_elapsed_time_is_that_of_the_work(cuda: ScriptedCuda) -> None:
     program = """
 stream = open_stream(0)

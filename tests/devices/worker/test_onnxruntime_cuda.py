@@ -427,6 +427,7 @@ def on_the_cpu(path: Path) -> Any:
 
 
 @pytest.mark.cuda
+@pytest.mark.timed
 @pytest.mark.usefixtures("card")
 def test_card_runs_models_as_the_cpu_does(tmp_path: Path) -> None:
     assert onnxruntime_cuda.describe(settings())["delegate"] == "CUDAExecutionProvider"
@@ -441,6 +442,7 @@ def test_card_runs_models_as_the_cpu_does(tmp_path: Path) -> None:
 
 
 @pytest.mark.cuda
+@pytest.mark.timed
 @pytest.mark.usefixtures("card")
 def test_events_agree_with_the_wall_clock(tmp_path: Path) -> None:
     """Over a block that is much longer than what it takes to queue it."""
@@ -455,6 +457,7 @@ def test_events_agree_with_the_wall_clock(tmp_path: Path) -> None:
 
 
 @pytest.mark.cuda
+@pytest.mark.timed
 @pytest.mark.usefixtures("card")
 def test_a_graph_computes_the_same_and_launches_faster(tmp_path: Path) -> None:
     path = model_file(tmp_path)
@@ -471,6 +474,7 @@ def test_a_graph_computes_the_same_and_launches_faster(tmp_path: Path) -> None:
 
 
 @pytest.mark.cuda
+@pytest.mark.timed
 @pytest.mark.usefixtures("card")
 def test_fp32_is_not_tf32_unless_asked_for(tmp_path: Path) -> None:
     path = model_file(tmp_path, BIG)
@@ -486,6 +490,7 @@ def test_fp32_is_not_tf32_unless_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.cuda
+@pytest.mark.timed
 @pytest.mark.usefixtures("card")
 def test_an_operator_for_the_cpu_alone_is_refused(tmp_path: Path) -> None:
     tensor = onnx.helper.make_tensor_value_info
@@ -503,6 +508,7 @@ def test_an_operator_for_the_cpu_alone_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.cuda
+@pytest.mark.timed
 @pytest.mark.usefixtures("card")
 def test_inputs_rotate_unless_they_are_to_stay(tmp_path: Path) -> None:
     path = model_file(tmp_path)

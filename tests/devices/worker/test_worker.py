@@ -50,6 +50,7 @@ def test_more_threads_than_cores_is_refused() -> None:
         CpuDevice().open(RuntimeConfig("onnxruntime", threads=4096))
 
 
+@pytest.mark.timed
 def test_idle_worker_costs_nothing(session: WorkerSession, model: Path) -> None:
     list(session.measure([TimingRequest(0, model, seconds=0.01)]))
     worker = psutil.Process(session.worker_pid)
@@ -81,6 +82,7 @@ def test_killed_worker_is_one_failure_and_a_fresh_start(
     assert session.worker_pid != pid
 
 
+@pytest.mark.timed
 @linux
 def test_hanging_worker_is_killed_after_the_limit(session: WorkerSession, model: Path) -> None:
     os.kill(session.worker_pid, signal.SIGSTOP)
@@ -182,6 +184,7 @@ def test_a_missing_reference_is_a_failure(session: WorkerSession, model: Path) -
     assert outcome.kind == "load"
 
 
+@pytest.mark.timed
 def test_measuring_takes_about_the_time_asked_for(session: WorkerSession, model: Path) -> None:
     session.describe()
     (outcome,) = session.measure([TimingRequest(0, model, seconds=0.2)])
