@@ -27,7 +27,7 @@ def command(as_json: bool) -> None:
             [
                 record["space"],
                 f"{record['resolutions'][0]}..{record['resolutions'][-1]}",
-                record["ops_at_224"],
+                record["ops_at_224"] or "none",
                 record["ops"],
                 f"{record['architectures']:.1e}",
                 record["accuracy"] or "pass --accuracy FILE",
@@ -43,13 +43,13 @@ def _record(name: str) -> dict[str, Any]:
     space = lutra.get_space(name)
     try:
         accuracy = lutra.load_accuracy(space=name).name
-    except AccuracyError:
+    except (AccuracyError, lutra.UsageError):  # none, or another package's that cannot be loaded
         accuracy = None
     return {
         "space": name,
         "resolutions": list(space.resolutions),
         "ops": len(space.ops),
-        "ops_at_224": len(space.ops_at([224])),
+        "ops_at_224": len(space.ops_at([224])) if 224 in space.resolutions else 0,
         "architectures": space.size,
         "accuracy": accuracy,
     }

@@ -41,7 +41,7 @@ class SearchSpace(ABC):
     """A family of networks: genes, the ops they are made of, and the paths between them.
 
     A new space subclasses this in a file of its own (docs/add-a-space.md). ``ops`` is the
-    catalogue of every unique op configuration over all resolutions; everything additive is an
+    catalogue of every unique op over all resolutions; what adds up over ops (latency, MACs) is an
     array over it.
     """
 
@@ -56,7 +56,7 @@ class SearchSpace(ABC):
     @cached_property
     @abstractmethod
     def ops(self) -> tuple[OpConfig, ...]:
-        """Every unique op configuration of the space, in a stable order."""
+        """Every unique op of the space, in a stable order."""
 
     @abstractmethod
     def op_indices(self, rows: Rows) -> Indices:
@@ -93,10 +93,9 @@ class SearchSpace(ABC):
         """Raise `UsageError` for a resolution that the space does not have."""
         for resolution in resolutions:
             if resolution not in self.resolutions:
-                low, high = self.resolutions[0], self.resolutions[-1]
                 raise UsageError(
                     f"resolution {resolution} is not in {self.name};"
-                    f" it has the multiples of 4 from {low} to {high}"
+                    f" it has {_in_words(self.resolutions)}"
                 )
 
     def resolution_indices(self, resolutions: Sequence[int]) -> npt.NDArray[np.int16]:
@@ -107,14 +106,14 @@ class SearchSpace(ABC):
     def sample(
         self, count: int, rng: np.random.Generator, resolutions: Sequence[int] | None = None
     ) -> Rows:
-        """``count`` random canonical rows, each gene drawn uniformly as OFA does."""
+        """(count, genes): random canonical rows, each gene drawn uniformly as OFA does."""
         rows = rng.integers(0, self.choice_counts, (count, len(self.genes)), dtype=np.int16)
         if resolutions is not None:
             rows[:, -1] = rng.choice(self.resolution_indices(resolutions), count)
         return self.canonical(rows)
 
     def ops_at(self, resolutions: Sequence[int]) -> list[OpConfig]:
-        """The unique op configurations that these resolutions need, in catalogue order."""
+        """The unique ops that these resolutions need, in catalogue order."""
         used = {edge.op for r in resolutions for edge in self.lattice(r).edges if edge.op >= 0}
         return [self.ops[index] for index in sorted(used)]
 
@@ -128,7 +127,7 @@ class SearchSpace(ABC):
         return chain_graph(self.ops_of(architecture))
 
     def decode(self, row: npt.NDArray[np.int16]) -> Architecture:
-        """The architecture that a row stands for."""
+        """The architecture that a row (genes,) stands for."""
         lists: dict[str, list[float]] = {}
         for gene, choice in zip(self.genes, self.canonical(row[None, :])[0], strict=True):
             lists.setdefault(gene.list_name, []).append(gene.choices[choice])
@@ -136,7 +135,10 @@ class SearchSpace(ABC):
         return Architecture(self.name, int(resolution), lists)
 
     def encode(self, architecture: Architecture) -> npt.NDArray[np.int16]:
-        """An architecture's canonical row; raises `ResultError` when it is not of this space."""
+        """An architecture's canonical row (genes,).
+
+        Raises `ResultError` when it is not of this space, `UsageError` for a foreign resolution.
+        """
         if architecture.space != self.name:
             raise ResultError(
                 f"the architecture is of space '{architecture.space}', not of '{self.name}'"
@@ -158,7 +160,7 @@ class SearchSpace(ABC):
     def parse(self, document: Mapping[str, Any]) -> Architecture:
         """One of OFA's dictionaries: a list per name, ``r`` (number or list) or ``image_size``.
 
-        What is no list of numbers under a name that the space does not have is left out. Raises
+        Of other entries lists are kept, for `encode` to refuse, and the rest is left out. Raises
         `ResultError`; whether the choices are the space's, `encode` says.
         """
         resolution = document.get("r", document.get("image_size"))
@@ -193,6 +195,13 @@ class SearchSpace(ABC):
     def size(self) -> int:
         """How many distinct architectures there are, over all resolutions."""
         return sum(self.lattice(r).count() for r in self.resolutions)
+
+
+def _in_words(resolutions: tuple[int, ...]) -> str:
+    low, high = resolutions[0], resolutions[-1]
+    if len(resolutions) > 4 and resolutions == tuple(range(low, high + 1, 4)):
+        return f"the multiples of 4 from {low} to {high}"
+    return ", ".join(map(str, resolutions))
 
 
 def _numbers(document: Mapping[str, Any], name: str) -> tuple[float, ...]:

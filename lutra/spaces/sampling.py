@@ -13,7 +13,11 @@ from lutra.spaces.base import Rows, SearchSpace
 def sample_networks(
     space: SearchSpace, resolutions: Sequence[int], count: int, seed: int
 ) -> list[Architecture]:
-    """``count`` distinct random architectures, spread evenly over the resolutions."""
+    """``count`` distinct random architectures, spread evenly over the resolutions.
+
+    All that there are, where the space has fewer at these resolutions.
+    """
+    count = min(count, sum(space.lattice(resolution).count() for resolution in resolutions))
     rng = np.random.default_rng(seed)
     rows: Rows = np.zeros((0, len(space.genes)), dtype=np.int16)
     while len(rows) < count:
