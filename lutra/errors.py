@@ -28,6 +28,13 @@ class LutraError(Exception):
     """Base of every error of ours; ``str(error)`` is one line for the user.
 
     ``exit_code`` is what the command line ends with.
+
+    >>> import lutra
+    >>> try:
+    ...     lutra.open_device("no-such-device")
+    ... except lutra.LutraError as error:
+    ...     print(type(error).__name__, error.exit_code)
+    UsageError 2
     """
 
     exit_code = 1
@@ -72,7 +79,7 @@ class TableWriteError(TableError):
 
 
 class MissingOpError(TableError):
-    """A prediction needs op configurations that the table does not hold."""
+    """A prediction needs ops that the table does not hold."""
 
 
 class ModelError(LutraError):

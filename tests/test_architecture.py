@@ -355,6 +355,19 @@ def test_ci_runs_the_readme_s_test_command() -> None:
     assert command in (ROOT / "README.md").read_text().splitlines()
 
 
+def test_cited_decisions_are_written_down() -> None:
+    headings = set(
+        re.findall(r"^### (.+)$", (ROOT / "docs" / "decisions.md").read_text(), re.MULTILINE)
+    )
+    cited = {
+        title
+        for path in FILES.values()
+        for title in re.findall(r"docs/decisions\.md: ([^.\n]+)", path.read_text())
+    }
+    assert cited
+    assert cited <= headings
+
+
 def test_version_is_in_the_changelog() -> None:
     import lutra
 

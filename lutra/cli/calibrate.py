@@ -1,4 +1,4 @@
-"""lutra calibrate: fit how a table's parts add up."""
+"""lutra calibrate: fit how a table's ops add up."""
 
 from __future__ import annotations
 

@@ -57,13 +57,13 @@ def cli(verbose: bool) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; ends the process with the exit code of the design."""
+    """Run the command line; ends the process with the code that `run` returns."""
     given = sys.argv[1:] if arguments is None else arguments
     sys.exit(run(given))
 
 
 def run(arguments: list[str]) -> int:
-    """Run the command line; returns 0 done, 1 error, 2 usage, 3 done with failed ops."""
+    """Run the command line; returns 0 done, 1 error, 2 usage, 3 not all measured, 130 Ctrl-C."""
     try:
         code = cli.main(arguments, prog_name="lutra", standalone_mode=False)
         return int(code or 0)

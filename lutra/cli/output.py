@@ -49,7 +49,7 @@ def print_json(document: Any) -> None:
 
 
 def _without_nan(value: Any) -> Any:
-    """JSON has no NaN, which is what a share of nothing is."""
+    """The value with None for NaN, which JSON lacks."""
     if isinstance(value, dict):
         return {name: _without_nan(item) for name, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""lutra profile: measure every unique op configuration that the table lacks, or model files."""
+"""lutra profile: measure every unique op that the table lacks, or model files."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ from lutra.text import printable_line
 if TYPE_CHECKING:
     from lutra.devices.base import Device
     from lutra.profiler.several_devices import JobResult
+
+_INCOMPLETE = 3
 
 
 @click.command("profile")
@@ -137,7 +139,7 @@ def _profile_one(work: Work, device: Device, spec: str, table: Path, as_json: bo
         print_json(work.record(table, summary))
     else:
         work.print_results([(spec, table, summary)], with_spec=False)
-    return 0 if summary.complete else 3
+    return 0 if summary.complete else _INCOMPLETE
 
 
 def _profile_many(
@@ -168,7 +170,7 @@ def _profile_many(
         work.print_results(done, with_spec=True)
     if len(done) < len(results):
         return 1
-    return 0 if all(summary.complete for *_, summary in done) else 3
+    return 0 if all(summary.complete for *_, summary in done) else _INCOMPLETE
 
 
 def _note_error(result: JobResult) -> None:

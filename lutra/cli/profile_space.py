@@ -1,4 +1,4 @@
-"""`lutra profile` of a space: every unique op configuration that a table lacks."""
+"""`lutra profile` of a space: every unique op that a table lacks."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _WRONG = {
 
 @dataclass(frozen=True)
 class SpaceWork(Work):
-    """Every unique op configuration of a space that a table lacks."""
+    """Every unique op of a space that a table lacks."""
 
     space: SearchSpace
     resolutions: tuple[int, ...]

@@ -2,7 +2,7 @@
 
 An adapter is one file that subclasses `Device` and `Session` and registers a scheme (the part of
 a spec string before the first colon). It moves model files to the device and times them there; it
-knows nothing of op configurations, tables or statistics. A session must
+knows nothing of ops, tables or statistics. A session must
 
 * answer every request with exactly one `Sample` or `RequestFailure`, in the order of requests;
 * take a request only when the one before is answered, or, where models run on another machine,
@@ -77,7 +77,7 @@ class RuntimeConfig:
 class RuntimeInfo:
     """What the session really runs on: it becomes part of the table's target.
 
-    ``options`` names those of the setting's that differ from the defaults: ``xnnpack=off,...``.
+    ``options`` names those of the config's that differ from the defaults: ``xnnpack=off,...``.
     """
 
     name: str
@@ -155,7 +155,7 @@ class Session(ABC):
     ``clocked`` tells the device's clock with each sample.
     """
 
-    pairs_references: bool = False
+    pairs_references: bool = False  # docs/decisions.md: References in turns
     batch: int = 1
     clocked: bool = False
 
@@ -235,4 +235,4 @@ class Device(ABC):
 
     @abstractmethod
     def open(self, config: RuntimeConfig) -> Session:
-        """Start a session; raises `DeviceError` or, for an impossible setting, `UsageError`."""
+        """Start a session; raises `DeviceError` or, for an impossible config, `UsageError`."""

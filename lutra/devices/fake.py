@@ -1,7 +1,8 @@
 """A device that only pretends: scripted latency, drift and failures, no waiting.
 
 It lets the protocol, the table and the command line be tested where every answer is known. By
-default a model's latency grows with the size of its file, so networks cost about their parts.
+default a model's latency grows with the size of its file, so networks cost about
+what their ops do.
 """
 
 from __future__ import annotations

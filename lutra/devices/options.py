@@ -23,7 +23,7 @@ def check_config(
     runtimes: Mapping[str, Options],
     free: Mapping[str, re.Pattern[str]] = MappingProxyType({}),
 ) -> None:
-    """Raise `UsageError` unless the device offers the setting's runtime and its options.
+    """Raise `UsageError` unless the device offers the config's runtime and its options.
 
     ``runtimes`` maps each runtime to its options and their values, the default first; ``free``
     maps options of the device's own to the form of their value.

@@ -71,7 +71,7 @@ class SshDevice(ShellDevice[SshShell]):
         return ask_python(self.connected_shell(), command)
 
     def python_of(self, config: RuntimeConfig) -> BoardPython:
-        """The Python that a setting names, or the board's own."""
+        """The Python that a config names, or the board's own."""
         return self.python(config.options.get("python", DEFAULT_PYTHON))
 
     @cached_property

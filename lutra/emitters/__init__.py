@@ -1,1 +1,1 @@
-"""From graph and weights to the model files that runtimes load; what users' own files are."""
+"""From graph and weights to the model files that runtimes load; reading users' own files."""

@@ -19,7 +19,10 @@ FORMATS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Emission:
-    """How graphs become model files: ``format`` is also the files' suffix."""
+    """How graphs become model files: ``format`` is also the files' suffix.
+
+    Raises `UsageError` for an unknown format or a precision that it cannot express.
+    """
 
     format: str = "onnx"
     precision: str = "fp32"
@@ -30,7 +33,8 @@ class Emission:
             raise UsageError(f"unknown format '{self.format}'; known: {', '.join(FORMATS)}")
         if self.precision not in FORMATS[self.format]:
             known = ", ".join(FORMATS[self.format])
-            hint = ". TF32 is a way to compute fp32: --option tf32=on" * (self.precision == "tf32")
+            tf32 = self.precision == "tf32"
+            hint = ". TF32 is a way to compute fp32: --option tf32=on" if tf32 else ""
             raise UsageError(
                 f"precision '{self.precision}' is not available as {self.format};"
                 f" known: {known}{hint}"

@@ -10,7 +10,6 @@ from typing import Any
 from lutra.errors import ModelError
 
 _MAX_BYTES = 2 << 30  # protobuf and flatbuffers address no more
-_HASH_CHUNK = 1 << 20
 _TFLITE_IDENTIFIER = b"TFL3"
 _ONNX_INT8_OPS = {
     "QuantizeLinear",
@@ -61,11 +60,8 @@ def read_model_file(path: str | Path) -> ModelFile:
 
 
 def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(_HASH_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _onnx_precision(path: Path) -> str:

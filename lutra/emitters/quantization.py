@@ -79,7 +79,7 @@ def grid(values: Range, lowest: int, highest: int) -> Grid:
 def quantize_weights(
     weights: npt.NDArray[np.float32], least_scales: npt.NDArray[np.float32] | None = None
 ) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
-    """Weights of any shape to int8 in -127..127, and the scale of each of the first axis (out,).
+    """Weights of any shape to int8 in -127..127, and a scale (out,) for each of the first axis.
 
     No scale is below its item of ``least_scales`` (`least_weight_scales`).
     """
@@ -97,7 +97,7 @@ def least_weight_scales(
 ) -> npt.NDArray[np.float32]:
     """The least weight scales (out,) with which `quantize_bias` need not clip.
 
-    Channels whose weights have faded to nothing keep their bias by them.
+    Without them, a channel whose weights have faded to nothing would lose its bias.
     """
     return (np.abs(bias.astype(np.float64)) / (_BIAS_LIMIT * input_scale)).astype(np.float32)
 

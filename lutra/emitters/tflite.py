@@ -60,7 +60,8 @@ def emit_tflite(
 
     ``weights`` holds every array that ``graph.weight_shapes()`` names. ``precision`` is ``fp32``,
     ``fp16`` (weights stored in half precision) or ``int8``, for which ``ranges`` gives the least
-    and greatest value of each feature map (by default those of random inputs).
+    and greatest value of each feature map (by default those of random inputs). Raises ValueError
+    for another precision, KeyError for a weight or range that is missing.
     """
     match precision:
         case "fp32":

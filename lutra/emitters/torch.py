@@ -28,6 +28,7 @@ def emit_torch(
     """The graph as a torch model file (`lutra.devices.worker.runtimes.torch_graph` reads it).
 
     ``precision`` is ``fp32``, ``fp16`` or ``bf16``: the type of weights, inputs and arithmetic.
+    Raises KeyError for another one, or for a weight that is missing.
     """
     file = io.BytesIO()
     document = _document(graph, weights, _DTYPES[precision], batch)

@@ -1,4 +1,4 @@
-"""The vocabulary: op configurations, their keys, and the graphs they expand to."""
+"""What is measured: ops, their keys, and the graphs they expand to."""
 
 from lutra.ops.bottleneck import Bottleneck
 from lutra.ops.config import OpConfig, chain_graph, kinds, parse_key

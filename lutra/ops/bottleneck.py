@@ -22,7 +22,10 @@ from lutra.ops.shapes import Shape
 @register_kind
 @dataclass(frozen=True)
 class Bottleneck(OpConfig):
-    """1x1, kxk, 1x1 with a shortcut; ``downsample`` makes that average pooling and a 1x1."""
+    """Convolutions 1x1, kxk and 1x1, added to a shortcut.
+
+    With ``downsample`` the shortcut is average pooling, where the stride is above 1, and a 1x1.
+    """
 
     kind: ClassVar[str] = "bottleneck"
 

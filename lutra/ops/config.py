@@ -27,8 +27,8 @@ _MAX_KEY_LENGTH = 400
 class OpConfig(ABC):
     """One benchmarkable op; immutable, hashable, compared by value.
 
-    Costs are those of the fp32 op at batch 1, taken from the graph that it expands to, so that
-    what is counted is what is measured.
+    MACs, parameters and bytes are those of the fp32 op at batch 1, taken from the graph that it
+    expands to, so that what is counted is what is measured.
     """
 
     kind: ClassVar[str]
@@ -103,7 +103,7 @@ def kinds() -> tuple[str, ...]:
 
 
 def parse_key(key: str) -> OpConfig:
-    """The op configuration a canonical key stands for.
+    """The op that a canonical key stands for.
 
     Raises `UsageError` when the key has an unknown kind, lacks or adds attributes, contradicts
     itself, or is not in canonical form.

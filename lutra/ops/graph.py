@@ -1,4 +1,4 @@
-"""Graphs of primitive nodes: what an op configuration, a chain of them or a network expands to.
+"""Graphs of primitive nodes: what an op, a chain of ops or a network expands to.
 
 A graph knows nothing of ONNX, TFLite or torch; emitters translate it. Feature maps are named and
 have a `Shape` (HxWxC); the batch belongs to the emission. Weights use torch's layouts:
@@ -41,8 +41,8 @@ _WEIGHTED_OPS = ("conv2d", "depthwise", "linear")
 class Node:
     """One primitive operation; its output feature map has the node's own name.
 
-    ``bias``: ``bias`` is a learned bias, ``batchnorm`` a batch normalisation that is folded into
-    weights and bias when the graph is emitted. ``function`` is set for activations only.
+    ``bias`` is ``none``, ``bias`` (a learned one) or ``batchnorm`` (a batch normalisation, folded
+    into weights and bias when the graph is emitted). ``function`` is set for activations only.
     """
 
     op: NodeOp

@@ -16,7 +16,7 @@ Pooling = Literal["global", "max"]
 @register_kind
 @dataclass(frozen=True)
 class Pool(OpConfig):
-    """``global``: average over the map (kernel and stride are 1 by convention); or ``max``."""
+    """``global`` averages over the whole map (kernel and stride are 1); ``max`` has a window."""
 
     kind: ClassVar[str] = "pool"
 

@@ -1,4 +1,4 @@
-"""Seeded weights for graphs that have none: the structure's cost without anyone's training."""
+"""Seeded random weights for graphs that have none: timing needs no trained ones."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ import numpy.typing as npt
 
 from lutra.ops.graph import Graph
 
-_POOL_ELEMENTS = 1 << 22
+_NOISE_ELEMENTS = 1 << 22
 
 
 @lru_cache(maxsize=2)
 def _noise(seed: int) -> npt.NDArray[np.float32]:
-    """Uniform noise in [-1, 1), drawn once and cut to pieces: drawing per layer costs 10x more."""
-    return 2.0 * np.random.default_rng(seed).random(_POOL_ELEMENTS, dtype=np.float32) - 1.0
+    """Uniform noise in [-1, 1), drawn once for all layers: drawing for each takes 10x longer."""
+    return 2.0 * np.random.default_rng(seed).random(_NOISE_ELEMENTS, dtype=np.float32) - 1.0
 
 
 def _piece(seed: int, name: str, size: int) -> npt.NDArray[np.float32]:
     noise = _noise(seed)
-    start = zlib.crc32(name.encode()) % _POOL_ELEMENTS
+    start = zlib.crc32(name.encode()) % _NOISE_ELEMENTS
     return (
         np.take(noise, np.arange(start, start + size), mode="wrap")
-        if (start + size > _POOL_ELEMENTS)
+        if (start + size > _NOISE_ELEMENTS)
         else noise[start : start + size]
     )
 
 
 def seeded_weights(graph: Graph, seed: int = 0) -> dict[str, npt.NDArray[np.float32]]:
-    """Random weights of a trained network's magnitude: LeCun uniform, small biases.
+    """Random float32 arrays by name, as large as trained ones: LeCun uniform, small biases.
 
     The same graph and seed give the same arrays. Keeping activations near unit variance matters
     for timing too: values that fade into denormals slow a CPU down many times.

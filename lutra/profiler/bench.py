@@ -36,7 +36,7 @@ class Bench:
     emission: Emission
 
     def references(self) -> list[Workload]:
-        """The blocks that tell how the device drifts."""
+        """The references, which tell how the device drifts."""
         batch = self.emission.batch if self.session.clocked else 1
         return reference_workloads(self.emission, batch)
 
@@ -99,7 +99,7 @@ def open_bench(device: Device, config: RuntimeConfig, precision: str = "fp32") -
 def bench_of_table(
     table: LatencyTable | str | Path, device: DeviceOrSpec | None = None
 ) -> Iterator[tuple[LatencyTable, Bench]]:
-    """A table, open for writing, and its device (or another) made ready as it was made with."""
+    """A table, open for writing, and a bench of its device (or another) with its target."""
     with (
         opened_table(table, write=True) as opened,
         bench_of_target(device or device_of(opened), opened.target) as bench,
@@ -109,7 +109,7 @@ def bench_of_table(
 
 @contextlib.contextmanager
 def bench_of_target(device: DeviceOrSpec, target: Target) -> Iterator[Bench]:
-    """A device made ready to measure as a target says."""
+    """A bench that measures as a target says; raises like `open_bench`."""
     with (
         opened_device(device) as opened,
         open_bench(opened, runtime_config_of(target), target.precision) as bench,
@@ -140,12 +140,12 @@ def choose_runtime(device: Device, format_name: str | None = None) -> str:
 
 
 def emission_of(target: Target) -> Emission:
-    """How the models of a table's numbers were made."""
+    """The format, precision and batch of the models that a target's numbers were measured on."""
     return Emission(format_of(target.runtime), target.precision, target.batch)
 
 
 def runtime_config_of(target: Target) -> RuntimeConfig:
-    """How models ran when a table's numbers were measured."""
+    """The config that a target's numbers were measured with."""
     options = dict(item.split("=", 1) for item in target.options.split(",") if "=" in item)
     return RuntimeConfig(
         target.runtime, threads=target.threads, batch=target.batch, options=options

@@ -27,7 +27,11 @@ _SEEDS = {CALIBRATE: 1, VALIDATE: 2}
 
 @dataclass(frozen=True)
 class Validation:
-    """The error of predictions on networks that nothing was fitted on, in percent."""
+    """The error of predictions on networks that nothing was fitted on, in percent.
+
+    ``kendall_tau`` tells how well they rank networks (1: as measured), ``repeatability_percent``
+    how far two halves of a network's own visits lie apart.
+    """
 
     networks: int
     mape_percent: float
@@ -91,11 +95,11 @@ def calibrate(
 ) -> Fit:
     """Measure random networks on a table's device, and fit how its ops add up to them.
 
-    The fit is stored in the table; predictions use it from then on. ``device`` is by default the
-    one that the table was made with, ``space`` need only be named if the table covers several,
-    ``rounds`` is the least number of visits of each network (6). Raises `TableError` when ops are
-    missing or fewer than two networks could be measured, `TargetMismatchError` when the device is
-    not the table's, and `DeviceError`.
+    The fit, its errors in percent, is stored in the table; predictions use it from then on.
+    ``device`` is by default the one that the table was made with, ``space`` need only be named if
+    the table covers several, ``rounds`` is the least number of rounds (6). Raises `TableError` when
+    ops are missing or fewer than two networks could be measured, `TargetMismatchError` when the
+    device is not the table's, `UsageError` when device or space must be named, and `DeviceError`.
 
     >>> fit = calibrate("cpu.lut", networks=4)
     >>> fit.networks, fit.cv_mape_percent < 50.0
@@ -205,19 +209,19 @@ def _needed_ops(predictor: EfficiencyPredictor) -> Sequence[int]:
 def _networks_for(
     table: LatencyTable, predictor: EfficiencyPredictor, role: str, count: int
 ) -> list[Architecture]:
-    """The role's networks, always the same ones; none that the table fits or fitted on."""
+    """The role's networks, always the same ones; to validate, none that calibrated the table."""
     other = {row.key for row in table.rows("network", CALIBRATE)} if role == VALIDATE else set()
     drawn = sample_networks(
         predictor.space, predictor.resolutions, count + len(other), _SEEDS[role]
     )
     chosen = [item for item in drawn if item.key not in other][:count]
-    if role == CALIBRATE and predictor.both is not None:
-        return predictor.both.of_both_bounds(chosen, predictor.resolutions)
+    if role == CALIBRATE and predictor.host_and_device is not None:
+        return predictor.host_and_device.of_both_bounds(chosen, predictor.resolutions)
     return chosen
 
 
 def _collected(table: LatencyTable, architectures: Sequence[Architecture]) -> Measured:
-    """The networks that were measured, where most of them were steady only those.
+    """The networks that were measured; where most of them were steady, only those.
 
     A network is flagged when the references say that the machine was slower all the while than
     when the table was made. If that is so for most, they are used and counted: the numbers then

@@ -27,7 +27,7 @@ _ROUNDS = 7
 _VISITS_PER_ROUND = 3
 _ENOUGH_SECONDS = 5.0
 _NOISY_PERCENT = 3.0
-_HELD_BY_CPUPOWER = ("cpu", "board")  # of Android devices the adapter's advice speaks
+_HELD_BY_CPUPOWER = ("cpu", "board")  # Android's adapter has advice of its own
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def examine(
     know the runtime or option asked for.
     """
     info, health = device.info(), device.health()
-    # What goes wrong although nobody asked for anything is not the caller's mistake.
+    # Where the caller chose nothing, no error is the caller's mistake: each is a finding.
     expected = DeviceError if runtime is not None or options else LutraError
     noise, problems = None, []
     try:

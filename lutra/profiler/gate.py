@@ -154,7 +154,7 @@ class GateKeeper(Generic[WorkloadT]):
 
 
 def flag_low_clocks(visits: Sequence[Visit]) -> Sequence[Visit]:
-    """One workload's visits, those flagged ``clock`` whose clock was below the others' median.
+    """One workload's visits; a clock 3 % below their median is flagged ``clock``.
 
     Compared with itself only: what a card draws, and so the clock it can hold, differs from op to
     op.

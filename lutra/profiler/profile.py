@@ -1,4 +1,4 @@
-"""Profile into a table: every unique op configuration of a space, or whole model files."""
+"""Profile into a table: every unique op of a space, or whole model files."""
 
 from __future__ import annotations
 

@@ -10,7 +10,14 @@ from lutra.profiler.stopping import StoppingRule
 
 @dataclass(frozen=True)
 class TimingProtocol:
-    """How a run measures; its defaults suit single blocks of tens of microseconds to tens of ms."""
+    """How a run measures; its defaults suit ops of tens of microseconds to tens of milliseconds.
+
+    A visit warms up for ``warmup_seconds``, then times blocks of ``block_seconds`` for ``seconds``;
+    it is given up after ``limit_seconds``. References that are visited by themselves, before every
+    ``reference_every`` workloads, take ``reference_seconds``. Beyond ``drift_limit`` (0.08: 8 %)
+    the run pauses for ``cool_seconds``, at most for ``cool_share`` of its time. A new process is
+    begun every ``rounds_per_process`` rounds.
+    """
 
     seconds: float = 0.04
     warmup_seconds: float = 0.01
@@ -19,7 +26,7 @@ class TimingProtocol:
     reference_seconds: float = 0.008
     reference_every: int = 8
     rounds_per_process: int = 3
-    drift_limit: float = 0.08
+    drift_limit: float = 0.08  # docs/decisions.md: Waiting has an end
     cool_seconds: float = 0.25
     cool_share: float = 0.1
     rule: StoppingRule = field(default_factory=StoppingRule)
@@ -28,8 +35,8 @@ class TimingProtocol:
     def suited_to(self, session: Session) -> TimingProtocol:
         """The protocol for a session.
 
-        A device that tells its clock times blocks between two events of its own, which should
-        be rare against the runs, and takes up to a second to raise its clock. Where visits come
+        A device that tells its clock times blocks between two events of its own, so that blocks
+        must be long, and takes up to a second to raise its clock. Where visits come
         in batches from a device that cannot pair, each is a process of its own on a phone that
         heats: it must last long against the process's start, and cooling takes real pauses. The
         gate is tighter on both.

@@ -107,7 +107,7 @@ class VisitRecord:
         visits = [drift.corrected(visit) for visit in visits] if drift else visits
         return flag_low_clocks(visits)
 
-    def rounds(self, workloads: Sequence[Workload]) -> int:
+    def last_round(self, workloads: Sequence[Workload]) -> int:
         """The number of the last round in which one of these was visited; 0 if none was."""
         rounds = (visit.round for workload in workloads for visit in self._visits_of(workload))
         return max(rounds, default=0)

@@ -67,7 +67,7 @@ class ProfilingRun:
             clocked=session.clocked,
         )
         self._process_base = table.last_process()
-        self._dead = 0
+        self._failures_in_a_row = 0
         self._summary = RunSummary()
 
     def measure(self, workloads: Sequence[Workload]) -> RunSummary:
@@ -78,7 +78,7 @@ class ProfilingRun:
         """
         self._started = self._clock()
         self._record.load([*workloads, *self._references])
-        first_round = round_number = 1 + self._record.rounds(workloads)
+        first_round = round_number = 1 + self._record.last_round(workloads)
         while (wanted := self._record.wanted(workloads)) and not self._over_budget():
             rounds_done = round_number - first_round
             if rounds_done and rounds_done % self._protocol.rounds_per_process == 0:
@@ -132,7 +132,7 @@ class ProfilingRun:
         round_number: int,
         after_each: Callable[[], None] = lambda: None,
     ) -> None:
-        """Time a batch and keep what comes; ``after_each`` outcome something may be told."""
+        """Time a batch and keep what comes; ``after_each`` is called behind each outcome."""
         asked: list[Workload] = []
         self._gate.batch_starts()
         for outcome in self._session.measure(self._requests(batch, asked)):
@@ -141,7 +141,7 @@ class ProfilingRun:
         self._reconsider(self._gate.device_says(throttled=self._session.throttled()))
 
     def _reconsider(self, workloads: Sequence[Workload]) -> None:
-        """The references behind visits drifted, or the device throttled: flag them after all."""
+        """Flag visits after all: the references behind them drifted, or the device throttled."""
         self._record.reconsider(workloads, self._gate.judged)
 
     def _requests(
@@ -190,7 +190,7 @@ class ProfilingRun:
         if isinstance(outcome, RequestFailure):
             self._take_failure(workload, outcome)
             return
-        self._dead = 0
+        self._failures_in_a_row = 0
         self._summary.busy_seconds += outcome.busy_seconds
         self._summary.timed_seconds += outcome.timed_seconds
         process = self._process_base + outcome.process
@@ -217,10 +217,10 @@ class ProfilingRun:
     def _take_failure(self, workload: Workload, failure: RequestFailure) -> None:
         """Keep the failure; a device that fails again and again is gone."""
         self._record.fail(workload, failure)
-        self._dead = self._dead + 1 if failure.transient else 0
-        if self._dead >= _DEAD_DEVICE_FAILURES:
+        self._failures_in_a_row = self._failures_in_a_row + 1 if failure.transient else 0
+        if self._failures_in_a_row >= _DEAD_DEVICE_FAILURES:
             raise TransientDeviceError(
-                f"{self._dead} models in a row failed, last with: {failure.message}."
+                f"{self._failures_in_a_row} models in a row failed, last with: {failure.message}."
                 " The device seems gone; the same command resumes"
             )
 

@@ -17,7 +17,7 @@ from lutra.devices.base import Sample
 from lutra.tables import Measurement, Visit
 from lutra.tables.drift import Drift
 
-VISIT_QUANTILE = 0.2
+VISIT_QUANTILE = 0.2  # docs/decisions.md: Low quantile, median
 CONFIDENCE = 0.95
 
 

@@ -20,7 +20,7 @@ class StoppingRule:
     min_rounds: int = 6
     min_processes: int = 2
     max_rounds: int = 8
-    half_width: float = 0.02
+    half_width: float = 0.02  # docs/decisions.md: Enough is two per cent
 
     def judge(self, visits: Sequence[Visit]) -> Measurement:
         """What the visits add up to, with its status: ``stable``, ``unstable`` (given up) or

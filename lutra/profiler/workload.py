@@ -13,7 +13,7 @@ from lutra.ops import Conv, MBConv, OpConfig, Shape
 from lutra.spaces import Architecture, SearchSpace
 from lutra.tables.measurement import MODEL, Category
 
-# A compute-bound and a memory-bound block: machines drift differently for each.
+# A compute-bound and a memory-bound op: machines drift differently for each.
 REFERENCE_OPS: tuple[OpConfig, ...] = (
     Conv(Shape(14, 14, 256), 256, activation="relu"),
     MBConv(Shape(112, 112, 16), 16, 16, 3, 1, activation="relu", se=False, residual=True),
@@ -31,7 +31,7 @@ class Workload:
 
 
 def op_workload(op: OpConfig, emission: Emission) -> Workload:
-    """An op of a search space."""
+    """The workload of an op."""
     return Workload("op", op.key, emission.builder(lambda: op.graph))
 
 
@@ -49,7 +49,7 @@ def model_workload(model: ModelFile) -> Workload:
 
 
 def reference_workloads(emission: Emission, batch: int = 1) -> list[Workload]:
-    """The blocks that are re-timed all through a run to see the machine drift.
+    """The references, which are re-timed all through a run to see the machine drift.
 
     Always fp32: they tell of the machine, and other kernels can be many times slower. One input
     at a time, unless the device is a large one that they would not fill.

@@ -1,4 +1,4 @@
-"""A first architecture that meets all limits, or what is possible: before any search."""
+"""A first architecture that meets all limits, found before any search, or why there is none."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from lutra.spaces import Rows, SearchSpace
 
 @dataclass(frozen=True)
 class Limit:
-    """``cost`` must not exceed ``maximum``, in the cost's unit; raises `UsageError`."""
+    """``cost`` must not exceed ``maximum``, in its unit; `UsageError` unless that is positive."""
 
     cost: OpCost
     maximum: float
@@ -34,7 +34,7 @@ class Limit:
 
 
 def latency_limits(latency: Latency, maximum_ms: float) -> tuple[Limit, ...]:
-    """What together says that a latency does not exceed ``maximum_ms``: a limit on each form."""
+    """The limits, one on each form, that keep a latency from exceeding ``maximum_ms``."""
     return tuple(Limit(form, maximum_ms) for form in latency.forms)
 
 
@@ -69,7 +69,7 @@ class Constraints:
         return total_costs([limit.cost for limit in self.limits], rows)
 
     def feasible(self, rows: Rows) -> npt.NDArray[np.bool_]:
-        """(N, genes) -> (N,): at one of the resolutions and within all limits; NaN is not."""
+        """(N, genes) -> (N,): at one of the resolutions, within all limits; a NaN cost is not."""
         within = (self.costs_of(rows) <= self._maxima).all(axis=1)
         allowed: npt.NDArray[np.bool_] = within & self._allowed_resolutions[rows[:, -1]]
         return allowed

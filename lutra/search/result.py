@@ -22,7 +22,7 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Verified:
-    """A candidate measured end to end, in ms."""
+    """A candidate's latency measured end to end, in ms; ``error_percent`` is the prediction's."""
 
     measured_ms: float
     ci_low_ms: float
@@ -185,11 +185,12 @@ class SearchResult:
 
 
 def read_found(path: str | Path, space: str | None = None) -> tuple[Architecture, Emission]:
-    """The architecture in a JSON file, and how networks of its kind were measured.
+    """The architecture in a JSON file, and how its model file is made.
 
-    The file is a search result, of which it is the best, or one of OFA's dictionaries, which says
-    nothing of measuring: then the default. ``space`` is the space that it must be of, where that is
-    known. Raises `ResultError`, and `UsageError` for a resolution that the space does not have.
+    The file is a search result (its best candidate, made as its table's models were) or one of
+    OFA's dictionaries (made as `Emission` has it by default). ``space`` is the space that it must
+    be of, where that is known. Raises `ResultError`, and `UsageError` for a resolution that the
+    space does not have.
     """
     document, emission = read_json(Path(path)), Emission()
     if isinstance(document, Mapping) and document.get("format") == FORMAT:

@@ -30,7 +30,7 @@ def verify(
     The file stays as it is: `SearchResult.write` writes the new one. ``device`` is by default that
     of the table that was searched. Raises `ResultError` for a file that holds no result,
     `UsageError` when the device must be named, `TargetMismatchError` when it is not the one of the
-    search, and `TransientDeviceError` when a network could not be measured.
+    search, and `DeviceError` (transient when a network could not be measured).
 
     >>> result = verify("result.json", device="cpu")
     >>> result.best.verified.measured_ms > 0

@@ -1,4 +1,4 @@
-"""Which networks exist: search spaces, their architectures and the op configurations they need."""
+"""Which networks exist: search spaces, their architectures and the ops they need."""
 
 from lutra.spaces import mbconv_spaces, resnet50d
 from lutra.spaces.architecture import Architecture

@@ -16,7 +16,11 @@ NO_OP = -1
 
 
 class Edge(NamedTuple):
-    """One step: from a node to a later one, adding ``op``, with ``genes`` (column, choice)."""
+    """One step to a later node.
+
+    ``op`` is the index of the op that it adds, or `NO_OP`; ``genes`` are the choices that it fixes,
+    as (column, choice).
+    """
 
     source: int
     target: int
@@ -33,7 +37,7 @@ class Lattice:
     genes: int
 
     def cheapest(self, prices: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.int16]]:
-        """The smallest sum of ``prices`` (one per op) over a path, and that architecture's row.
+        """The smallest sum of ``prices`` (ops,) over a path, and that architecture's row (genes,).
 
         Genes that the path does not fix are 0. Unpriced ops (NaN) are not used; the sum is
         infinite when no path avoids them.

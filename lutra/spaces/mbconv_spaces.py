@@ -18,7 +18,7 @@ import numpy.typing as npt
 from lutra.ops import Conv, Linear, MBConv, OpConfig, Pool, Shape, make_divisible
 from lutra.ops.graph import Activation
 from lutra.spaces.base import Gene, Indices, Rows, SearchSpace
-from lutra.spaces.lattice import Lattice, LatticeBuilder
+from lutra.spaces.lattice import NO_OP, Lattice, LatticeBuilder
 from lutra.spaces.registry import register_space
 
 KERNELS = (3, 5, 7)
@@ -204,7 +204,7 @@ class MBConvSpace(SearchSpace):
         exit_node = builder.node()
         column = 2 * self.blocks + number
         for choice, depth in enumerate(stage.depths):
-            builder.edge(ends[depth], exit_node, -1, ((column, choice),))
+            builder.edge(ends[depth], exit_node, NO_OP, ((column, choice),))
         return exit_node
 
 

@@ -52,8 +52,8 @@ def get_space(name: str | SearchSpace) -> SearchSpace:
 def parse_architecture(document: object, space: str | None = None) -> Architecture:
     """The architecture in one of OFA's dictionaries, of the space that it names itself.
 
-    ``space`` is the space that it must be of, or is where it names none. Raises `ResultError` for
-    what is no architecture of a space, `UsageError` for an unknown space.
+    ``space`` is the one it must be of, and is taken to be of where it names none. Raises
+    `ResultError` for what is no architecture of a space, `UsageError` for an unknown space.
     """
     if not isinstance(document, Mapping):
         raise ResultError("an architecture must be a JSON object with ks, e, d and r")

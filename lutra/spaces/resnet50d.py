@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from lutra.ops import Bottleneck, Conv, Linear, OpConfig, Pool, Shape, make_divisible
 from lutra.spaces.base import Gene, Indices, Rows, SearchSpace
-from lutra.spaces.lattice import Lattice, LatticeBuilder
+from lutra.spaces.lattice import NO_OP, Lattice, LatticeBuilder
 from lutra.spaces.registry import register_space
 
 WIDTHS = (0.65, 0.8, 1.0)
@@ -35,7 +35,6 @@ FIRST_BLOCK = tuple(sum(MAX_DEPTHS[:stage]) for stage in range(len(MAX_DEPTHS)))
 _CANONICAL_STEM_MID = tuple(STEM_MID.index(channels) for channels in STEM_MID)
 
 _D, _W = BLOCKS, BLOCKS + 5
-_GENES = BLOCKS + 5 + 6 + 1
 _SLOTS = 4 + BLOCKS + 2  # stem 1, residual, stem 2, max pool; blocks; pool, classifier
 
 
@@ -132,7 +131,7 @@ class ResNet50DSpace(SearchSpace):
         ends = {out: builder.node() for out in range(len(WIDTHS))}
         for mid in middles:
             builder.edge(0, firsts[mid], int(indices[0, mid, mid, 0]), ((_W, mid),))
-            builder.edge(firsts[mid], seconds[mid], -1, ((_D, 0),))
+            builder.edge(firsts[mid], seconds[mid], NO_OP, ((_D, 0),))
             builder.edge(firsts[mid], seconds[mid], int(indices[1, mid, mid, 0]), ((_D, 1),))
             for out in outs:
                 op = int(indices[2, mid, out, 0])
@@ -162,7 +161,7 @@ def _append_stage(
                 builder.edge(source, nodes[width, depth], op, ((block, e), *width_gene))
             if depth >= BASE_DEPTHS[stage]:
                 choice = depth - BASE_DEPTHS[stage]
-                builder.edge(nodes[width, depth], exits[width], -1, ((_D + 1 + stage, choice),))
+                builder.edge(nodes[width, depth], exits[width], NO_OP, ((_D + 1 + stage, choice),))
     return exits
 
 

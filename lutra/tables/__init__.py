@@ -1,4 +1,4 @@
-"""What was measured: measurements, the SQLite table, and how parts add up."""
+"""What was measured: visits, the measurements they add up to, the SQLite table of them."""
 
 from lutra.tables.measurement import Failure, Measurement, Row, Visit
 from lutra.tables.table import LatencyTable, opened_table

@@ -1,6 +1,6 @@
 """Records as rows of SQLite and back, by the names of their fields.
 
-A column is called as the field that it holds, so that a new one is a migration and a field.
+A column has the name of the field that it holds: to add one takes a migration and a field.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ def names(kind: type[DataclassInstance]) -> tuple[str, ...]:
 
 
 def selected(kind: type[DataclassInstance], table: str, prefix: str = "") -> str:
-    """The columns of a kind as a query names them, each called ``prefix`` and its name."""
+    """The SQL that selects a kind's columns from ``table``, each named ``prefix`` + its name."""
     return ", ".join(f"{table}.{name} AS {prefix}{name}" for name in names(kind))
 
 
 def to_columns(record: DataclassInstance) -> dict[str, Any]:
-    """What a record's columns hold."""
+    """A record's values by column, as SQLite stores them."""
     values = {name: getattr(record, name) for name in names(type(record))}
     return {name: _STORED[name][0](v) if name in _STORED else v for name, v in values.items()}
 

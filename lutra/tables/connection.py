@@ -82,14 +82,14 @@ def check_schema(path: Path, connection: sqlite3.Connection) -> None:
 
 
 def schema_of(connection: sqlite3.Connection) -> list[tuple[str, str, str | None]]:
-    """Everything that the file defines; a view or trigger of somebody else's would show."""
+    """Type, name and SQL of all that the file defines, so that a foreign trigger would show."""
     query = "SELECT type, name, sql FROM sqlite_master ORDER BY type, name"
     return connection.execute(query).fetchall()
 
 
 @cache
 def expected_schema() -> list[tuple[str, str, str | None]]:
-    """What an up-to-date table defines."""
+    """The `schema_of` an up-to-date table."""
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         migrate(connection, 0)
         return schema_of(connection)

@@ -3,9 +3,9 @@
 On a shared machine a neighbour's load comes and goes within tens of milliseconds and slows a
 model by anything up to two times. A visit is therefore timed in turns with reference blocks, and
 its latency taken to follow theirs by a power each: log(latency / steady latency) is the sum of
-sensitivity * log(reference / steady reference). The sensitivities are fitted on a table's visits,
-one pair for its ops and one for its networks, whose long runs average over states; what is steady
-is a low quantile of the references that its ops saw.
+sensitivity * log(reference / steady reference). The sensitivities, one per reference, are fitted on
+a table's visits: for its ops, and once more for its networks, whose long runs average over states.
+A reference's steady latency is a low quantile of what it took beside the ops.
 """
 
 from __future__ import annotations
@@ -21,14 +21,17 @@ from lutra.tables.measurement import CALIBRATE, Category, Visit
 from lutra.tables.table import LatencyTable
 
 BASELINE_QUANTILE = 0.1
-_PRIOR_TOTAL = 1.0  # where the machine was too quiet to tell, latency follows the references
+_PRIOR_TOTAL = 1.0  # sum of the sensitivities assumed where the machine was too quiet to tell
 _PRIOR_WEIGHT = 0.5  # in units of summed squared logarithms: a minute of a noisy machine exceeds it
-_BEYOND_CORRECTION = 1.0
+_BEYOND_CORRECTION = 1.0  # a slowdown: twice as slow
 
 
 @dataclass(frozen=True)
 class Drift:
-    """``baseline_ms``: the references' steady latency; ``sensitivity``: a power for each."""
+    """How latencies follow the references, in the order of a visit's ``reference_ms``.
+
+    ``baseline_ms`` is each one's steady latency, ``sensitivity`` the power by which they follow it.
+    """
 
     baseline_ms: tuple[float, ...]
     sensitivity: tuple[float, ...]
@@ -79,9 +82,9 @@ class Drift:
 
 
 def fit_drift(workloads: Iterable[Sequence[Visit]], prior: Drift | None = None) -> Drift | None:
-    """The drift that visits of many workloads tell of, where they tell little the ``prior``.
+    """Fit the drift on the visits of each workload; where they tell little it is the ``prior``.
 
-    The baseline is the prior's, where there is one. None where nothing has references.
+    The baseline is the prior's, where there is one. None where no visit has references.
     """
     groups = [[visit for visit in visits if visit.reference_ms] for visits in workloads]
     prior = prior or _uninformed([visit.reference_ms for visits in groups for visit in visits])

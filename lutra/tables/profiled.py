@@ -20,7 +20,7 @@ class Profiled:
 
 
 def read_profiled(table: LatencyTable) -> Profiled:
-    """What a table says; raises `NotATableError` where that is damaged."""
+    """What a table was profiled for; raises `NotATableError` where that is damaged."""
     document = table.meta(_META) or {"spaces": {}}
     spaces = document.get("spaces") if isinstance(document, dict) else None
     if not isinstance(spaces, dict) or not all(
@@ -43,7 +43,7 @@ def note_profiled(table: LatencyTable, device: str, space: str, resolutions: Seq
 
 
 def device_of(table: LatencyTable) -> str:
-    """The spec string of the device that the table was last profiled with."""
+    """The spec string of the table's last device; raises `UsageError` where none is known."""
     device = read_profiled(table).device
     if device is None:
         raise UsageError(f"{table.path} does not say which device it is of; pass --device")

@@ -39,9 +39,14 @@ _ROWS = f"""
 class LatencyTable:
     """One target, many workloads; every visit is committed when it is recorded.
 
-    Open one with `open` or `create`; it is a context manager. While a table is open for writing,
-    SQLite keeps a ``-wal`` file beside it; closing folds that in again, and after a kill the next
-    opening does.
+    Open one with `open` or `create`, whose errors are `TableError`; it is a context manager.
+    Latencies are in ms per run. While a table is open for writing, SQLite keeps a ``-wal`` file
+    beside it; closing folds that in again, and after a kill the next opening does.
+
+    >>> with LatencyTable.open("cpu.lut") as table:
+    ...     latencies = table.op_latencies()  # ms by op key
+    >>> len(latencies), min(latencies.values()) > 0
+    (96, True)
     """
 
     def __init__(self, path: Path, connection: sqlite3.Connection, *, writable: bool) -> None:
@@ -98,7 +103,7 @@ class LatencyTable:
 
     @classmethod
     def _writer(cls, path: Path, connection: sqlite3.Connection) -> LatencyTable:
-        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA journal_mode = WAL")  # docs/decisions.md: One file afterwards
         connection.execute("PRAGMA synchronous = NORMAL")
         return cls(path, connection, writable=True)
 

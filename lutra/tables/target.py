@@ -9,7 +9,7 @@ from lutra.errors import NotATableError, TargetMismatchError
 
 @dataclass(frozen=True)
 class Target:
-    """Device, runtime and settings; two are equal exactly when their numbers are comparable.
+    """Device, runtime and config; two are equal exactly when their numbers are comparable.
 
     ``delegate`` is what runs the nodes it can take (how many, each row says); ``options`` are the
     runtime's own that differ from its defaults, as ``name=value,...``.

@@ -13,7 +13,7 @@ from typing import IO
 from urllib.parse import urlsplit
 
 from lutra.errors import PermanentDeviceError, TransientDeviceError, UsageError
-from lutra.text import one_line
+from lutra.text import one_line, why
 
 _MAX_BYTES = 200_000_000
 _CHUNK = 1 << 16
@@ -108,7 +108,7 @@ def _network_errors(address: str) -> Iterator[None]:
     except urllib.error.URLError as error:
         raise _unfetched(address, str(error.reason)) from None
     except (OSError, http.client.HTTPException) as error:
-        raise _unfetched(address, str(error) or type(error).__name__) from None
+        raise _unfetched(address, why(error)) from None
 
 
 def _unfetched(address: str, reason: str) -> TransientDeviceError:

@@ -38,7 +38,7 @@ _PROGRAM_FLAGS: dict[str, dict[str, tuple[str, ...]]] = {
         "npu": ("--use_npu=true", *_FULLY),
     },
 }
-PROGRAMS = tuple(_PROGRAM_FLAGS)
+PROGRAMS = tuple(_PROGRAM_FLAGS)  # docs/decisions.md: Which benchmark_model
 _APPLIED = re.compile(
     r"Explicitly applied .* delegate, and the model graph will be (?:completely|partially) executed"
 )
@@ -50,7 +50,7 @@ _NOT_APPLIED = re.compile(
 
 
 def delegate_of(config: RuntimeConfig) -> str:
-    """The delegate that a setting asks for."""
+    """The delegate that a config asks for."""
     return config.options.get("delegate", OPTIONS["delegate"][0])
 
 
@@ -76,7 +76,7 @@ def flags(config: RuntimeConfig, program: str, request: TimingRequest) -> list[s
 
 
 def refusal(config: RuntimeConfig, program: str, output: str, taken: int | None) -> str | None:
-    """Why a run does not count: it went on without the delegate asked for; None if it did not.
+    """Why a run does not count, as it went on without the delegate asked for; None if it counts.
 
     ``taken`` is how many operators the delegate took, where the output tells.
     """

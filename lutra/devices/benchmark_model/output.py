@@ -9,8 +9,9 @@ one after the measurement, also when they ran nothing (``count=0``):
   milliseconds, ``BENCHMARK RESULTS``, on stderr. It is rounded to 0.01 ms, so its figures are
   used only where the text holds nothing of stdout.
 
-A text without that close is refused: the program was stopped, or its output cut off. For a text
-cut off at any point to be refused or read alike, stdout must come first or both as they came.
+A text without that close is refused: the program was stopped, or its output cut off. Stdout must
+come first in the text, or both in the order they were printed: then one that was cut off anywhere
+is refused, or reads as it did when whole.
 """
 
 from __future__ import annotations

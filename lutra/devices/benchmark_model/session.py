@@ -66,7 +66,7 @@ class BenchmarkSession(Session):
     ``cores`` is what runs are pinned to, none for no pinning.
     """
 
-    batch = 32
+    batch = 32  # docs/decisions.md: Requests in batches
 
     def __init__(
         self,
@@ -207,7 +207,10 @@ class BenchmarkSession(Session):
         return self._program
 
     def _find_program(self, request: TimingRequest) -> str:
-        """The program whose flags this one knows; the first one's complaint counts if neither's."""
+        """Which of `PROGRAMS` it is: the first one whose flags it takes.
+
+        Raises `PermanentDeviceError` with its complaint where it takes neither's or does not work.
+        """
         complaints = []
         for program in PROGRAMS:
             complaint = self._complaint(request, program)

@@ -15,10 +15,10 @@ def core_mask(cores: Sequence[int]) -> str:
 
 
 def chosen_cores(config: RuntimeConfig, facts: SystemFacts, spec: str) -> tuple[int, ...]:
-    """The cores that a setting pins to: those of ``--option cores=MASK``, else the fastest.
+    """The cores that a config pins to: those of ``--option cores=MASK``, else the fastest.
 
     Raises `TransientDeviceError` when one of them is switched off now, and `UsageError` for cores
-    that there are not. More threads than pinned cores is catastrophic for latency: also refused.
+    that the device lacks. More threads than pinned cores is catastrophic for latency: also refused.
     """
     cores = _named_cores(config, facts.cores, spec) or fastest_cores(facts, config.threads)
     if config.threads > len(cores):
@@ -32,7 +32,7 @@ def chosen_cores(config: RuntimeConfig, facts: SystemFacts, spec: str) -> tuple[
 
 
 def require_taskset(config: RuntimeConfig, facts: SystemFacts, spec: str) -> bool:
-    """Whether the device can pin; raises `PermanentDeviceError` if not, and cores are named."""
+    """Whether the device can pin; raises `PermanentDeviceError` if not but cores are named."""
     if not facts.has("taskset") and "cores" in config.options:
         raise PermanentDeviceError(f"{spec} has no taskset: it cannot pin to cores")
     return facts.has("taskset")

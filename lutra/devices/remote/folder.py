@@ -50,7 +50,7 @@ echo @mark@
 
 
 def clear_command(path: str) -> str:
-    """The command that does a keeper's work: it, or its connection, is broken or gone."""
+    """The command that does the work of a keeper that is gone, or whose connection is."""
     return f"{_FUNCTIONS}end {quoted(path)}/keeper; clear {quoted(path)}"
 
 

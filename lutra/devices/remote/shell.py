@@ -53,7 +53,7 @@ class Shell(ABC):
 
     spec: str
     connected = False
-    """Whether a connection is held open between commands that nobody has seen broken."""
+    """Whether a connection is held open between commands and not known to be broken."""
     patience_seconds = 60.0
     """How long `reconnect` tries before it gives the device up."""
 
@@ -110,7 +110,7 @@ class Shell(ABC):
         The exit status comes with the output behind a random mark, so that it is known on devices
         whose protocol has none, and output cut short is never taken for the whole.
         """
-        mark = f"lutra-{secrets.token_hex(8)}"
+        mark = f"lutra-{secrets.token_hex(8)}"  # docs/decisions.md: Marks that carry a status
         channel = self.start(f"( {command}\n) 2>&1; s=$?; echo; echo {mark} $s")
         try:
             return _read_to_mark(channel, mark.encode(), limit_seconds, f"{self.spec}: {command}")

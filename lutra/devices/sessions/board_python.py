@@ -45,7 +45,8 @@ class BoardPython:
         if self.problem or self.runtimes:
             return self.problem
         missing = "numpy and a runtime" if "numpy" not in self.packages else "a runtime"
-        return f"its {self.command} lacks {missing}: {install_line('litert', 'ai-edge-litert')}"
+        remedy = install_line("litert", known_runtimes()["litert"].install)
+        return f"its {self.command} lacks {missing}: {remedy}"
 
 
 def ask_python(shell: Shell, command: str = DEFAULT_PYTHON) -> BoardPython:

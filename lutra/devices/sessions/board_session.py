@@ -44,7 +44,7 @@ def gpu_files() -> dict[str, Path | bytes]:
 class BoardSession(WorkerSession):
     """Times models through a worker that ``python`` runs on the other end of a shell."""
 
-    batch = 32
+    batch = 32  # docs/decisions.md: Requests in batches
 
     def __init__(
         self,

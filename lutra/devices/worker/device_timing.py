@@ -88,7 +88,7 @@ def _settle(
 
 
 def _agree(values: list[Any], tolerance: float) -> bool:
-    """Whether the last two windows have the same median; true of what is not known."""
+    """Whether the last two windows have the same median; also true where a value is not known."""
     if len(values) < 2 * _WINDOW:
         return False
     recent = values[-2 * _WINDOW :]

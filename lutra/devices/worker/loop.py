@@ -8,7 +8,7 @@ Requests come on stdin, one answer each goes to stdout, in order::
     {"do": "time", "id": 7, "model": "/tmp/x.onnx", "seconds": 0.04, "warmup_seconds": 0.02,
      "block_seconds": 0.0005, "keep": false, "references": ["/tmp/r.onnx"]}
 
-``module`` times the runtime, and ``install`` is what to give pip where it lacks its package.
+``module`` times the runtime, and ``install`` is what pip calls the package that it needs.
 ``cuda`` is the number of the GPU to work on, as nvidia-smi counts. An answer has ``ok``; where it
 is false, ``kind`` and ``message`` say why, ``fatal`` that this process can do no more, and
 ``transient`` that a retry may help. Between requests the worker blocks on stdin and costs nothing;

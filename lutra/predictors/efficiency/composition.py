@@ -1,15 +1,16 @@
-"""How parts add up: from the latencies of ops to the latency of their network.
+"""How ops add up: from their latencies to the latency of their network.
 
 Plain sums over a table are biased: ops timed alone run from a warmer cache and pay their own
 start and layout changes. A small model corrects that. It stays additive over ops, so searches
 remain exact and fast, and every coefficient is non-negative and has a meaning::
 
     latency = constant + sum over ops of
-              scale * unit_ms + per_unit_ms + border * border_mb + weights * weight_mb
+              scale * alone_ms + per_unit_ms + border * border_mb + weights * weight_mb
               + per_kernel_ms * kernels
 
-``border_mb`` is what the op reads and writes at its borders, ``weight_mb`` its weights, both in
-fp32 megabytes, ``kernels`` the nodes of its graph: each is a kernel on a GPU, or a fixed few.
+``alone_ms`` is the op's latency by itself, ``per_unit_ms`` what each op adds (tables store it by
+that name), ``border_mb`` what the op reads and writes at its borders, ``weight_mb`` its weights,
+both in fp32 megabytes, ``kernels`` the nodes of its graph: each is one kernel on a GPU, or a few.
 Where a host and its device work side by side, latency is the larger of two of these
 (`launch.py`). Which terms are used is chosen in `fitting.py`.
 """

@@ -17,6 +17,7 @@ _CHUNK_ROWS = 8192  # indices and prices of one chunk stay in the processor's ca
 
 
 @dataclass(frozen=True, eq=False)
+# docs/decisions.md: Additive over ops
 class OpCost:
     """``constant`` plus the sum of one price per op of the network.
 
@@ -89,7 +90,7 @@ class OpCost:
 
 
 def total_costs(costs: Sequence[OpCost], rows: Rows) -> npt.NDArray[np.float64]:
-    """(N, genes) -> (N, costs): several costs of one space at the price of looking up once."""
+    """(N, genes) -> (N, costs): several costs of one space; ops are looked up once for all."""
     result = np.empty((len(rows), len(costs)))
     if not costs:
         return result

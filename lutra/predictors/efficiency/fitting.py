@@ -1,8 +1,8 @@
-"""Fitting how parts add up on whole networks, and choosing the terms by cross-validation.
+"""Fitting how ops add up, on whole networks, and choosing the terms by cross-validation.
 
-A *choice* is a set of terms for one additive form over the latencies of ops, or one set for
-each of two forms, what the device needs and what the host needs to launch it, of which the larger
-is the latency. All are compared by how well they predict networks they were not fitted on.
+A *choice* is a set of terms for one form that is additive over ops, or a set for each of two: what
+the device needs, and what the host needs to launch its work; the larger of them is the latency. All
+are compared by how well they predict networks they were not fitted on.
 """
 
 from __future__ import annotations
@@ -77,7 +77,10 @@ class Networks:
 
 @dataclass(frozen=True)
 class Forms:
-    """One additive form, or what the device needs and, of as much rank, what launching it takes."""
+    """One additive form, or two of which the larger is the latency.
+
+    With ``launch``, what the host needs to launch the work, ``composition`` is the device's.
+    """
 
     composition: Composition
     launch: Composition | None = None
@@ -99,14 +102,14 @@ class Forms:
 
 @dataclass(frozen=True)
 class TermChoice:
-    """Terms to fit; with ``launch_terms`` those of two forms."""
+    """Terms to fit: those of one form, or with ``launch_terms`` of two."""
 
     terms: Terms
     launch_terms: Terms = ()
 
     @property
     def networks_needed(self) -> int:
-        """Fewer would fit noise."""
+        """How many networks it takes to fit them: fewer would fit noise."""
         return sum(_needed(terms) for terms in (self.terms, self.launch_terms) if terms)
 
     def solve(self, networks: Networks) -> Forms:
@@ -118,10 +121,10 @@ class TermChoice:
 
 @dataclass(frozen=True)
 class Fit:
-    """How parts add up, with its cross-validated mean absolute percentage error.
+    """How ops add up, with its cross-validated mean absolute percentage error.
 
     ``launch`` and ``launch_terms`` are there where the larger of two forms predicts best;
-    ``composition`` then speaks of the device.
+    ``composition`` then speaks of the device. ``sum_mape_percent`` is the error of plain sums.
     """
 
     composition: Composition
@@ -139,9 +142,9 @@ class Fit:
 
 
 def fit(networks: Networks, *, gpu: bool = False) -> Fit:
-    """Fit how parts add up on at least two networks; errors are relative to what was measured.
+    """Fit how ops add up on at least two networks; errors are relative to what was measured.
 
-    Terms are chosen by cross-validation where there are enough networks. ``gpu`` offers those that
+    Terms are chosen by cross-validation where there are enough networks. ``gpu`` adds those that
     only make sense where ops are kernels.
     """
     choices = [

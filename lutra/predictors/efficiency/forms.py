@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from lutra.predictors.efficiency.composition import Floats
 from lutra.predictors.efficiency.costs import OpCost, total_costs
 from lutra.predictors.efficiency.larger import least_larger
 from lutra.spaces import Rows, SearchSpace
 
-Floats = npt.NDArray[np.float64]
 Row = npt.NDArray[np.int16]
 
 
@@ -64,7 +64,7 @@ class Latency:
         return float(latencies[fastest]), rows[fastest]
 
     def bound(self, resolutions: Sequence[int]) -> float:
-        """Milliseconds that no architecture is below; raises like `cheapest`."""
+        """A lower bound on every architecture's latency, in ms; raises like `cheapest`."""
         if len(self.forms) == 1:
             return self.forms[0].cheapest(resolutions)[0]
         return min(bound for bound, _ in self._optima(resolutions))

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
-import numpy.typing as npt
 
-from lutra.predictors.efficiency.composition import kernel_counts, op_features
+from lutra.predictors.efficiency.composition import Floats, kernel_counts, op_features
 from lutra.predictors.efficiency.launch import launch_latencies
 from lutra.spaces import Architecture, Rows, SearchSpace, sample_networks
 from lutra.tables import LatencyTable
@@ -18,8 +17,6 @@ _RARER_SHARE = 0.3  # of 20 networks enough for a scale and a constant
 _POOL = 50  # random networks to choose one from
 _POOL_SEED = 3
 _LEAD_WEIGHTS = (0.5, 1.0, 2.0)
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,10 +53,11 @@ class HostAndDevice:
     def of_both_bounds(
         self, networks: list[Architecture], resolutions: Sequence[int]
     ) -> list[Architecture]:
-        """As many networks, a share of them held up by the device and a share by the host.
+        """As many networks, of which a share is held up by the device and a share by the host.
 
-        Of random ones too few may be held up by one of them to say what it takes, and a search
-        would find those. The most extreme of many, and of all, make up for what is missing.
+        Of random ``networks`` too few may be held up by one of the two to tell what it takes, and a
+        search would find just those. Some of the other kind are replaced by the most extreme of
+        many random networks and of the exact optima.
         """
         lead = self._lead(networks)
         launched = lead > 1.0
@@ -77,7 +75,7 @@ class HostAndDevice:
         return [item for item in networks if item not in dropped] + [*islice(extreme, missing)]
 
     def _lead(self, networks: Sequence[Architecture]) -> Floats:
-        """(N,): what the host takes by what the device does, as plain sums."""
+        """(N,): what the host takes divided by what the device takes, as plain sums."""
         device, launch = self.sums(np.stack([self.space.encode(item) for item in networks]))
         lead: Floats = launch[:, 0] / device[:, 0]
         return lead

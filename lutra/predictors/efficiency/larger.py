@@ -1,4 +1,4 @@
-"""Where the larger of two additive costs is small: exact optima of weighted means, and a bound."""
+"""Making the larger of two additive costs small: exact optima of weighted means, and a bound."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ _STEPS = 50
 
 
 def least_larger(first: OpCost, second: OpCost, resolution: int) -> tuple[float, Rows]:
-    """A value that the larger of two costs of a space is nowhere below, and rows that come near.
+    """A lower bound on the larger of two costs at a resolution, and rows (N, genes) near it.
 
-    A weighted mean of two costs is never above the larger, so its exact minimum is a bound. The
-    weights at which the two best rows known weigh the same either give a third one, or no weights
-    give a higher bound. Infinity and no rows where every architecture has an unpriced op.
+    A weighted mean of two costs is never above the larger, so its exact minimum is a bound. Each
+    step takes the weights at which the two best rows known have the same mean: their optimum is a
+    better row, or no weights give a higher bound. Returns infinity and no rows where every
+    architecture has an unpriced op.
     """
     costs, lattice = (first, second), first.space.lattice(resolution)
 
@@ -27,7 +28,7 @@ def least_larger(first: OpCost, second: OpCost, resolution: int) -> tuple[float,
     found = [row for weights in np.eye(2) if (row := optimum(weights)) is not None]
     if not found:
         return np.inf, np.zeros((0, len(first.space.genes)), dtype=np.int16)
-    low, high = total_costs(costs, np.stack(found))
+    low, high = total_costs(costs, np.stack(found))  # both costs of each row: (2,)
     if low[0] >= low[1]:
         return float(low[0]), np.stack(found[:1])
     if high[1] >= high[0]:

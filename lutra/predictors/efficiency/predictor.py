@@ -55,7 +55,7 @@ class EfficiencyPredictor:
     ``resolutions`` are those that the table was profiled at. ``error_percent`` is the 95th
     percentile of the absolute error on whole networks: from `validate` where that was run, else
     cross-validated by `calibrate`, else None. With ``plain_sum`` the table's calibration is not
-    looked at. ``both`` is there for tables that know what host and device need.
+    looked at. ``host_and_device`` is None for tables that do not tell the two apart.
 
     >>> predictor = EfficiencyPredictor("cpu.lut")
     >>> architecture = predictor.space.decode(predictor.latency.cheapest([224])[1])
@@ -97,7 +97,9 @@ class EfficiencyPredictor:
         self._alone_ms = np.array([latencies.get(op.key, np.nan) for op in self.space.ops])
         self.features = op_features(self.space.ops, self._alone_ms)
         self.on_gpu = table.target.device == GPU
-        self.both = HostAndDevice.read(table, self.space, self._alone_ms) if self.on_gpu else None
+        self.host_and_device = (
+            HostAndDevice.read(table, self.space, self._alone_ms) if self.on_gpu else None
+        )
         self.latency = self._latency()
         self.macs = macs_cost(self.space)
         self.params = params_cost(self.space)
@@ -107,7 +109,7 @@ class EfficiencyPredictor:
         return self.latency.of(rows)
 
     def predict_one(self, architecture: Architecture) -> Prediction:
-        """One architecture; raises `MissingOpError` that names the ops the table lacks."""
+        """One architecture's latency, MACs and parameters; raises `MissingOpError`."""
         row = self.space.encode(architecture)[None, :]
         self._require(row)
         latency = float(self.predict(row)[0])
@@ -124,9 +126,9 @@ class EfficiencyPredictor:
         return latency_ms * (1.0 - share), latency_ms * (1.0 + share)
 
     def breakdown(self, architecture: Architecture) -> list[OpContribution]:
-        """What each op contributes, in order; the rest is `constant_ms`.
+        """What each op adds to the latency in ms, in order; the rest is `constant_ms`.
 
-        Where the larger of two forms is the latency, that is to the one that rules.
+        Where the latency is the larger of two forms, it is what they add to that one.
         """
         row = self.space.encode(architecture)[None, :]
         self._require(row)
@@ -140,7 +142,7 @@ class EfficiencyPredictor:
         ]
 
     def constant_ms(self, architecture: Architecture) -> float:
-        """What the form that rules this network adds to its ops' contributions, in ms."""
+        """What this network's latency has beside its ops' contributions, in ms."""
         return self._ruling_form(self.space.encode(architecture)[None, :]).constant
 
     def network_features(self, rows: Rows) -> Floats:
@@ -153,7 +155,7 @@ class EfficiencyPredictor:
         With both forms where the table knows what the device alone needs of all their ops.
         """
         features = self.network_features(rows)
-        device, launch = self.both.sums(rows) if self.both else (None, None)
+        device, launch = self.host_and_device.sums(rows) if self.host_and_device else (None, None)
         if device is None or np.isnan(device).any():
             return Networks(measured_ms, features)
         return Networks(measured_ms, features, device, launch)
@@ -164,15 +166,15 @@ class EfficiencyPredictor:
     def _latency(self) -> Latency:
         if self.launch is None:
             return Latency((self._form("latency", self.composition, self.features),))
-        if self.both is None:
+        if self.host_and_device is None:
             raise NotATableError(
                 f"{self.path} is calibrated for device times that it does not hold;"
                 " run `lutra calibrate` again"
             )
         return Latency(
             (
-                self._form("device latency", self.composition, self.both.device),
-                self._form("launch latency", self.launch, self.both.launch),
+                self._form("device latency", self.composition, self.host_and_device.device),
+                self._form("launch latency", self.launch, self.host_and_device.launch),
             )
         )
 
@@ -185,7 +187,7 @@ class EfficiencyPredictor:
         self.require_ops(indices[indices >= 0].tolist())
 
     def require_ops(self, indices: Sequence[int]) -> None:
-        """Raise `MissingOpError` unless all these ops were measured as latencies need it."""
+        """Raise `MissingOpError` unless the table has what predicting takes of all these ops."""
         missing = [index for index in indices if np.isnan(self._alone_ms[index])]
         if missing:
             raise MissingOpError(

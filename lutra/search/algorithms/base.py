@@ -117,7 +117,7 @@ class Archive:
 
 
 def _keys(rows: Rows) -> list[bytes]:
-    """Each row as something that can be looked up."""
+    """Each row's bytes, to look it up by."""
     size = rows.shape[1] * rows.itemsize
     keys: list[bytes] = np.ascontiguousarray(rows).view(f"V{size}").ravel().tolist()
     return keys

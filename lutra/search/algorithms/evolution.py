@@ -143,7 +143,7 @@ class _Run:
         return parents
 
     def _children(self, parents: Rows) -> Rows:
-        """Feasible, never scored before; mutants stand in for crossovers that are used up."""
+        """Feasible and never scored before; mutants make up for crossovers that are lacking."""
         population = self._hyperparameters.population
         wanted = population - round(self._hyperparameters.mutation_ratio * population)
         crossed = fresh_rows(

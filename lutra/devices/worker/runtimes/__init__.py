@@ -35,7 +35,7 @@ class Runtime(NamedTuple):
 
 _HERE = __name__
 _XNNPACK = MappingProxyType({"xnnpack": ("on", "off")})
-_TORCH = "'torch>=2.4,<2.14'"
+TORCH = "'torch>=2.4,<2.14'"
 
 RUNTIMES = {
     "onnxruntime": Runtime("onnx", f"{_HERE}.onnxruntime", "onnxruntime", "onnxruntime"),
@@ -47,7 +47,7 @@ RUNTIMES = {
         "'lutra[tflite-runtime]'",
         _XNNPACK,
     ),
-    "torch": Runtime("torch", f"{_HERE}.torch", "torch", _TORCH, {"compile": ("off", "on")}),
+    "torch": Runtime("torch", f"{_HERE}.torch", "torch", TORCH, {"compile": ("off", "on")}),
 }
 
 _ON_OFF = ("off", "on")
@@ -58,7 +58,7 @@ CUDA_RUNTIMES = {
         "torch",
         f"{_HERE}.torch_cuda",
         "torch",
-        _TORCH,
+        TORCH,
         {**_CUDA, "compile": _ON_OFF, "layout": ("nchw", "channels_last"), "autotune": _ON_OFF},
     ),
     "onnxruntime": Runtime(

@@ -1,4 +1,4 @@
-"""Inputs for a model whose data nobody gave: random features, valid indices."""
+"""Inputs for a model when only its time matters: random features, valid indices."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class OnnxruntimeModel:
 
     def __init__(self, session: onnxruntime.InferenceSession) -> None:
         self._session = session
-        self._binding = session.io_binding()
+        self._binding = session.io_binding()  # docs/decisions.md: Bound outputs
         for name, array in random_inputs(session).items():
             self._binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(array))
         for value in session.get_outputs():

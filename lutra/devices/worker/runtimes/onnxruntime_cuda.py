@@ -38,6 +38,7 @@ if TYPE_CHECKING:  # numpy has it since 1.20
 
 onnxruntime.set_default_logger_severity(3)
 
+_PIP_INSTALL = "pip install 'onnxruntime-gpu[cuda,cudnn]'"
 _DEVICE = 0  # the worker sees no other card than the one it was opened for
 _PROVIDERS = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 _CUDA, _TENSORRT = _PROVIDERS.values()
@@ -201,7 +202,7 @@ def _provider(config: dict[str, Any]) -> str:
     if provider not in onnxruntime.get_available_providers():
         raise RuntimeError(
             f"this onnxruntime {onnxruntime.__version__} has no {provider}; `pip uninstall -y"
-            " onnxruntime onnxruntime-gpu && pip install 'onnxruntime-gpu[cuda,cudnn]'` (both"
+            f" onnxruntime onnxruntime-gpu && {_PIP_INSTALL}` (both"
             " packages use one folder, and onnxruntime is for the CPU alone)"
         )
     if provider == _TENSORRT and options.get("graph") == "on" and options.get("inputs") != "same":
@@ -325,7 +326,7 @@ def _space(value: Any, place: Place) -> Any:
 def _run_options(graph_id: int) -> Any:
     """For runs that are only queued, and that replay the graph with this number.
 
-    A number belongs to every run: from Python, onnxruntime 1.31 takes 0.1 ms to see that it lacks.
+    A number belongs to every run: from Python, onnxruntime 1.31 takes 0.1 ms to miss it.
     """
     options = onnxruntime.RunOptions()
     options.add_run_config_entry("disable_synchronize_execution_providers", "1")
@@ -345,7 +346,7 @@ def _remedy(missing: str) -> str:
     """What brings the library that the loader misses."""
     match = re.match(r"lib(?:nvinfer|nvonnxparser)\S*\.so\.(\d+)", missing)
     if match is None:
-        return "`pip install 'onnxruntime-gpu[cuda,cudnn]'` brings CUDA's and cuDNN's libraries"
+        return f"`{_PIP_INSTALL}` brings CUDA's and cuDNN's libraries"
     cuda = _built_for().split(".")[0]
     return f"`pip install 'tensorrt-cu{cuda}=={match[1]}.*'` brings it, a newer one does not"
 

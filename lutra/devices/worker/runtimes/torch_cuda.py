@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from lutra.devices.worker.runtimes import TORCH
 from lutra.devices.worker.runtimes.rotation import buffer_count
 from lutra.devices.worker.runtimes.torch_graph import load_module
 
@@ -26,7 +27,7 @@ def describe(config: dict[str, Any]) -> dict[str, str]:
     if torch.version.cuda is None:
         raise RuntimeError(
             f"torch {torch.__version__} is a build without CUDA; on Linux `pip install"
-            " --force-reinstall 'torch>=2.4,<2.14'` from PyPI has it"
+            f" --force-reinstall {TORCH}` from PyPI has it"
         )
     cuda: Any = torch.cuda
     cudnn: Any = torch.backends.cudnn
