@@ -1,0 +1,87 @@
+"""What README, guide and docstrings show in Python does what they say.
+
+On a scripted device in the place of this machine's CPU, so that every answer is there at once.
+"""
+
+from __future__ import annotations
+
+import doctest
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import lutra
+from lutra.devices import registry
+from lutra.devices.base import DeviceInfo
+from lutra.devices.fake import FakeDevice, FakeScript, latency_from_size
+from tests.conftest import SPACE
+
+ROOT = Path(__file__).parents[1]
+# Public names that the examples of `LutraError` and of `Watch` show.
+SHOWN_ELSEWHERE = {name for name in lutra.__all__ if name.endswith("Error")} - {"LutraError"}
+SHOWN_ELSEWHERE |= {"Progress"}
+
+
+class ScriptedCpu(FakeDevice):
+    """A machine on which the space's networks take 2 to 6 ms."""
+
+    def __init__(self, address: str = "") -> None:
+        super().__init__(FakeScript(lambda model: 0.2 * latency_from_size(model)))
+
+    def info(self) -> DeviceInfo:
+        return replace(super().info(), spec="cpu")
+
+
+@pytest.fixture(scope="session")
+def worked_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files that the examples speak of; copy it, do not write to it."""
+    folder = tmp_path_factory.mktemp("examples")
+    table = folder / "cpu.lut"
+    with ScriptedCpu() as cpu:
+        lutra.profile(cpu, SPACE, table)
+        lutra.calibrate(table, device=cpu, networks=6)
+        lutra.validate(table, device=cpu, networks=6)
+    result = lutra.find_networks(table, max_latency_ms=5)
+    result.write(folder / "result.json")
+    lutra.export(result, folder / "model.onnx")
+    lutra.export(result, folder / "model.torch", format="torch")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def workplace(worked_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The test's own copy of these files, as the working directory; ``cpu`` is scripted."""
+    place = f"{ScriptedCpu.__module__}:{ScriptedCpu.__name__}"
+    monkeypatch.setitem(registry._BUILT_IN, "cpu", place)
+    folder = tmp_path / "work"
+    shutil.copytree(worked_once, folder)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/guide.md"])
+def test_the_python_of_a_document_runs_from_top_to_bottom(document: str) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / document).read_text(), re.M | re.S)
+    assert blocks
+    namespace: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, document, "exec"), namespace)
+
+
+@pytest.mark.parametrize("name", sorted({*lutra.__all__} - {"__version__"} - {*SHOWN_ELSEWHERE}))
+def test_every_public_name_has_an_example_that_holds(name: str) -> None:
+    value = getattr(lutra, name)
+    globs = {public: getattr(lutra, public) for public in lutra.__all__}
+    found = doctest.DocTestFinder(recurse=False).find(value, name, globs=globs)
+    examples = [test for test in found if test.examples]
+    assert examples, f"lutra.{name} has no example in its docstring"
+    assert doctest.DocTestRunner().run(examples[0]).failed == 0
+
+
+def test_the_packages_own_example_holds() -> None:
+    (test,) = doctest.DocTestFinder(recurse=False).find(lutra, "lutra")
+    assert test.examples
+    assert doctest.DocTestRunner().run(test).failed == 0
