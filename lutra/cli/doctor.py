@@ -29,7 +29,7 @@ def command(
 ) -> int:
     """Governor, load, temperature and the noise floor, with what to do about each finding.
 
-    Ends with 3 when nothing can be measured on the device.
+    Ends with 3 when nothing can be measured on the device, or not as it is now.
     """
     from lutra.profiler.doctor import examine
 
@@ -46,6 +46,7 @@ def command(
         for name, value in state.items()
     ]
     rows.append(["runtime", diagnosis.runtime])
+    rows.append(["shared_percent", diagnosis.shared_percent])
     rows.append(["noise_percent", diagnosis.noise_percent])
     print_table(["what", "value"], rows)
     for finding in diagnosis.findings:

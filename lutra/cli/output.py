@@ -94,6 +94,7 @@ def watch(report: Report, budget_seconds: float = math.inf, spec: str | None = N
         budget_seconds=budget_seconds,
         on_ready=lambda target: note_target(spec, target) if spec is not None else None,
         on_progress=lambda at: report(at.done, at.expected, at.eta_seconds),
+        on_note=lambda text: note(printable_line(text if spec is None else f"{spec}: {text}")),
     )
 
 

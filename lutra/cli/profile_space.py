@@ -30,8 +30,8 @@ _SUMMARY_COLUMNS = (
     "timing %",
 )
 _WRONG = {
-    "shared": "were made while another process used the GPU (flag 'shared'): end it, and measure"
-    " into another -o",
+    "shared": "were made while another process computed on the same core or GPU (flag 'shared'):"
+    " end it; the same command repeats those that are still needed",
     "throttled": "were made while the device held its clocks back (flag 'throttled'): let it cool",
     "clock": "were made below the clock that the device can hold (flag 'clock')",
 }

@@ -108,6 +108,23 @@ class TimingRequest:
 
 
 @dataclass(frozen=True)
+class SystemShare:
+    """What the operating system did while a model was timed.
+
+    Shares of the time (0.5: half of it): ``waited_share``, in which the model was ready to run and
+    another process had its core, ``stolen_share``, in which a host ran other virtual machines.
+    ``preemptions`` are involuntary context switches, ``others_cores`` is how many cores other
+    processes kept busy on average.
+    """
+
+    waited_share: float
+    stolen_share: float
+    preemptions: int
+    page_faults: int
+    others_cores: float
+
+
+@dataclass(frozen=True)
 class Sample:
     """Blocks of runs: ``block_ms`` holds each block's milliseconds per run.
 
@@ -116,7 +133,8 @@ class Sample:
     model's operators and those that the delegate took, where the runtime tells.
     ``reference_ms`` holds, for each of the request's references, its milliseconds between blocks.
     ``device_ms`` is what the device alone needed where the host may have been slower, ``clock_mhz``
-    its clock meanwhile, ``flags`` what the device says was wrong (``shared``, ``throttled``).
+    its clock meanwhile, ``flags`` what the device says was wrong (``shared``, ``throttled``),
+    ``system`` what its operating system did, where it tells.
     """
 
     id: int
@@ -131,6 +149,7 @@ class Sample:
     device_ms: float | None = None
     clock_mhz: float | None = None
     flags: tuple[str, ...] = ()
+    system: SystemShare | None = None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -19,6 +20,8 @@ from lutra.devices.sessions.worker_session import WorkerSession
 from lutra.errors import UsageError
 from lutra.text import one_line
 
+_BUSY_PERCENT = 20.0  # of a core
+_LOOK_SECONDS = 0.1
 _CPU_SYSFS = Path("/sys/devices/system/cpu/cpu0/cpufreq")
 
 
@@ -50,6 +53,7 @@ class CpuDevice(Device):
             load_1m=psutil.getloadavg()[0],
             clock_mhz=int(clock) / 1000 if clock else None,
             temperature_c=_temperature(),
+            other_processes=_busy_processes(),
         )
 
     def runtimes(self) -> tuple[str, ...]:
@@ -78,6 +82,35 @@ def pinned_cores(threads: int) -> tuple[int, ...]:
     if not 1 <= threads <= len(allowed):
         raise UsageError(f"--threads {threads}: this machine offers 1 to {len(allowed)}")
     return tuple(allowed[-threads:])
+
+
+def _busy_processes() -> tuple[str, ...]:
+    """The other processes that keep cores busy now, the busiest first."""
+    others = [process for process in psutil.process_iter() if process.pid != os.getpid()]
+    for process in others:
+        _percent(process)
+    time.sleep(_LOOK_SECONDS)
+    busy = sorted(((_percent(process), process) for process in others), key=lambda item: -item[0])
+    return tuple(
+        f"{_command(process)} (pid {process.pid}, {percent:.0f} % of a core)"
+        for percent, process in busy
+        if percent >= _BUSY_PERCENT
+    )
+
+
+def _percent(process: psutil.Process) -> float:
+    """Its share of a core since it was last asked; 0 for one that ended."""
+    try:
+        return process.cpu_percent()
+    except psutil.Error:
+        return 0.0
+
+
+def _command(process: psutil.Process) -> str:
+    try:
+        return one_line(" ".join(process.cmdline()))[:60] or process.name()
+    except psutil.Error:
+        return "a process"
 
 
 def _model_name() -> str:

@@ -23,6 +23,7 @@ from lutra.devices.base import (
     RuntimeInfo,
     Sample,
     Session,
+    SystemShare,
     TimingRequest,
 )
 from lutra.devices.options import check_config
@@ -46,7 +47,8 @@ class FakeScript:
     ordinal (from 0) to the failure kind it ends in. With ``pairs_references``, references
     are timed in turns with each model. ``clock_mhz`` makes it a device that tells its clock, at
     which it works, and ``flags`` what it says was wrong, both by the requests answered so far;
-    ``device_ms`` is what a model takes without the host.
+    ``device_ms`` is what a model takes without the host, ``system`` what the operating system did,
+    by the requests answered so far.
     """
 
     latency_ms: Callable[[Path], float] = latency_from_size
@@ -56,6 +58,7 @@ class FakeScript:
     clock_mhz: Callable[[int], float] | None = None
     flags: Callable[[int], tuple[str, ...]] = lambda _: ()
     device_ms: Callable[[Path], float] | None = None
+    system: Callable[[int], SystemShare | None] = lambda _: None
     failures: Mapping[int, str] = field(default_factory=dict)
     seed: int = 0
     answered: int = 0
@@ -138,6 +141,7 @@ class FakeSession(Session):
             device_ms=script.device_ms(request.model) if script.device_ms else None,
             clock_mhz=script.clock_mhz(ordinal) if script.clock_mhz else None,
             flags=script.flags(ordinal),
+            system=script.system(ordinal),
         )
 
     def _blocks(self, model: Path, ordinal: int) -> tuple[float, ...]:

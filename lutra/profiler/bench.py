@@ -65,6 +65,7 @@ class Bench:
             reference_ms=reference_ms,
             drift=drift,
             watch=watch,
+            other_processes=lambda: self.device.health().other_processes,
         )
         return run.measure(workloads)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,11 +22,13 @@ from lutra.profiler.bench import Bench, choose_runtime, open_bench
 from lutra.profiler.protocols import OP_PROTOCOL
 from lutra.profiler.statistics import visit_from_sample
 from lutra.profiler.workload import Workload
+from lutra.tables import Visit
 
 _ROUNDS = 7
 _VISITS_PER_ROUND = 3
 _ENOUGH_SECONDS = 5.0
 _NOISY_PERCENT = 3.0
+_SHARED_PERCENT = 25.0
 _HELD_BY_CPUPOWER = ("cpu", "board")  # Android's adapter has advice of its own
 
 
@@ -35,6 +37,8 @@ class Diagnosis:
     """``noise_percent``: how far the references' visits spread (10th to 90th percentile).
 
     It is None where nothing can be measured; then ``fit`` is false and the first finding says why.
+    ``shared_percent`` of those visits did not have their core to themselves; where that is much,
+    the device is not fit either.
     ``runtime`` is what was tried, None where there is none.
     """
 
@@ -42,6 +46,7 @@ class Diagnosis:
     health: Health
     runtime: str | None
     noise_percent: float | None
+    shared_percent: float | None
     fit: bool
     findings: tuple[str, ...]
 
@@ -62,37 +67,59 @@ def examine(
     info, health = device.info(), device.health()
     # Where the caller chose nothing, no error is the caller's mistake: each is a finding.
     expected = DeviceError if runtime is not None or options else LutraError
-    noise, problems = None, []
+    noise = shared = None
+    problems = []
     try:
         runtime = runtime or choose_runtime(device)
         with open_bench(device, RuntimeConfig(runtime, options=options or {})) as bench:
-            noise = _noise_percent(bench, clock)
+            visits = _visits(bench, clock)
+            noise, shared = _noise_percent(visits), _shared_percent(visits)
     except expected as error:
         problems.append(str(error))
+    disturbed = shared is not None and shared > _SHARED_PERCENT
     findings = [*problems, *_findings(info, health, noise), *_advice(device)]
-    return Diagnosis(info, health, runtime, noise, not problems, tuple(dict.fromkeys(findings)))
+    if disturbed:
+        who = ", ".join(health.other_processes) or "another process"
+        findings.insert(
+            0,
+            f"{shared:.0f} % of the visits shared their core or GPU with {who}:"
+            " stop it while measuring",
+        )
+    fit = not problems and not disturbed
+    return Diagnosis(info, health, runtime, noise, shared, fit, tuple(dict.fromkeys(findings)))
 
 
-def _noise_percent(bench: Bench, clock: Callable[[], float]) -> float:
-    """The worse reference's spread of visit values, in percent of their median.
+def _visits(bench: Bench, clock: Callable[[], float]) -> dict[str, list[Visit]]:
+    """Visits of each reference, by its key, for about five seconds.
 
     Raises `PermanentDeviceError` when a reference cannot be timed.
     """
-    values: dict[str, list[float]] = defaultdict(list)
+    visits: dict[str, list[Visit]] = defaultdict(list)
     started = clock()
     for _ in range(_ROUNDS):
-        for workload, low_ms in _round(bench):
-            values[workload.key].append(low_ms)
+        for workload, visit in _round(bench):
+            visits[workload.key].append(visit)
         if clock() - started > _ENOUGH_SECONDS:
             break
+    return visits
+
+
+def _noise_percent(visits: Mapping[str, Sequence[Visit]]) -> float:
+    """The worse reference's spread of visit values, in percent of their median."""
+    values = [[visit.low_ms for visit in seen] for seen in visits.values()]
     spreads = [
-        (np.quantile(seen, 0.9) - np.quantile(seen, 0.1)) / np.median(seen)
-        for seen in values.values()
+        (np.quantile(seen, 0.9) - np.quantile(seen, 0.1)) / np.median(seen) for seen in values
     ]
     return 100.0 * float(max(spreads))
 
 
-def _round(bench: Bench) -> Iterator[tuple[Workload, float]]:
+def _shared_percent(visits: Mapping[str, Sequence[Visit]]) -> float:
+    """How many of the visits did not have their core to themselves, in percent."""
+    flagged = ["shared" in visit.flags for seen in visits.values() for visit in seen]
+    return 100.0 * float(np.mean(flagged))
+
+
+def _round(bench: Bench) -> Iterator[tuple[Workload, Visit]]:
     """A few visits of each reference, timed as in a run, with what each came to."""
     protocol = OP_PROTOCOL.suited_to(bench.session)
     references = bench.references() * _VISITS_PER_ROUND
@@ -113,7 +140,7 @@ def _round(bench: Bench) -> Iterator[tuple[Workload, float]]:
                 raise PermanentDeviceError(
                     f"a reference block could not be timed: {outcome.message}"
                 )
-            yield references[outcome.id], visit_from_sample(outcome, 1, outcome.process).low_ms
+            yield references[outcome.id], visit_from_sample(outcome, 1, outcome.process)
 
 
 def _advice(device: Device) -> tuple[str, ...]:

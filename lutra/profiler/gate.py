@@ -107,6 +107,7 @@ class GateKeeper(Generic[WorkloadT]):
         self._clocked = clocked
         self._since_references: list[WorkloadT] = []
         self._in_batch: list[WorkloadT] = []
+        self._shared = False
 
     def judged(self, visit: Visit) -> Visit:
         """The visit with the drift of the references nearest to it, flagged if that is too much."""
@@ -116,8 +117,9 @@ class GateKeeper(Generic[WorkloadT]):
             flags.pop("throttled", None)  # its samples say it themselves
         return replace(visit, drift=drift, flags=tuple(flags))
 
-    def visited(self, workload: WorkloadT) -> None:
-        """Note that a workload was visited just now."""
+    def visited(self, workload: WorkloadT, *, shared: bool = False) -> None:
+        """Note that a workload was visited just now; ``shared``: it did not have its core alone."""
+        self._shared = shared
         self._since_references.append(workload)
         self._in_batch.append(workload)
 
@@ -145,10 +147,14 @@ class GateKeeper(Generic[WorkloadT]):
         When the time to wait is used, visits go on, flagged.
         """
         allowed = self._cooling.share * elapsed_seconds
-        return self._gate.closed and self.cooled_seconds < allowed
+        return (self._gate.closed or self._shared) and self.cooled_seconds < allowed
 
     def wait(self) -> None:
-        """One pause; the references are timed after it, which is how the gate opens."""
+        """One pause; the references are timed after it, which is how the gate opens.
+
+        Whether a core is still shared only the next visit tells: it is waited for once.
+        """
+        self._shared = False
         self._cooling.sleep(self._cooling.seconds)
         self.cooled_seconds += self._cooling.seconds
 

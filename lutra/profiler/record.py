@@ -16,6 +16,7 @@ from lutra.tables.drift import Drift, table_drifts
 from lutra.tables.measurement import Category, Status
 
 MAX_ATTEMPTS = 3
+_EARLIER = -1  # the number of a visit that an earlier run made
 _REFERENCE_WINDOW = 200  # a reference's row sums up its latest visits: there are thousands
 
 
@@ -25,7 +26,8 @@ class RunSummary:
 
     ``stable`` to ``failed`` count workloads by their status, ``flags`` visits by what was wrong
     with them. Of ``wall_seconds``, models ran for ``busy_seconds``, of which ``timed_seconds``
-    were measured; ``cooled_seconds`` went by in pauses.
+    were measured; ``cooled_seconds`` went by in pauses. ``others_cores`` is how many cores other
+    processes kept busy meanwhile, on average; None where the operating system does not tell.
     """
 
     workloads: int = 0
@@ -40,6 +42,7 @@ class RunSummary:
     cooled_seconds: float = 0.0
     timed_seconds: float = 0.0
     flags: dict[str, int] = field(default_factory=dict)
+    others_cores: float | None = None
 
     @property
     def complete(self) -> bool:
@@ -77,7 +80,7 @@ class VisitRecord:
             if row.failure is not None and not row.failure.transient:
                 self._attempts[workload] = MAX_ATTEMPTS
             kept = self._table.visits(workload.category, workload.key)
-            self._visits[workload] = [(-1, visit) for visit in kept]
+            self._visits[workload] = [(_EARLIER, visit) for visit in kept]
 
     def wanted(self, workloads: Sequence[Workload]) -> list[Workload]:
         """Those that need more visits, and were not given up."""
@@ -85,8 +88,16 @@ class VisitRecord:
             workload
             for workload in workloads
             if self._attempts[workload] < MAX_ATTEMPTS
+            and self._shared_now(workload) < self._rule.max_rounds
             and self._status(workload) in ("partial", "failed")
         ]
+
+    def _shared_now(self, workload: Workload) -> int:
+        """How many of this run's visits shared their core: a later run repeats them, not this."""
+        return sum(
+            number != _EARLIER and "shared" in visit.flags
+            for number, visit in self._visits[workload]
+        )
 
     def _status(self, workload: Workload) -> Status:
         visits = self._visits_of(workload)
@@ -161,16 +172,23 @@ class VisitRecord:
         """Sum everything up with the drift as it is known now; count what these came to."""
         self._correct_everything(workloads)
         counted: Counter[str] = Counter()
+        others: list[float] = []
         for workload in workloads:
             visits = self._corrected(workload.category, self._visits_of(workload))
             summary.flagged_visits += sum(bool(visit.flags) for visit in visits)
             counted.update(flag for visit in visits for flag in visit.flags)
+            others += [
+                visit.others_cores
+                for number, visit in self._visits[workload]
+                if number != _EARLIER and visit.others_cores is not None
+            ]
             status = self._status(workload)
             summary.stable += status == "stable"
             summary.unstable += status == "unstable"
             summary.partial += status == "partial"
             summary.failed += status == "failed"
         summary.flags = dict(counted)
+        summary.others_cores = sum(others) / len(others) if others else None
 
     def _correct_everything(self, workloads: Sequence[Workload]) -> None:
         """The drift has become better known: all that was measured is summed up anew by it.

@@ -26,6 +26,7 @@ from lutra.tables.drift import Drift
 
 _DEAD_DEVICE_FAILURES = 8
 _REFERENCE_LIMIT_SECONDS = 60.0
+_BUSY_CORES = 0.5
 
 
 class ProfilingRun:
@@ -48,8 +49,10 @@ class ProfilingRun:
         reference_ms: Mapping[str, float] | None = None,
         drift: Drift | None = None,
         watch: Watch = UNWATCHED,
+        other_processes: Callable[[], Sequence[str]] = lambda: (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """``other_processes`` is asked who computes on the device, once a visit shared it."""
         self._session = session
         self._table = table
         self._store = store
@@ -57,6 +60,7 @@ class ProfilingRun:
         self._references = references
         self._record = VisitRecord(table, protocol.rule, drift)
         self._watch = watch
+        self._other_processes = other_processes
         self._clock = clock
         self._started = clock()
         self._gate: GateKeeper[Workload] = GateKeeper(
@@ -69,6 +73,7 @@ class ProfilingRun:
         self._process_base = table.last_process()
         self._failures_in_a_row = 0
         self._summary = RunSummary()
+        self._others_noted = False
 
     def measure(self, workloads: Sequence[Workload]) -> RunSummary:
         """Visit the workloads round by round until all are done or the budget is used.
@@ -199,10 +204,22 @@ class ProfilingRun:
             self._take_reference(workload, visit, outcome.nodes)
             return
         self._summary.visits += 1
-        self._gate.visited(workload)
+        self._gate.visited(workload, shared="shared" in visit.flags)
+        self._note_others(visit)
         if not visit.reference_ms:
             visit = self._gate.judged(visit)
         self._record.commit(workload, visit, outcome.nodes)
+
+    def _note_others(self, visit: Visit) -> None:
+        """Say once, as soon as it shows, that the device is not the run's own."""
+        if "shared" not in visit.flags or self._others_noted:
+            return
+        self._others_noted = True
+        named = ", ".join(self._other_processes()) or "another process"
+        self._watch.on_note(
+            f"{named} computes where the models run: visits that share their core or GPU are"
+            " flagged and repeated; stop it, or the results will be thin"
+        )
 
     def _take_reference(
         self, workload: Workload, visit: Visit, nodes: tuple[int, int] | None
@@ -231,5 +248,11 @@ class ProfilingRun:
         summary.wall_seconds = self._elapsed()
         summary.cooled_seconds = self._gate.cooled_seconds
         self._record.settle(workloads, summary)
+        if (summary.others_cores or 0.0) > _BUSY_CORES:
+            self._watch.on_note(
+                f"other processes kept {summary.others_cores:.1f} cores busy meanwhile, which slows"
+                " whatever comes from a shared cache or from memory: expect results to differ on"
+                " an idle machine"
+            )
         self._table.record_run({**summary.to_json(), "seed": self._protocol.seed})
         return summary

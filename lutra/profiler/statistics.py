@@ -8,15 +8,17 @@ are spread in time, whose order-statistic interval needs no assumption about the
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from functools import lru_cache
 from statistics import median
 
 import numpy as np
 
-from lutra.devices.base import Sample
+from lutra.devices.base import Sample, SystemShare
 from lutra.tables import Measurement, Visit
 from lutra.tables.drift import Drift
 
+SHARED_LIMIT = 0.02  # docs/decisions.md: A core of its own
 VISIT_QUANTILE = 0.2  # docs/decisions.md: Low quantile, median
 CONFIDENCE = 0.95
 
@@ -35,13 +37,21 @@ def visit_from_sample(sample: Sample, round_number: int, process: int, drift: fl
         runs_per_block=sample.runs_per_block,
         timed_seconds=sample.timed_seconds,
         drift=drift,
-        flags=sample.flags,
+        flags=(*sample.flags, *_shared(sample.system)),
         clock_mhz=sample.clock_mhz,
         device_ms=sample.device_ms,
         reference_ms=tuple(
             float(np.quantile(seen, VISIT_QUANTILE)) for seen in sample.reference_ms
         ),
+        **(asdict(sample.system) if sample.system else {}),
     )
+
+
+def _shared(system: SystemShare | None) -> tuple[str, ...]:
+    """The flag of a visit that did not have its core to itself."""
+    if system is None or system.waited_share + system.stolen_share <= SHARED_LIMIT:
+        return ()
+    return ("shared",)
 
 
 def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:

@@ -34,6 +34,6 @@ class StoppingRule:
         )
         if enough and measurement.half_width <= self.half_width:
             return replace(measurement, status="stable")
-        if len(visits) >= self.max_rounds:
+        if sum("shared" not in visit.flags for visit in visits) >= self.max_rounds:
             return replace(measurement, status="unstable")
         return measurement

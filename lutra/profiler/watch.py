@@ -36,8 +36,9 @@ class Watch:
 
     ``budget_seconds`` ends a measurement after that long; the same call goes on where it stopped.
     ``on_ready`` is told the target once the device and the table are open, ``on_progress`` how far
-    it is after each visit, and ``sleep`` waits (seconds) while the device cools. What one of them
-    raises ends the measurement: whatever was measured before stays in the table.
+    it is after each visit, ``on_note`` what disturbs it (one line each), and ``sleep`` waits
+    (seconds) while the device cools. What one of them raises ends the measurement: whatever was
+    measured before stays in the table.
 
     >>> def show(progress: Progress) -> None:
     ...     print(f"{progress.done} of {progress.expected} visits", end=chr(13))
@@ -47,6 +48,7 @@ class Watch:
     budget_seconds: float = math.inf
     on_ready: Callable[[Target], None] = lambda _: None
     on_progress: Callable[[Progress], None] = lambda _: None
+    on_note: Callable[[str], None] = lambda _: None
     sleep: Callable[[float], None] = time.sleep
 
 

@@ -62,7 +62,7 @@ class Drift:
             median_ms=visit.median_ms * factor,
             minimum_ms=visit.minimum_ms * factor,
             drift=slowdown,
-            flags=("drift",) if slowdown > _BEYOND_CORRECTION else (),
+            flags=(*visit.flags, *(("drift",) if slowdown > _BEYOND_CORRECTION else ())),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -86,7 +86,10 @@ def fit_drift(workloads: Iterable[Sequence[Visit]], prior: Drift | None = None) 
 
     The baseline is the prior's, where there is one. None where no visit has references.
     """
-    groups = [[visit for visit in visits if visit.reference_ms] for visits in workloads]
+    groups = [
+        [visit for visit in visits if visit.reference_ms and "shared" not in visit.flags]
+        for visits in workloads
+    ]
     prior = prior or _uninformed([visit.reference_ms for visits in groups for visit in visits])
     if prior is None:
         return None

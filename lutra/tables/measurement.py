@@ -25,6 +25,11 @@ class Visit:
     is how much slower than its baseline the machine was (0.03: 3 %), ``flags`` what was wrong.
     ``clock_mhz`` is the device's clock during the visit. ``device_ms`` is what the device alone
     needed, where the host hands it work piece by piece and may be the slower of the two.
+
+    What the device's operating system did meanwhile, where it tells: the share of the time in which
+    another process had the core (``waited_share``) or the host another virtual machine
+    (``stolen_share``), ``preemptions`` (involuntary context switches), ``page_faults``, and how
+    many cores other processes kept busy (``others_cores``).
     """
 
     round: int
@@ -40,6 +45,11 @@ class Visit:
     reference_ms: tuple[float, ...] = ()
     clock_mhz: float | None = None
     device_ms: float | None = None
+    waited_share: float | None = None
+    stolen_share: float | None = None
+    preemptions: int | None = None
+    page_faults: int | None = None
+    others_cores: float | None = None
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,13 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE measurements ADD COLUMN clock_mhz REAL;
     ALTER TABLE measurements ADD COLUMN device_ms REAL;
     """,
+    """
+    ALTER TABLE visits ADD COLUMN waited_share REAL;    -- of the time: another process had the core
+    ALTER TABLE visits ADD COLUMN stolen_share REAL;    -- of the time: another machine had it
+    ALTER TABLE visits ADD COLUMN preemptions INTEGER;  -- involuntary context switches
+    ALTER TABLE visits ADD COLUMN page_faults INTEGER;
+    ALTER TABLE visits ADD COLUMN others_cores REAL;    -- cores that other processes kept busy
+    """,
 )
 VERSION = len(MIGRATIONS)
 

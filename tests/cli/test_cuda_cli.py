@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -42,8 +43,9 @@ def test_gpus_are_listed(
 
 def test_doctor_says_what_disturbs(simulated_gpu: ScriptedGpu, capsys: Capture) -> None:
     simulated_gpu.set(processes=f"77:{300 << 20}", names="77:train.py", throttle="40")
-    found = call_json(capsys, "doctor", "cuda:0", "--option", "graph=on")
-    assert found["fit"]
+    assert call("doctor", "cuda:0", "--option", "graph=on", "--json") == 3
+    found = json.loads(capsys.readouterr().out)
+    assert (found["fit"], found["shared_percent"]) == (False, 100)
     assert found["health"]["other_processes"] == ["train.py (pid 77, 300 MiB)"]
     assert found["health"]["throttle_reasons"] == ["hw thermal slowdown"]
     assert any(
@@ -100,7 +102,7 @@ def test_end_of_a_run_says_that_others_used_the_gpu(
     install_toys(tmp_path, monkeypatch, shared=Toy(script))
     assert call("profile", "toy:shared", "-o", tmp_path / "x.lut") == 3
     said = capsys.readouterr().err
-    assert "768 visits were made while another process used the GPU (flag 'shared')" in said
+    assert "768 visits were made while another process computed on the same core or GPU" in said
     with LatencyTable.open(tmp_path / "x.lut") as table:
         rows = [row.measurement for row in table.rows("op")]
     assert all(row is not None and row.flags == ("shared",) for row in rows)

@@ -21,6 +21,7 @@ from lutra.devices.base import (
     RuntimeConfig,
     RuntimeInfo,
     Session,
+    SystemShare,
     TimingRequest,
 )
 from lutra.devices.benchmark_model import binary
@@ -400,6 +401,21 @@ def test_the_noise_floor_of_a_slow_device_takes_few_visits(batch: int, calls: li
     diagnosis = examine(device, clock=lambda: device.now)
     assert device.asked == calls
     assert diagnosis.noise_percent is not None
+
+
+def test_a_core_that_is_shared_is_no_place_to_measure(monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = SystemShare(0.5, 0.0, 20, 0, 1.0)
+    script = FakeScript(system=lambda answered: shared if answered % 2 else None)
+    named = Health(other_processes=("train.py (pid 7, 99 % of a core)",))
+    monkeypatch.setattr(FakeDevice, "health", lambda device: named)
+    diagnosis = examine(FakeDevice(script))
+    assert diagnosis.shared_percent == 50
+    assert not diagnosis.fit
+    assert diagnosis.findings[0].startswith(
+        "50 % of the visits shared their core or GPU with train.py (pid 7, 99 % of a core): stop it"
+    )
+    calm = examine(FakeDevice(FakeScript()))
+    assert (calm.shared_percent, calm.fit) == (0, True)
 
 
 def test_the_runtime_of_a_device() -> None:

@@ -335,8 +335,8 @@ def test_doctor_of_a_gpu(
     gpu_board.gpu.set(processes="77:-")
     host, quick = gpu_board.board.spec, ["--option", "inputs=same"]
     code, said = lutra_json(capsys, "doctor", host, "--cuda", 0, *quick)
-    assert code == 0
-    assert said["fit"]
+    assert code == 3
+    assert (said["fit"], said["shared_percent"]) == (False, 100)
     assert said["info"]["spec"] == gpu_board.spec
     assert said["runtime"] == "torch"
     assert said["noise_percent"] is not None

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lutra.devices.base import Outcome, RuntimeConfig, TimingRequest
+from lutra.devices.base import Outcome, RuntimeConfig, SystemShare, TimingRequest
 from lutra.devices.fake import FakeDevice, FakeScript, FakeSession
 from lutra.devices.worker.runtimes.torch_graph import load_module
 from lutra.emitters.emission import Emission
@@ -329,7 +329,7 @@ def test_card_that_boosts_only_while_it_is_cold_is_steady_afterwards(measure: Me
 def test_card_that_others_use_all_the_time_flags_the_rows(measure: Measure) -> None:
     script = FakeScript(noise=0.0, clock_mhz=lambda _: FULL_MHZ, flags=lambda _: ("shared",))
     summary, table = measure(script, workloads(2))
-    assert summary.unstable == 2
+    assert summary.partial == 2
     for row in table.rows("op"):
         assert row.measurement is not None
         assert row.measurement.flags == ("shared",)
@@ -366,3 +366,66 @@ def test_references_of_a_large_device_are_of_the_tables_batch() -> None:
 
     assert input_batch(FakeScript(clock_mhz=lambda _: FULL_MHZ)) == 8
     assert input_batch(FakeScript()) == 1
+
+
+# a core that is shared
+
+QUIET = SystemShare(0.001, 0.0, 1, 0, 0.02)
+SHARED = SystemShare(0.5, 0.0, 20, 0, 0.98)
+
+
+def disturbed(until: int, *, pairs: bool) -> FakeScript:
+    """Another process has half of the core for the first requests, which take twice as long."""
+    return FakeScript(
+        drift=lambda answered: 2.0 if answered < until else 1.0,
+        system=lambda answered: SHARED if answered < until else QUIET,
+        pairs_references=pairs,
+    )
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_visits_that_shared_their_core_are_repeated_and_not_averaged(
+    measure: Measure, pairs: bool
+) -> None:
+    notes: list[str] = []
+    pauses: list[float] = []
+    watch = Watch(on_note=notes.append, sleep=pauses.append)
+    summary, table = measure(disturbed(14, pairs=pairs), workloads(4), watch=watch)
+    assert summary.complete
+    assert 0 < summary.flags["shared"] <= 14
+    assert summary.visits == 4 * 6 + summary.flags["shared"]
+    for row in table.rows("op"):
+        assert row.measurement is not None
+        assert row.measurement.flags == ()
+        steady = [visit for visit in table.visits("op", row.key) if not visit.flags]
+        assert {visit.waited_share for visit in steady} == {QUIET.waited_share}
+        expected = np.median([visit.low_ms for visit in steady])
+        assert row.measurement.latency_ms == pytest.approx(expected, rel=0.01)
+    (said,) = notes  # once, although it went on for a while
+    assert "another process computes where the models run" in said
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_a_core_that_is_always_shared_ends_the_run_and_the_next_one_repeats(
+    measure: Measure, pairs: bool
+) -> None:
+    notes: list[str] = []
+    forever = disturbed(10**9, pairs=pairs)
+    summary, table = measure(forever, workloads(2), watch=Watch(on_note=notes.append))
+    most = PROTOCOL.rule.max_rounds
+    assert (summary.partial, summary.visits) == (2, 2 * most)
+    assert summary.others_cores == pytest.approx(0.98)
+    assert all(row.measurement and row.measurement.flags == ("shared",) for row in table.rows("op"))
+    assert notes[-1].startswith("other processes kept 1.0 cores busy")
+    summary, table = measure(disturbed(0, pairs=pairs), workloads(2))
+    assert summary.complete
+    assert all(row.measurement and row.measurement.flags == () for row in table.rows("op"))
+
+
+def test_a_shared_core_is_waited_for(measure: Measure) -> None:
+    pauses: list[float] = []
+    protocol = replace(PROTOCOL, cool_share=1e9)
+    script = disturbed(1, pairs=True)
+    summary, _ = measure(script, workloads(2), protocol, watch=Watch(sleep=pauses.append))
+    assert pauses == [protocol.cool_seconds]
+    assert summary.cooled_seconds == protocol.cool_seconds

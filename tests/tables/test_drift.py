@@ -53,6 +53,12 @@ def test_more_than_twice_as_slow_is_flagged() -> None:
     assert DRIFT.corrected(visit(2.0, (2.1, 2.1), (0.7, 0.3))).flags == ("drift",)
 
 
+def test_what_else_was_wrong_with_a_visit_survives_its_correction() -> None:
+    assert DRIFT.corrected(replace(VISIT, flags=("throttled",))).flags == ("throttled",)
+    slow = replace(visit(2.0, (2.1, 2.1), (0.7, 0.3)), flags=("shared",))
+    assert DRIFT.corrected(slow).flags == ("shared", "drift")
+
+
 def test_a_visit_without_references_is_left_alone() -> None:
     plain = replace(VISIT, reference_ms=(), flags=("drift",))
     assert DRIFT.corrected(plain) == plain

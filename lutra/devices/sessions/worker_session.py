@@ -15,6 +15,7 @@ from lutra.devices.base import (
     RuntimeInfo,
     Sample,
     Session,
+    SystemShare,
     TimingRequest,
 )
 from lutra.devices.options import options_text
@@ -133,6 +134,7 @@ class WorkerSession(Session):
             device_ms=answer.get("device_ms"),
             clock_mhz=answer.get("clock_mhz"),
             flags=flags,
+            system=SystemShare(**answer["system"]) if answer.get("system") else None,
         )
 
     def throttled(self) -> bool:

@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from lutra.devices.worker.system_counts import SystemCounts
+
 _MAX_BLOCKS = 400
 _MIN_BLOCKS = 3
 _SETTLED = 0.02
@@ -23,6 +25,7 @@ def timed_by_host(run: Any, references: list[Any], request: dict[str, Any]) -> d
     block_seconds = max(request["block_seconds"], request["seconds"] / _MAX_BLOCKS)
     runs = max(1, round(block_seconds / run_seconds))
     gc.disable()
+    counts = SystemCounts()
     timed_from = time.perf_counter()
     refill = bool(references) and run_seconds < _REFILL_BELOW_SECONDS
     blocks: list[float] = []
@@ -33,6 +36,7 @@ def timed_by_host(run: Any, references: list[Any], request: dict[str, Any]) -> d
             reference()  # the model took its place in the caches: they tell of the machine only
             seen.append(_milliseconds(reference, 1))
     ended = time.perf_counter()
+    system = counts.since(request["threads"])
     gc.enable()
     return {
         "block_ms": blocks,
@@ -40,6 +44,7 @@ def timed_by_host(run: Any, references: list[Any], request: dict[str, Any]) -> d
         "runs_per_block": runs,
         "busy_seconds": ended - begun,
         "timed_seconds": ended - timed_from,
+        "system": system,
     }
 
 

@@ -85,7 +85,8 @@ class Worker:
 
     def _timed(self, model: Any, references: list[Any], request: dict[str, Any]) -> dict[str, Any]:
         if self._watch is None:
-            return timed_by_host(model.run, references, request)
+            threads = self._config["threads"]
+            return timed_by_host(model.run, references, {**request, "threads": threads})
         answer = timed_by_device(model, request, self._watch.clock_mhz)
         return {**answer, "flags": self._watch.flags()}
 

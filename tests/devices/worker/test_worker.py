@@ -15,10 +15,12 @@ import pytest
 from lutra.devices.base import RequestFailure, RuntimeConfig, Sample, TimingRequest
 from lutra.devices.cpu import CpuDevice
 from lutra.devices.sessions.worker_session import WorkerSession
+from lutra.devices.worker import system_counts
 from lutra.devices.worker.runtimes import RUNTIMES, Runtime
 from lutra.emitters.emission import Emission
 from lutra.errors import PermanentDeviceError, UsageError
 from lutra.ops import Conv, Shape
+from lutra.profiler.statistics import visit_from_sample
 from lutra.profiler.workload import ModelStore, op_workload
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's signals and affinity")
@@ -182,6 +184,40 @@ def test_a_missing_reference_is_a_failure(session: WorkerSession, model: Path) -
     (outcome,) = session.measure([TimingRequest(0, model, references=(Path("/no/such.onnx"),))])
     assert isinstance(outcome, RequestFailure)
     assert outcome.kind == "load"
+
+
+@linux
+@pytest.mark.timed
+def test_a_competitor_on_the_core_shows(session: WorkerSession, model: Path) -> None:
+    request = TimingRequest(0, model, seconds=0.2)
+    (alone,) = session.measure([request])
+    (core,) = psutil.Process(session.worker_pid).cpu_affinity()
+    busy = f"import os; os.sched_setaffinity(0, {{{core}}}); print(flush=True)\nwhile True: pass"
+    with subprocess.Popen([sys.executable, "-c", busy], stdout=subprocess.PIPE) as competitor:
+        assert competitor.stdout is not None
+        competitor.stdout.readline()
+        try:
+            (beside,) = session.measure([request])
+            named = CpuDevice().health().other_processes
+        finally:
+            competitor.kill()
+    assert isinstance(alone, Sample)
+    assert isinstance(beside, Sample)
+    assert alone.system is not None
+    assert beside.system is not None
+    assert alone.system.waited_share < 0.2 < beside.system.waited_share < 0.9
+    assert beside.system.preemptions > alone.system.preemptions
+    assert beside.system.others_cores > 0.2
+    assert visit_from_sample(beside, 1, 1).flags == ("shared",)
+    assert any(f"pid {competitor.pid}" in name for name in named)
+
+
+def test_a_kernel_that_does_not_count_says_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert (system_counts.SystemCounts().since(1) is not None) == (sys.platform == "linux")
+    monkeypatch.setattr(system_counts, "_SCHEDSTAT", tmp_path / "schedstat")
+    assert system_counts.SystemCounts().since(1) is None
 
 
 @pytest.mark.timed
