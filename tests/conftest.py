@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from lutra.devices import claims
 from lutra.devices.fake import FakeDevice, FakeScript
 from lutra.profiler.profile import profile
 
@@ -19,6 +21,24 @@ SPACE = "ofa-mbv3-w1.0"
 
 settings.register_profile("lutra", deadline=None)  # machines are slow at times; tests are not timed
 settings.load_profile("lutra")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unclaimed() -> Iterator[Callable[[str], claims.Claim | str]]:
+    """Tests share cores and peers, several sessions at once; how claims work is handed on."""
+    with pytest.MonkeyPatch.context() as patch:
+        taken = claims._taken
+        patch.setattr(claims, "_taken", lambda resource: claims.Claim())
+        yield taken
+
+
+@pytest.fixture
+def claimed(
+    unclaimed: Callable[[str], claims.Claim | str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cores and devices are claimed as they are in use, under names of this test's own."""
+    mine = f"test {os.getpid()} "
+    monkeypatch.setattr(claims, "_taken", lambda resource: unclaimed(mine + resource))
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ ADAPTERS = tuple(
 )
 BELOW_ADAPTERS = tuple(
     f"lutra.devices.{name}"
-    for name in ("base", "options", "worker", "remote", "sessions", "benchmark_model")
+    for name in ("base", "options", "worker", "remote", "sessions", "benchmark_model", "claims")
 )
 MEASURED = ("lutra.ops", "lutra.spaces", "lutra.tables")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
@@ -33,6 +33,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "lutra.tables": (),
     "lutra.emitters": ("lutra.ops", "lutra.spaces"),
     "lutra.devices.base": (),
+    "lutra.devices.claims": (),
     "lutra.devices.options": ("lutra.devices.base",),
     "lutra.devices.worker": (),
     "lutra.devices.remote": ("lutra.devices.base",),

@@ -257,7 +257,7 @@ def test_the_device_is_profiled(package: Path, vendor_bench: None, tmp_path: Pat
 def test_the_parts_that_a_device_may_build_on_are_where_the_document_says() -> None:
     text = (ROOT / "docs" / "add-a-device.md").read_text(encoding="utf-8")
     parts = re.findall(r"`(\w+)` \(`([\w/]+\.py)`\)", text)
-    assert len(parts) == 9
+    assert len(parts) == 10
     for name, file in parts:
         code = (ROOT / "lutra" / "devices" / file).read_text(encoding="utf-8")
         assert re.search(rf"^(?:class|def) {name}\b", code, re.MULTILINE), (name, file)

@@ -65,12 +65,17 @@ class Health:
 
 @dataclass(frozen=True)
 class RuntimeConfig:
-    """How models run: what a session is opened with; ``options`` are the runtime's own."""
+    """How models run: what a session is opened with; ``options`` are the runtime's own.
+
+    ``core_mask`` are the cores that a table's numbers were measured on (hexadecimal), which the
+    machine that lutra runs on pins to again; empty for the adapter's choice.
+    """
 
     runtime: str
     threads: int = 1
     batch: int = 1
     options: Mapping[str, str] = field(default_factory=dict)
+    core_mask: str = ""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,9 @@ from pathlib import Path
 import psutil
 
 from lutra.devices.base import Device, DeviceInfo, Health, RuntimeConfig, Session
+from lutra.devices.claims import Claim, claim, claim_cores
 from lutra.devices.options import check_config
+from lutra.devices.remote.cores import cores_of
 from lutra.devices.sessions.local_process import LocalProcess
 from lutra.devices.sessions.runtimes import installed_runtimes, runtime_options
 from lutra.devices.sessions.worker_client import WorkerClient
@@ -61,7 +63,8 @@ class CpuDevice(Device):
 
     def open(self, config: RuntimeConfig) -> Session:
         check_config(config, "cpu", runtime_options())
-        return WorkerSession(start_worker, config, pinned_cores(config.threads))
+        cores, claim = pinned_cores(config)
+        return WorkerSession(start_worker, config, cores, claim=claim)
 
 
 def start_worker() -> WorkerClient:
@@ -70,18 +73,22 @@ def start_worker() -> WorkerClient:
     return WorkerClient(LocalProcess(command, {**os.environ, "OMP_NUM_THREADS": "1"}))
 
 
-def pinned_cores(threads: int) -> tuple[int, ...]:
-    """The last cores this process may use: the first ones serve most interrupts.
+def pinned_cores(config: RuntimeConfig) -> tuple[tuple[int, ...], Claim]:
+    """The cores to pin to, claimed: those of the config's mask, else the last that are free.
 
-    More threads than pinned cores is catastrophic for latency, so it is refused. Empty where the
-    system has no affinity call.
+    The first ones serve most interrupts. More threads than pinned cores is catastrophic for
+    latency, so it is refused. No cores, but a claim of the machine, where the system has no
+    affinity call. Raises `UsageError`, and `TransientDeviceError` where others measure there.
     """
     if not hasattr(os, "sched_getaffinity"):
-        return ()
+        return (), claim("this machine")
     allowed = sorted(os.sched_getaffinity(0))
+    threads = config.threads
     if not 1 <= threads <= len(allowed):
         raise UsageError(f"--threads {threads}: this machine offers 1 to {len(allowed)}")
-    return tuple(allowed[-threads:])
+    known = cores_of(config.core_mask)
+    again = len(known) == threads and set(known) <= set(allowed)
+    return claim_cores(threads, known if again else allowed[::-1])
 
 
 def _busy_processes() -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lutra.devices.base import Attached, Device, DeviceInfo, Health, RuntimeConfig, Session
+from lutra.devices.claims import Claim, claim
 from lutra.devices.cpu import CpuDevice, pinned_cores, start_worker
 from lutra.devices.options import check_config
 from lutra.devices.sessions.runtimes import runtime_options
@@ -85,8 +86,13 @@ class CudaDevice(Device):
 
     def open(self, config: RuntimeConfig) -> Session:
         check_config(config, self._spec, runtime_options(self._index))
-        self._report()
-        return WorkerSession(start_worker, config, pinned_cores(config.threads), cuda=self._index)
+        report = self._report()
+        cores, held = pinned_cores(config)
+        with held:
+            held.enter_context(report.claim(self._spec))
+            return WorkerSession(
+                start_worker, config, cores, cuda=self._index, claim=held.pop_all()
+            )
 
 
 @dataclass(frozen=True)
@@ -110,6 +116,13 @@ class GpuReport:
             said = last_words(text)
             raise PermanentDeviceError(f"{spec}: the GPU cannot be read: {said}") from error
         return report
+
+    def claim(self, spec: str) -> Claim:
+        """The GPU for one session, by its own number; raises `TransientDeviceError` if another's.
+
+        So a card is one device as ``cuda:0`` and over SSH.
+        """
+        return claim(self.facts.get("uuid") or spec)
 
     def info(self, spec: str, host: str, os: str) -> DeviceInfo:
         """What the device is. The host is part of it: it launches the work."""

@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 from lutra.devices.base import Device, Health, RuntimeConfig
 from lutra.devices.benchmark_model.binary import find_benchmark, platform_of
 from lutra.devices.benchmark_model.session import BenchmarkSession
+from lutra.devices.claims import Claim, claim
 from lutra.devices.remote.cores import require_taskset
 from lutra.devices.remote.probe import SCRIPT, SystemFacts, parse_facts
 from lutra.devices.remote.shell import Shell
@@ -53,6 +54,13 @@ class ShellDevice(Device, Generic[ShellT]):
         self.facts = self._read()
         return self.facts.health()
 
+    def claimed(self) -> Claim:
+        """The device for one session; raises `TransientDeviceError` while it is another's.
+
+        By what it says of itself: the same phone has other names by cable and by network.
+        """
+        return claim(f"device {self.facts.identity or self.spec}")
+
     def _benchmark_problem(self) -> str | None:
         """Why there is no benchmark_model for it; None where there is one."""
         try:
@@ -73,4 +81,6 @@ class ShellDevice(Device, Generic[ShellT]):
     ) -> BenchmarkSession:
         """A session that pins to ``cores``; raises `DeviceError` without the program."""
         binary = find_benchmark(self._platform())
-        return BenchmarkSession(self._shell, workspace, binary, config, cores=cores)
+        return BenchmarkSession(
+            self._shell, workspace, binary, config, cores=cores, claim=self.claimed()
+        )

@@ -112,7 +112,9 @@ class SshDevice(ShellDevice[SshShell]):
             raise PermanentDeviceError(
                 f"{self.spec} cannot run {config.runtime}: {_remedy(python, config.runtime)}"
             )
-        return BoardSession(shell, workspace, config, cores=cores, python=python.command)
+        return BoardSession(
+            shell, workspace, config, cores=cores, python=python.command, claim=self.claimed()
+        )
 
 
 def _remedy(python: BoardPython, runtime: str) -> str:
@@ -181,7 +183,7 @@ class SshCudaDevice(Device):
         if CUDA_RUNTIMES[config.runtime].package not in python.packages:
             remedy = _gpu_remedy(python, config.runtime)
             raise PermanentDeviceError(f"{self._spec} cannot run {config.runtime}: {remedy}")
-        self._report()
+        report = self._report()
         cores = chosen_cores(config, self._host.facts, self._spec)
         return BoardSession(
             self._host.connected_shell(),
@@ -190,6 +192,7 @@ class SshCudaDevice(Device):
             cores=cores,
             python=python.command,
             cuda=self._index,
+            claim=report.claim(self._spec),
         )
 
 

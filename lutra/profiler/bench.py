@@ -11,7 +11,7 @@ from pathlib import Path
 from lutra.devices.base import Device, RuntimeConfig, Session
 from lutra.devices.registry import format_of, opened_device, runtimes_of
 from lutra.emitters.emission import Emission
-from lutra.errors import PermanentDeviceError
+from lutra.errors import PermanentDeviceError, TableError
 from lutra.profiler.protocols import TimingProtocol
 from lutra.profiler.record import RunSummary
 from lutra.profiler.run import ProfilingRun
@@ -149,8 +149,21 @@ def runtime_config_of(target: Target) -> RuntimeConfig:
     """The config that a target's numbers were measured with."""
     options = dict(item.split("=", 1) for item in target.options.split(",") if "=" in item)
     return RuntimeConfig(
-        target.runtime, threads=target.threads, batch=target.batch, options=options
+        target.runtime,
+        threads=target.threads,
+        batch=target.batch,
+        options=options,
+        core_mask=target.core_mask,
     )
+
+
+def known_core_mask(path: str | Path) -> str:
+    """The cores that the table in a file speaks of; empty where there is none to read."""
+    try:
+        with LatencyTable.open(path) as table:
+            return table.target.core_mask
+    except TableError:  # what is wrong with it is said where it is opened to be written
+        return ""
 
 
 def open_or_create(path: str | Path, target: Target) -> LatencyTable:

@@ -9,7 +9,13 @@ from lutra.devices.base import RuntimeConfig
 from lutra.devices.registry import opened_device, runtimes_of
 from lutra.emitters.model_file import ModelFile, read_model_file
 from lutra.errors import UsageError
-from lutra.profiler.bench import DeviceOrSpec, choose_runtime, open_bench, open_or_create
+from lutra.profiler.bench import (
+    DeviceOrSpec,
+    choose_runtime,
+    known_core_mask,
+    open_bench,
+    open_or_create,
+)
 from lutra.profiler.protocols import NETWORK_PROTOCOL, OP_PROTOCOL, TimingProtocol
 from lutra.profiler.record import RunSummary
 from lutra.profiler.watch import UNWATCHED, Watch
@@ -51,7 +57,11 @@ def profile(
     space = get_space(space)
     with opened_device(device) as opened:
         config = RuntimeConfig(
-            runtime or choose_runtime(opened), threads=threads, batch=batch, options=options or {}
+            runtime or choose_runtime(opened),
+            threads=threads,
+            batch=batch,
+            options=options or {},
+            core_mask=known_core_mask(table),
         )
         space.check_resolutions(resolutions)
         with (
@@ -90,7 +100,10 @@ def profile_models(
     first = files[0]
     with opened_device(device) as opened:
         config = RuntimeConfig(
-            runtime or choose_runtime(opened, first.format), threads=threads, options=options or {}
+            runtime or choose_runtime(opened, first.format),
+            threads=threads,
+            options=options or {},
+            core_mask=known_core_mask(table),
         )
         _check_models(files, config.runtime)
         with (

@@ -8,6 +8,7 @@ breaks, what was not answered is measured again on a new connection.
 from __future__ import annotations
 
 import base64
+import contextlib
 import re
 import secrets
 import time
@@ -63,7 +64,8 @@ _PROBE_MODEL = (  # one RELU over 256x256x16 floats, as the TFLite emitter write
 class BenchmarkSession(Session):
     """Times models with the program at ``binary``, a file of this machine.
 
-    ``cores`` is what runs are pinned to, none for no pinning.
+    ``cores`` is what runs are pinned to, none for no pinning; ``claim`` is what the session holds
+    until it is closed (`lutra.devices.claims`).
     """
 
     batch = 32  # docs/decisions.md: Requests in batches
@@ -76,8 +78,10 @@ class BenchmarkSession(Session):
         config: RuntimeConfig,
         *,
         cores: tuple[int, ...],
+        claim: contextlib.ExitStack | None = None,
     ) -> None:
         self._shell = shell
+        self._claim = claim or contextlib.ExitStack()
         self._workspace = Workspace(shell, replace(workspace, files={_PROGRAM: binary}))
         self._binary = binary
         self._config = config
@@ -109,6 +113,7 @@ class BenchmarkSession(Session):
 
     def close(self) -> None:
         self._workspace.close()
+        self._claim.close()
 
     # one batch
 

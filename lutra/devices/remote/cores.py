@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from lutra.devices.base import RuntimeConfig
 from lutra.devices.remote.probe import SystemFacts, fastest_cores
 from lutra.errors import PermanentDeviceError, TransientDeviceError, UsageError
 
+_MOST_CORES = 1024
+
 
 def core_mask(cores: Sequence[int]) -> str:
     """The cores as a hexadecimal mask, as `taskset` takes it; ``any`` for none in particular."""
     return f"{sum(1 << core for core in cores):x}" if cores else "any"
+
+
+def cores_of(mask: str) -> tuple[int, ...]:
+    """The cores of a hexadecimal mask, sorted; none for ``any`` and for what is no mask."""
+    bits = int(mask, 16) if re.fullmatch("[0-9a-fA-F]+", mask) else 0
+    return tuple(core for core in range(_MOST_CORES) if bits >> core & 1)
 
 
 def chosen_cores(config: RuntimeConfig, facts: SystemFacts, spec: str) -> tuple[int, ...]:
@@ -43,7 +52,7 @@ def _named_cores(config: RuntimeConfig, present: Sequence[int], spec: str) -> tu
     mask = config.options.get("cores")
     if mask is None:
         return ()
-    cores = tuple(core for core in range(256) if int(mask, 16) >> core & 1)
+    cores = cores_of(mask)
     if not cores or not set(cores) <= set(present):
         raise UsageError(
             f"--option cores={mask}: {spec} has the cores {core_mask(present)} (hexadecimal mask)"

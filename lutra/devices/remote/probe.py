@@ -39,6 +39,9 @@ SCRIPT = (
     + r"""
 say machine "$(uname -m)"
 say kernel "$(uname -sr)"
+say host "$(uname -n)"
+get machine_id /etc/machine-id
+get boot_id /proc/sys/kernel/random/boot_id
 m=/sys/firmware/devicetree/base/model
 [ -r $m ] && say board "$(tr -d '\000' < $m)"
 get present /sys/devices/system/cpu/present
@@ -63,7 +66,7 @@ command -v nvpmodel >/dev/null 2>&1 && \
  nvpmodel -q 2>/dev/null | sed -n 's/^NV Power Mode: */power_mode=/p'
 if command -v getprop >/dev/null 2>&1; then
  for p in ro.product.manufacturer ro.product.model ro.soc.manufacturer ro.soc.model \
-  ro.board.platform ro.product.cpu.abi ro.build.version.release ro.build.version.sdk; do
+  ro.board.platform ro.product.cpu.abi ro.build.version.release ro.build.version.sdk ro.serialno; do
   say $p "$(getprop $p)"
  done
 fi
@@ -91,6 +94,13 @@ class SystemFacts:
     def has(self, tool: str) -> bool:
         """Whether a command is installed."""
         return tool in self.values.get("tool", [])
+
+    @property
+    def identity(self) -> str | None:
+        """What tells the device from all others, however it is reached; None where unknown."""
+        ids = (self.first(name) for name in ("ro.serialno", "machine_id", "boot_id"))
+        known = next(filter(None, ids), None)
+        return known and f"{known} {self.first('host') or ''}".strip()
 
     @property
     def cores(self) -> tuple[int, ...]:

@@ -55,8 +55,9 @@ class BoardSession(WorkerSession):
         cores: tuple[int, ...],
         python: str,
         cuda: int | None = None,
+        claim: contextlib.ExitStack | None = None,
     ) -> None:
-        super().__init__(self._start_worker, config, cores, cuda)
+        super().__init__(self._start_worker, config, cores, cuda, claim)
         self._shell = shell
         self._python = python
         files = worker_files() if cuda is None else {**worker_files(), **gpu_files()}
@@ -105,12 +106,10 @@ class BoardSession(WorkerSession):
     def throttled(self) -> bool:
         return super().throttled() if self.clocked else self._workspace.throttled()
 
-    def restart(self) -> None:
-        super().close()
-
     def close(self) -> None:
-        super().close()
+        self.restart()
         self._workspace.close()
+        super().close()
 
 
 def _files_of(request: TimingRequest) -> tuple[Path, ...]:

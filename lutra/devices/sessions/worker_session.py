@@ -28,7 +28,8 @@ from lutra.errors import PermanentDeviceError, TransientDeviceError
 class WorkerSession(Session):
     """Times models through the worker that ``start`` starts, anew whenever it is gone.
 
-    With ``cuda``, the number of a GPU of the worker's machine, on that.
+    With ``cuda``, the number of a GPU of the worker's machine, on that. ``claim`` is what the
+    session holds until it is closed (`lutra.devices.claims`).
     """
 
     def __init__(
@@ -37,10 +38,12 @@ class WorkerSession(Session):
         config: RuntimeConfig,
         cores: tuple[int, ...],
         cuda: int | None = None,
+        claim: contextlib.ExitStack | None = None,
     ) -> None:
         self.pairs_references = cuda is None
         self.clocked = cuda is not None
         self._cuda = cuda
+        self._claim = claim or contextlib.ExitStack()
         self._throttled = False
         self._start = start
         self._config = config
@@ -148,12 +151,13 @@ class WorkerSession(Session):
             self._client = None
 
     def restart(self) -> None:
-        self.close()
-
-    def close(self) -> None:
         if self._client is not None:
             self._client.close()
             self._client = None
+
+    def close(self) -> None:
+        self.restart()
+        self._claim.close()
 
 
 def _wire(request: TimingRequest, place: Callable[[Path], str]) -> dict[str, Any]:
