@@ -46,8 +46,8 @@ class RunSummary:
 
     @property
     def complete(self) -> bool:
-        """Whether every workload has a stable measurement."""
-        return not (self.unstable or self.partial or self.failed)
+        """Whether every workload has a usable measurement: a stable one, or a wide interval."""
+        return not (self.partial or self.failed)
 
     def to_json(self) -> dict[str, Any]:
         """For JSON and the table's record of its runs, where workloads are ``subjects``."""

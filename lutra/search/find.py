@@ -11,7 +11,7 @@ import numpy as np
 
 from lutra.errors import AccuracyError, UsageError
 from lutra.predictors.accuracy import AccuracyPredictor, load_accuracy
-from lutra.predictors.efficiency.predictor import EfficiencyPredictor
+from lutra.predictors.efficiency.predictor import STALE, EfficiencyPredictor
 from lutra.search.algorithms import get_algorithm
 from lutra.search.algorithms.base import RankedRows
 from lutra.search.constraints import Limit, latency_limits
@@ -86,7 +86,7 @@ def find_networks(
         candidates=_candidates(predictor, found),
         reference_ms=reference_ms,
         drift=drift,
-        notes=notes,
+        notes=(*notes, *((STALE,) if predictor.stale else ())),
     )
 
 

@@ -105,7 +105,7 @@ def test_a_device_that_never_settles_is_given_up_as_unstable(measure: Measure) -
     script = FakeScript(latency_ms=lambda path: float(random.uniform(1.0, 2.0)))
     summary, table = measure(script, workloads(3), replace(PROTOCOL, drift_limit=9.0))
     assert summary.unstable == 3
-    assert not summary.complete
+    assert summary.complete  # their values stand, with their wide intervals
     assert {row.status for row in table.rows("op")} == {"unstable"}
     assert all(len(table.visits("op", workload.key)) == 12 for workload in workloads(3))
 

@@ -17,11 +17,12 @@ from lutra.predictors.efficiency.forms import Latency
 from lutra.predictors.efficiency.host_and_device import HostAndDevice, network_sums
 from lutra.spaces import Architecture, Rows, SearchSpace, get_space
 from lutra.tables import LatencyTable, opened_table
-from lutra.tables.documents import CALIBRATION, VALIDATION, read_document
+from lutra.tables.documents import CALIBRATION, VALIDATION, is_stale, read_document
 from lutra.tables.profiled import resolutions_of
 
 BOUNDS = ("device-bound", "launch-bound")
 GPU = "cuda"
+STALE = "ops were measured after the calibration: the error of predictions is not known"
 
 Floats = npt.NDArray[np.float64]
 
@@ -54,8 +55,10 @@ class EfficiencyPredictor:
 
     ``resolutions`` are those that the table was profiled at. ``error_percent`` is the 95th
     percentile of the absolute error on whole networks: from `validate` where that was run, else
-    cross-validated by `calibrate`, else None. With ``plain_sum`` the table's calibration is not
-    looked at. ``host_and_device`` is None for tables that do not tell the two apart.
+    cross-validated by `calibrate`, else None. It is also None where ops were measured since:
+    ``stale`` then says that the calibration speaks of another state of the table. With
+    ``plain_sum`` the table's calibration is not looked at. ``host_and_device`` is None for tables
+    that do not tell the two apart.
 
     >>> predictor = EfficiencyPredictor("cpu.lut")
     >>> architecture = predictor.space.decode(predictor.latency.cheapest([224])[1])
@@ -92,8 +95,9 @@ class EfficiencyPredictor:
         calibration = None if plain_sum else read_document(table, CALIBRATION, name)
         self.composition, self.launch = _compositions(calibration)
         self.calibrated = calibration is not None
-        self.error_percent = _error_percent(table, name)
         latencies = table.op_latencies()
+        self.stale = calibration is not None and is_stale(calibration, latencies)
+        self.error_percent = _error_percent(table, name, latencies)
         self._alone_ms = np.array([latencies.get(op.key, np.nan) for op in self.space.ops])
         self.features = op_features(self.space.ops, self._alone_ms)
         self.on_gpu = table.target.device == GPU
@@ -217,10 +221,16 @@ def _compositions(
     )
 
 
-def _error_percent(table: LatencyTable, space: str) -> float | None:
+def _error_percent(
+    table: LatencyTable, space: str, latencies_ms: Mapping[str, float]
+) -> float | None:
+    """The stated error, of the ops as they are; None where it is of others or not known."""
     for name, field in ((VALIDATION, "p95_percent"), (CALIBRATION, "cv_p95_percent")):
-        value = (read_document(table, name, space) or {}).get(field)
-        if isinstance(value, int | float) and np.isfinite(value) and value >= 0:
+        document = read_document(table, name, space) or {}
+        value = document.get(field)
+        if not isinstance(value, int | float) or is_stale(document, latencies_ms):
+            continue
+        if np.isfinite(value) and value >= 0:
             return float(value)
     return None
 

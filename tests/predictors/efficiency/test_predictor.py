@@ -10,12 +10,13 @@ import pytest
 
 from lutra.devices.fake import FakeDevice, FakeScript
 from lutra.errors import MissingOpError, TableError, UsageError
-from lutra.predictors.efficiency.predictor import EfficiencyPredictor
+from lutra.predictors.efficiency.predictor import STALE, EfficiencyPredictor
 from lutra.profiler.calibration import Validation, calibrate, validate
 from lutra.profiler.profile import missing_keys, profile
 from lutra.profiler.protocols import NETWORK_PROTOCOL
 from lutra.profiler.statistics import repeatability_percent
 from lutra.profiler.watch import Watch
+from lutra.search.find import find_networks
 from lutra.spaces import Architecture, get_space, sample_networks
 from lutra.tables import LatencyTable, Visit
 from lutra.tables.documents import CALIBRATION, VALIDATION
@@ -100,6 +101,40 @@ def test_calibration_is_stored_and_used(calibrated: Path) -> None:
     assert low is not None
     assert high is not None
     assert low < 10.0 < high
+
+
+def test_a_calibration_is_stale_once_ops_are_measured_again(calibrated: Path) -> None:
+    assert validate(calibrated, networks=6).networks == 6
+    assert not predictor_of(calibrated).stale
+    with LatencyTable.open(calibrated, write=True) as table:
+        row = table.rows("op")[0]
+        (visit, *_) = table.visits("op", row.key)
+        assert row.measurement is not None
+        slower = replace(row.measurement, latency_ms=1.01 * row.measurement.latency_ms)
+        table.record_visit("op", row.key, visit, slower)
+    predictor = predictor_of(calibrated)
+    assert predictor.calibrated
+    assert predictor.stale
+    assert predictor.error_percent is None
+    assert predictor.interval(10.0) == (None, None)
+    found = find_networks(predictor.path, max_latency_ms=30.0, algorithm="random")
+    assert found.best.predicted_low_ms is None
+    assert found.notes == (STALE,)
+
+    assert validate(calibrated, networks=6).networks == 6  # says the error of what there is now
+    assert predictor_of(calibrated).error_percent is not None
+    calibrate(calibrated, networks=6)
+    assert not predictor_of(calibrated).stale
+
+
+def test_a_calibration_of_before_states_were_kept_is_taken_at_its_word(calibrated: Path) -> None:
+    with LatencyTable.open(calibrated, write=True) as table:
+        documents = table.meta(CALIBRATION)
+        del documents[SPACE]["ops_digest"]
+        table.put_meta(CALIBRATION, documents)
+    predictor = predictor_of(calibrated)
+    assert not predictor.stale
+    assert predictor.error_percent is not None
 
 
 def test_validation_uses_fresh_networks_and_is_stored(calibrated: Path) -> None:
