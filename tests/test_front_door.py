@@ -75,6 +75,30 @@ def test_objects_say_the_same_as_paths(table_path: Path, tmp_path: Path) -> None
     assert len({file.read_bytes() for file in files}) == 1
 
 
+def test_networks_measured_with_the_ops_are_those_that_calibrate(tmp_path: Path) -> None:
+    table = tmp_path / "fake.lut"
+    summary = lutra.profile("fake", SPACE, table, networks=5)
+    assert summary.complete
+    assert (summary.workloads, summary.networks) == (96 + 5, 5)
+    with lutra.LatencyTable.open(table) as made:
+        rounds = {
+            category: {
+                visit.round for visits in made.all_visits(category).values() for visit in visits
+            }
+            for category in ("op", "network")
+        }
+        measured = {row.key for row in made.rows("network", "calibrate")}
+    assert rounds["op"] == rounds["network"] == set(range(1, 7))  # the same ones, shuffled
+    assert len(measured) == 5
+
+    seen: list[lutra.Progress] = []
+    fit = lutra.calibrate(table, networks=5, watch=lutra.Watch(on_progress=seen.append))
+    assert (fit.networks, seen) == (5, [])  # nothing is measured again
+    assert lutra.calibrate(table, networks=7).networks == 7  # two more are
+    with lutra.LatencyTable.open(table) as made:
+        assert measured < {row.key for row in made.rows("network", "calibrate")}
+
+
 def test_a_table_may_be_open_already(table_path: Path) -> None:
     with lutra.LatencyTable.open(table_path, write=True) as table:
         lutra.calibrate(table, networks=4)

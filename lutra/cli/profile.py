@@ -46,6 +46,11 @@ _INCOMPLETE = 3
 @click.option("--space", help=f"Search space.  [default: {DEFAULT_SPACE}]")
 @click.option("--resolutions", help=f"224, 128:224:32 or 'all'.  [default: {DEFAULT_RESOLUTIONS}]")
 @click.option(
+    "--networks",
+    type=click.IntRange(0, 1000),
+    help="Whole networks to measure in the same rounds, for `lutra calibrate` to fit on.",
+)
+@click.option(
     "--model",
     "models",
     type=FILE,

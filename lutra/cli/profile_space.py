@@ -13,6 +13,7 @@ from lutra.cli.profile_work import Done, Work, options_of, print_records, print_
 
 if TYPE_CHECKING:
     from lutra.devices.base import Device
+    from lutra.profiler.protocols import TimingProtocol
     from lutra.profiler.record import RunSummary
     from lutra.spaces import SearchSpace
 
@@ -22,6 +23,7 @@ _VISIT_OVERHEAD_SECONDS = 0.01
 _SUMMARY_COLUMNS = (
     "table",
     "ops",
+    "networks",
     "stable",
     "unstable",
     "partial",
@@ -44,6 +46,7 @@ class SpaceWork(Work):
     space: SearchSpace
     resolutions: tuple[int, ...]
     precision: str
+    networks: int
 
     def measure(self, device: Device, table: Path, watch: lutra.Watch) -> RunSummary:
         return lutra.profile(
@@ -53,6 +56,7 @@ class SpaceWork(Work):
             resolutions=self.resolutions,
             runtime=self.runtime,
             precision=self.precision,
+            networks=self.networks,
             threads=self.threads,
             batch=self.batch,
             options=self.options,
@@ -70,14 +74,15 @@ class SpaceWork(Work):
 
     def _plan(self, table: Path) -> dict[str, Any]:
         from lutra.profiler.profile import missing_keys
+        from lutra.profiler.protocols import NETWORK_PROTOCOL
 
-        protocol = self.protocol
         missing = len(missing_keys(table, self.space, self.resolutions))
-        each = protocol.seconds + protocol.warmup_seconds + _VISIT_OVERHEAD_SECONDS
+        seconds = missing * _least_seconds(self.protocol)
         return {
             "ops": len(self.space.ops_at(self.resolutions)),
             "missing": missing,
-            "least_seconds": round(missing * protocol.rule.min_rounds * each),
+            "networks": self.networks,
+            "least_seconds": round(seconds + self.networks * _least_seconds(NETWORK_PROTOCOL)),
         }
 
     def record(self, table: Path, summary: RunSummary) -> dict[str, Any]:
@@ -108,8 +113,18 @@ def space_work(given: dict[str, Any]) -> SpaceWork:
     if given["runtime"] is not None:
         Emission(format_of(given["runtime"]), precision)  # refuses what cannot be, before a start
     return SpaceWork(
-        **options_of(given, OP_PROTOCOL), space=space, resolutions=chosen, precision=precision
+        **options_of(given, OP_PROTOCOL),
+        space=space,
+        resolutions=chosen,
+        precision=precision,
+        networks=given["networks"] or 0,
     )
+
+
+def _least_seconds(protocol: TimingProtocol) -> float:
+    """What the least number of visits to one workload takes."""
+    each = protocol.seconds + protocol.warmup_seconds + _VISIT_OVERHEAD_SECONDS
+    return protocol.rule.min_rounds * each
 
 
 def _note_flags(table: Path, summary: RunSummary) -> None:
@@ -122,7 +137,8 @@ def _note_flags(table: Path, summary: RunSummary) -> None:
 def _summary_row(table: Path, summary: RunSummary) -> list[object]:
     return [
         str(table),
-        summary.workloads,
+        summary.workloads - summary.networks,
+        summary.networks,
         summary.stable,
         summary.unstable,
         summary.partial,

@@ -90,16 +90,18 @@ def _step(number: int, text: str) -> Iterator[Report]:
 def _measure(table: Path, device_spec: str) -> Validation:
     """Profile, calibrate, validate; returns the errors on fresh networks."""
     ops = len(lutra.get_space(SPACE).ops_at([RESOLUTION]))
-    with _step(1, f"profile {ops} op configurations at resolution {RESOLUTION}") as report:
+    what = f"{ops} op configurations and {CALIBRATE_NETWORKS} networks"
+    with _step(1, f"profile {what} at resolution {RESOLUTION}") as report:
         lutra.profile(
             device_spec,
             SPACE,
             table,
             resolutions=[RESOLUTION],
+            networks=CALIBRATE_NETWORKS,
             runtime="onnxruntime",
             watch=watch(report, PROFILE_SECONDS),
         )
-    with _step(2, f"calibrate on {CALIBRATE_NETWORKS} random networks") as report:
+    with _step(2, "calibrate on these networks") as report:
         lutra.calibrate(
             table,
             device=device_spec,

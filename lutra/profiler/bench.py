@@ -46,14 +46,16 @@ class Bench:
         workloads: Sequence[Workload],
         protocol: TimingProtocol,
         *,
+        network_protocol: TimingProtocol | None = None,
         watch: Watch = UNWATCHED,
         reference_ms: Mapping[str, float] | None = None,
         drift: Drift | None = None,
     ) -> RunSummary:
         """Measure workloads into a table; raises `TargetMismatchError` if it is another target's.
 
-        ``reference_ms`` is what the references take when the device is steady, and ``drift`` how
-        latencies follow them, where known from another table.
+        All of them in the same shuffled rounds; whole networks are timed by ``network_protocol``
+        where there is one. ``reference_ms`` is what the references take when the device is steady,
+        and ``drift`` how latencies follow them, where known from another table.
         """
         table.target.require(self.target, str(table.path))
         run = ProfilingRun(
@@ -61,6 +63,7 @@ class Bench:
             table,
             self.store,
             protocol.suited_to(self.session),
+            network_protocol=network_protocol and network_protocol.suited_to(self.session),
             references=self.references(),
             reference_ms=reference_ms,
             drift=drift,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from lutra.profiler.protocols import NETWORK_PROTOCOL, TimingProtocol
 from lutra.profiler.statistics import repeatability_percent
 from lutra.profiler.watch import UNWATCHED, Watch
 from lutra.profiler.workload import network_workload
-from lutra.spaces import Architecture, Rows, SearchSpace, sample_networks
+from lutra.spaces import Architecture, Rows, SearchSpace, parse_architecture, sample_networks
 from lutra.tables import LatencyTable
 from lutra.tables.documents import CALIBRATION, VALIDATION, store_document
 from lutra.tables.drift import table_drifts
@@ -210,6 +211,8 @@ def _networks_for(
     table: LatencyTable, predictor: EfficiencyPredictor, role: str, count: int
 ) -> list[Architecture]:
     """The role's networks, always the same ones; to validate, none that calibrated the table."""
+    if role == CALIBRATE and predictor.host_and_device is None:
+        return calibrating_networks(table, predictor.space, predictor.resolutions, count)
     other = {row.key for row in table.rows("network", CALIBRATE)} if role == VALIDATE else set()
     drawn = sample_networks(
         predictor.space, predictor.resolutions, count + len(other), _SEEDS[role]
@@ -218,6 +221,25 @@ def _networks_for(
     if role == CALIBRATE and predictor.host_and_device is not None:
         return predictor.host_and_device.of_both_bounds(chosen, predictor.resolutions)
     return chosen
+
+
+def calibrating_networks(
+    table: LatencyTable, space: SearchSpace, resolutions: Sequence[int], count: int
+) -> list[Architecture]:
+    """``count`` networks of a space at these resolutions, the same ones each time.
+
+    Those that the table measured for it come first, in the order they were first measured; the
+    others are random ones.
+    """
+    held = [
+        architecture
+        for row in table.rows("network", CALIBRATE)
+        if row.measurement is not None
+        and (architecture := parse_architecture(json.loads(row.key))).space == space.name
+        and architecture.r in resolutions
+    ]
+    drawn = sample_networks(space, resolutions, count + len(held), _SEEDS[CALIBRATE])
+    return [*held, *(item for item in drawn if item not in held)][:count]
 
 
 def _collected(table: LatencyTable, architectures: Sequence[Architecture]) -> Measured:

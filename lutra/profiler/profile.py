@@ -9,20 +9,24 @@ from lutra.devices.base import RuntimeConfig
 from lutra.devices.registry import opened_device, runtimes_of
 from lutra.emitters.model_file import ModelFile, read_model_file
 from lutra.errors import UsageError
+from lutra.predictors.efficiency.predictor import GPU
 from lutra.profiler.bench import (
+    Bench,
     DeviceOrSpec,
     choose_runtime,
     known_core_mask,
     open_bench,
     open_or_create,
 )
+from lutra.profiler.calibration import calibrating_networks
 from lutra.profiler.protocols import NETWORK_PROTOCOL, OP_PROTOCOL, TimingProtocol
 from lutra.profiler.record import RunSummary
 from lutra.profiler.watch import UNWATCHED, Watch
-from lutra.profiler.workload import model_workload, op_workload
+from lutra.profiler.workload import Workload, model_workload, network_workload, op_workload
 from lutra.spaces import SearchSpace, get_space
 from lutra.tables import LatencyTable
-from lutra.tables.profiled import note_profiled
+from lutra.tables.measurement import CALIBRATE
+from lutra.tables.profiled import note_profiled, resolutions_of
 
 DEFAULT_RESOLUTIONS = (224,)
 
@@ -33,6 +37,7 @@ def profile(
     table: str | Path,
     *,
     resolutions: Sequence[int] = DEFAULT_RESOLUTIONS,
+    networks: int = 0,
     runtime: str | None = None,
     precision: str = "fp32",
     threads: int = 1,
@@ -46,6 +51,10 @@ def profile(
     ``device`` is a spec string (``cpu``, ``adb:SERIAL``) or an open device, ``resolutions`` are in
     pixels, ``runtime`` is by default the device's first, ``threads`` are pinned cores, ``options``
     the runtime's own (``{"xnnpack": "off"}``). Latencies are in ms per run of ``batch`` inputs.
+
+    ``networks`` whole networks are measured in the same rounds as the ops, so that both are of one
+    state of the machine: `calibrate` then fits on them and measures no others. Not on GPUs, where
+    it chooses them by what their ops took.
 
     Raises `UsageError` (resolution, runtime, option), `TargetMismatchError` (a table of another
     target), `DeviceError` and `TableError`; whatever was measured before stays in the table.
@@ -64,14 +73,34 @@ def profile(
             core_mask=known_core_mask(table),
         )
         space.check_resolutions(resolutions)
-        with (
-            open_bench(opened, config, precision) as bench,
-            open_or_create(table, bench.target) as stored,
-        ):
-            note_profiled(stored, opened.info().spec, space.name, resolutions)
-            watch.on_ready(bench.target)
-            workloads = [op_workload(op, bench.emission) for op in space.ops_at(resolutions)]
-            return bench.measure(stored, workloads, protocol, watch=watch)
+        with open_bench(opened, config, precision) as bench:
+            if networks:
+                _require_cpu_like(bench)
+            with open_or_create(table, bench.target) as stored:
+                note_profiled(stored, opened.info().spec, space.name, resolutions)
+                watch.on_ready(bench.target)
+                workloads = [op_workload(op, bench.emission) for op in space.ops_at(resolutions)]
+                workloads += _networks(stored, space, networks, bench)
+                return bench.measure(
+                    stored, workloads, protocol, network_protocol=NETWORK_PROTOCOL, watch=watch
+                )
+
+
+def _networks(table: LatencyTable, space: SearchSpace, count: int, bench: Bench) -> list[Workload]:
+    """Whole networks at all the resolutions that the table covers."""
+    covered = resolutions_of(table, space.name)[1]
+    return [
+        network_workload(space, architecture, CALIBRATE, bench.emission)
+        for architecture in calibrating_networks(table, space, covered, count)
+    ]
+
+
+def _require_cpu_like(bench: Bench) -> None:
+    if bench.target.device == GPU:
+        raise UsageError(
+            "on GPUs `lutra calibrate` chooses its networks by what the ops took:"
+            " profile without networks"
+        )
 
 
 def profile_models(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -24,13 +24,15 @@ _REFERENCE_WINDOW = 200  # a reference's row sums up its latest visits: there ar
 class RunSummary:
     """What a run came to.
 
-    ``stable`` to ``failed`` count workloads by their status, ``flags`` visits by what was wrong
+    ``networks`` of the ``workloads`` are whole ones. ``stable`` to ``failed`` count workloads by
+    their status, ``flags`` visits by what was wrong
     with them. Of ``wall_seconds``, models ran for ``busy_seconds``, of which ``timed_seconds``
     were measured; ``cooled_seconds`` went by in pauses. ``others_cores`` is how many cores other
     processes kept busy meanwhile, on average; None where the operating system does not tell.
     """
 
     workloads: int = 0
+    networks: int = 0
     visits: int = 0
     flagged_visits: int = 0
     stable: int = 0
@@ -59,12 +61,17 @@ class VisitRecord:
     """The visits of workloads, old and new, and what they add up to; all of it in the table.
 
     ``drift`` corrects visits by their references; by default it is what the table's visits tell,
-    learnt anew by `learn_drift`.
+    learnt anew by `learn_drift`. ``rules`` say when a workload of each category is enough.
     """
 
-    def __init__(self, table: LatencyTable, rule: StoppingRule, drift: Drift | None) -> None:
+    def __init__(
+        self,
+        table: LatencyTable,
+        rules: Mapping[Category, StoppingRule],
+        drift: Drift | None,
+    ) -> None:
         self._table = table
-        self._rule = rule
+        self._rules = rules
         self._known_drift = drift
         self._visits: dict[Workload, list[tuple[int, Visit]]] = defaultdict(list)
         self._attempts: dict[Workload, int] = defaultdict(int)
@@ -88,7 +95,7 @@ class VisitRecord:
             workload
             for workload in workloads
             if self._attempts[workload] < MAX_ATTEMPTS
-            and self._shared_now(workload) < self._rule.max_rounds
+            and self._shared_now(workload) < self._rules[workload.category].max_rounds
             and self._status(workload) in ("partial", "failed")
         ]
 
@@ -111,7 +118,7 @@ class VisitRecord:
         self._drifts = {"op": known, "network": known} if known else table_drifts(self._table)
 
     def _judgement(self, category: Category, visits: Sequence[Visit]) -> Measurement:
-        return self._rule.judge(self._corrected(category, visits))
+        return self._rules[category].judge(self._corrected(category, visits))
 
     def _corrected(self, category: Category, visits: Sequence[Visit]) -> Sequence[Visit]:
         drift = self._drifts.get(category)

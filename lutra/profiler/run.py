@@ -23,6 +23,7 @@ from lutra.profiler.watch import UNWATCHED, Progress, Watch
 from lutra.profiler.workload import ModelStore, Workload
 from lutra.tables import LatencyTable, Visit
 from lutra.tables.drift import Drift
+from lutra.tables.measurement import Category
 
 _DEAD_DEVICE_FAILURES = 8
 _REFERENCE_LIMIT_SECONDS = 60.0
@@ -45,6 +46,7 @@ class ProfilingRun:
         store: ModelStore,
         protocol: TimingProtocol,
         *,
+        network_protocol: TimingProtocol | None = None,
         references: Sequence[Workload],
         reference_ms: Mapping[str, float] | None = None,
         drift: Drift | None = None,
@@ -52,13 +54,21 @@ class ProfilingRun:
         other_processes: Callable[[], Sequence[str]] = lambda: (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``other_processes`` is asked who computes on the device, once a visit shared it."""
+        """``network_protocol`` is how whole networks are timed, by default as the others are;
+        ``other_processes`` is asked who computes on the device, once a visit shared it.
+        """
         self._session = session
         self._table = table
         self._store = store
         self._protocol = protocol
+        self._protocols: dict[Category, TimingProtocol] = {
+            "op": protocol,
+            "reference": protocol,
+            "network": network_protocol or protocol,
+        }
         self._references = references
-        self._record = VisitRecord(table, protocol.rule, drift)
+        rules = {category: chosen.rule for category, chosen in self._protocols.items()}
+        self._record = VisitRecord(table, rules, drift)
         self._watch = watch
         self._other_processes = other_processes
         self._clock = clock
@@ -164,7 +174,7 @@ class ProfilingRun:
                 yield request
 
     def _request(self, workload: Workload, asked: list[Workload]) -> TimingRequest:
-        protocol = self._protocol
+        protocol = self._protocols[workload.category]
         reference = workload.category == "reference"
         path = self._store.path(workload)
         asked.append(workload)
@@ -187,8 +197,10 @@ class ProfilingRun:
 
     def _expected(self, wanted: Sequence[Workload]) -> int:
         """Visits done plus what the workloads still lack to the least number of steady rounds."""
-        least = self._protocol.rule.min_rounds
-        missing = sum(max(1, least - self._record.count(workload)) for workload in wanted)
+        missing = sum(
+            max(1, self._protocols[item.category].rule.min_rounds - self._record.count(item))
+            for item in wanted
+        )
         return self._summary.visits + missing
 
     def _take(self, workload: Workload, outcome: Outcome, round_number: int) -> None:
@@ -245,6 +257,7 @@ class ProfilingRun:
         """Settle what every workload came to, and keep the run's provenance."""
         summary = self._summary
         summary.workloads = len(workloads)
+        summary.networks = sum(workload.category == "network" for workload in workloads)
         summary.wall_seconds = self._elapsed()
         summary.cooled_seconds = self._gate.cooled_seconds
         self._record.settle(workloads, summary)

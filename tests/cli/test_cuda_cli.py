@@ -108,6 +108,14 @@ def test_end_of_a_run_says_that_others_used_the_gpu(
     assert all(row is not None and row.flags == ("shared",) for row in rows)
 
 
+def test_networks_of_a_gpu_are_chosen_later(
+    simulated_gpu: ScriptedGpu, tmp_path: Path, capsys: Capture
+) -> None:
+    assert call("profile", "cuda:0", "--networks", 4, "-o", tmp_path / "x.lut") == 2
+    assert "on GPUs `lutra calibrate` chooses its networks" in capsys.readouterr().err
+    assert not (tmp_path / "x.lut").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.timed
 @pytest.mark.timeout(1200)
