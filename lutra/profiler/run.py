@@ -61,6 +61,7 @@ class ProfilingRun:
         self._table = table
         self._store = store
         self._protocol = protocol
+        # docs/decisions.md: Networks in the rounds of the ops
         self._protocols: dict[Category, TimingProtocol] = {
             "op": protocol,
             "reference": protocol,
