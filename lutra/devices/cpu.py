@@ -52,7 +52,7 @@ class CpuDevice(Device):
     def health(self) -> Health:
         clock = _read(_CPU_SYSFS / "scaling_cur_freq")
         return Health(
-            load_1m=psutil.getloadavg()[0],
+            load_1m=load_1m(),
             clock_mhz=int(clock) / 1000 if clock else None,
             temperature_c=_temperature(),
             other_processes=_busy_processes(),
@@ -63,8 +63,13 @@ class CpuDevice(Device):
 
     def open(self, config: RuntimeConfig) -> Session:
         check_config(config, "cpu", runtime_options())
-        cores, claim = pinned_cores(config)
-        return WorkerSession(start_worker, config, cores, claim=claim)
+        cores, held = pinned_cores(config)
+        return WorkerSession(start_worker, config, cores, claim=held)
+
+
+def load_1m() -> float:
+    """Processes that wanted to run, on average over the last minute."""
+    return psutil.getloadavg()[0]
 
 
 def start_worker() -> WorkerClient:

@@ -12,7 +12,7 @@ from typing import Any
 
 from lutra.devices.base import Attached, Device, DeviceInfo, Health, RuntimeConfig, Session
 from lutra.devices.claims import Claim, claim
-from lutra.devices.cpu import CpuDevice, pinned_cores, start_worker
+from lutra.devices.cpu import CpuDevice, load_1m, pinned_cores, start_worker
 from lutra.devices.options import check_config
 from lutra.devices.sessions.runtimes import runtime_options
 from lutra.devices.sessions.worker_session import WorkerSession
@@ -72,14 +72,13 @@ class CudaDevice(Device):
         return self._report().info(self._spec, host.model, host.os)
 
     def health(self) -> Health:
-        return self._report().health(CpuDevice().health().load_1m)
+        return self._report().health(load_1m())
 
     def runtimes(self) -> tuple[str, ...]:
         return tuple(name for name in CUDA_RUNTIMES if _has_cuda_build(name))
 
     def advice(self) -> tuple[str, ...]:
-        host = CpuDevice()
-        found = self._report().advice(host.health().load_1m, host.info().cores)
+        found = self._report().advice(load_1m(), CpuDevice().info().cores)
         if self.runtimes():
             return found
         return ("no runtime is built for CUDA: `pip install onnxruntime-gpu`, or torch", *found)

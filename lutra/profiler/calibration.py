@@ -211,16 +211,15 @@ def _networks_for(
     table: LatencyTable, predictor: EfficiencyPredictor, role: str, count: int
 ) -> list[Architecture]:
     """The role's networks, always the same ones; to validate, none that calibrated the table."""
-    if role == CALIBRATE and predictor.host_and_device is None:
-        return calibrating_networks(table, predictor.space, predictor.resolutions, count)
-    other = {row.key for row in table.rows("network", CALIBRATE)} if role == VALIDATE else set()
-    drawn = sample_networks(
-        predictor.space, predictor.resolutions, count + len(other), _SEEDS[role]
-    )
-    chosen = [item for item in drawn if item.key not in other][:count]
-    if role == CALIBRATE and predictor.host_and_device is not None:
-        return predictor.host_and_device.of_both_bounds(chosen, predictor.resolutions)
-    return chosen
+    space, resolutions = predictor.space, predictor.resolutions
+    if role == VALIDATE:
+        other = {row.key for row in table.rows("network", CALIBRATE)}
+        drawn = sample_networks(space, resolutions, count + len(other), _SEEDS[role])
+        return [item for item in drawn if item.key not in other][:count]
+    if predictor.host_and_device is None:
+        return calibrating_networks(table, space, resolutions, count)
+    drawn = sample_networks(space, resolutions, count, _SEEDS[role])
+    return predictor.host_and_device.of_both_bounds(drawn, resolutions)
 
 
 def calibrating_networks(

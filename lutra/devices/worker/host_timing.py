@@ -16,7 +16,9 @@ _SETTLED = 0.02
 _REFILL_BELOW_SECONDS = 0.001
 
 
-def timed_by_host(run: Any, references: list[Any], request: dict[str, Any]) -> dict[str, Any]:
+def timed_by_host(
+    run: Any, references: list[Any], request: dict[str, Any], threads: int
+) -> dict[str, Any]:
     """Warm up, choose the runs per block, then time blocks until the time is used."""
     begun = time.perf_counter()
     for reference in references:
@@ -36,7 +38,7 @@ def timed_by_host(run: Any, references: list[Any], request: dict[str, Any]) -> d
             reference()  # the model took its place in the caches: they tell of the machine only
             seen.append(_milliseconds(reference, 1))
     ended = time.perf_counter()
-    system = counts.since(request["threads"])
+    system = counts.since(threads)
     gc.enable()
     return {
         "block_ms": blocks,

@@ -85,8 +85,7 @@ class Worker:
 
     def _timed(self, model: Any, references: list[Any], request: dict[str, Any]) -> dict[str, Any]:
         if self._watch is None:
-            threads = self._config["threads"]
-            return timed_by_host(model.run, references, {**request, "threads": threads})
+            return timed_by_host(model.run, references, request, self._config["threads"])
         answer = timed_by_device(model, request, self._watch.clock_mhz)
         return {**answer, "flags": self._watch.flags()}
 
