@@ -43,7 +43,7 @@ class SystemCounts:
         busy, stolen = (new - old for new, old in zip(now._machine, self._machine))  # noqa: B905
         return {
             "waited_share": (now._waited - self._waited) / seconds / threads,
-            "stolen_share": stolen / seconds / threads,
+            "stolen_share": stolen / seconds,
             "preemptions": now._preemptions - self._preemptions,
             "page_faults": now._faults - self._faults,
             "others_cores": max(0.0, busy - (now._own - self._own)) / seconds,
@@ -73,12 +73,17 @@ def _usage() -> tuple[int, int]:
 
 
 def _machine_seconds() -> tuple[float, float]:
-    """Seconds for which all cores together were busy, and for which the host had them."""
+    """Seconds for which all cores together were busy, and for which the host had one of ours.
+
+    Ours are those that this process is pinned to: what is stolen from others does not slow it.
+    """
     try:
-        fields = _STAT.read_text().split("\n", 1)[0].split()[1:]
-        ticks = [int(field) for field in fields[:8]]
-        busy = sum(ticks) - ticks[_IDLE] - ticks[_IOWAIT] - ticks[_STEAL]
+        lines = [line.split() for line in _STAT.read_text().splitlines() if line[:3] == "cpu"]
+        ticks = {name: [int(field) for field in fields[:8]] for name, *fields in lines}
         rate = os.sysconf("SC_CLK_TCK")
-        return busy / rate, ticks[_STEAL] / rate
-    except (OSError, ValueError, IndexError):
+        machine, ours = ticks["cpu"], os.sched_getaffinity(0)
+        busy = sum(machine) - machine[_IDLE] - machine[_IOWAIT] - machine[_STEAL]
+        stolen = sum(ticks[f"cpu{core}"][_STEAL] for core in ours) / len(ours)
+        return busy / rate, stolen / rate
+    except (OSError, ValueError, IndexError, KeyError):
         return 0.0, 0.0

@@ -212,6 +212,22 @@ def test_a_competitor_on_the_core_shows(session: WorkerSession, model: Path) -> 
     assert any(f"pid {competitor.pid}" in name for name in named)
 
 
+@linux
+def test_time_is_stolen_from_the_cores_of_this_process_only(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stat = tmp_path / "stat"
+    monkeypatch.setattr(system_counts, "_STAT", stat)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1})
+    rate = os.sysconf("SC_CLK_TCK")
+    seen = []
+    for others, ours in ((0, 0), (9, 0), (9, 2)):  # seconds
+        lines = [("cpu", others + ours), ("cpu0", others), ("cpu1", ours)]
+        stat.write_text("".join(f"{name} 0 0 0 0 0 0 0 {n * rate} 0 0\n" for name, n in lines))
+        seen.append(system_counts._machine_seconds())
+    assert seen == [(0, 0), (0, 0), (0, 2)]
+
+
 def test_a_kernel_that_does_not_count_says_nothing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
