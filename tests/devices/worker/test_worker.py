@@ -1,5 +1,6 @@
 """The real worker process: pinned, outlived when it dies or hangs, silent between jobs."""
 
+import contextlib
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ import psutil
 import pytest
 
 from lutra.devices.base import RequestFailure, RuntimeConfig, Sample, TimingRequest
-from lutra.devices.cpu import CpuDevice
+from lutra.devices.cpu import CpuDevice, pinned_cores
 from lutra.devices.sessions.worker_session import WorkerSession
 from lutra.devices.worker import system_counts
 from lutra.devices.worker.runtimes import RUNTIMES, Runtime
@@ -186,21 +187,42 @@ def test_a_missing_reference_is_a_failure(session: WorkerSession, model: Path) -
     assert outcome.kind == "load"
 
 
+@contextlib.contextmanager
+def busy_process(core: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that keeps a core busy."""
+    busy = f"import os; os.sched_setaffinity(0, {{{core}}}); print(flush=True)\nwhile True: pass"
+    with subprocess.Popen([sys.executable, "-c", busy], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@linux
+@pytest.mark.timed
+def test_a_new_table_gets_the_quickest_cores() -> None:
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        pytest.skip("needs two cores to choose from")
+    for busy in cores[-1], cores[0]:
+        with busy_process(busy):
+            pinned, held = pinned_cores(RuntimeConfig("onnxruntime"))
+            held.close()
+            assert busy not in pinned
+    assert os.sched_getaffinity(0) == set(cores)
+
+
 @linux
 @pytest.mark.timed
 def test_a_competitor_on_the_core_shows(session: WorkerSession, model: Path) -> None:
     request = TimingRequest(0, model, seconds=0.2)
     (alone,) = session.measure([request])
     (core,) = psutil.Process(session.worker_pid).cpu_affinity()
-    busy = f"import os; os.sched_setaffinity(0, {{{core}}}); print(flush=True)\nwhile True: pass"
-    with subprocess.Popen([sys.executable, "-c", busy], stdout=subprocess.PIPE) as competitor:
-        assert competitor.stdout is not None
-        competitor.stdout.readline()
-        try:
-            (beside,) = session.measure([request])
-            named = CpuDevice().health().other_processes
-        finally:
-            competitor.kill()
+    with busy_process(core) as competitor:
+        (beside,) = session.measure([request])
+        named = CpuDevice().health().other_processes
     assert isinstance(alone, Sample)
     assert isinstance(beside, Sample)
     assert alone.system is not None
