@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 DEFAULT_SPACE = "ofa-mbv3-w1.0"
 DEFAULT_RESOLUTIONS = "224"
-_VISIT_OVERHEAD_SECONDS = 0.01
+_VISIT_OVERHEAD_SECONDS = 0.003
 _SUMMARY_COLUMNS = (
     "table",
     "ops",
@@ -122,9 +122,10 @@ def space_work(given: dict[str, Any]) -> SpaceWork:
 
 
 def _least_seconds(protocol: TimingProtocol) -> float:
-    """What the least number of visits to one workload takes."""
-    each = protocol.seconds + protocol.warmup_seconds + _VISIT_OVERHEAD_SECONDS
-    return protocol.rule.min_rounds * each
+    """What the least number of visits to one workload takes where models stay loaded."""
+    short = protocol.in_short_visits()
+    each = short.seconds + short.warmup_seconds + _VISIT_OVERHEAD_SECONDS
+    return short.rule.min_rounds * each
 
 
 def _note_flags(table: Path, summary: RunSummary) -> None:

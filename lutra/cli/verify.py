@@ -10,6 +10,8 @@ import lutra
 from lutra.cli.options import FILE, as_json
 from lutra.cli.output import note, print_json, print_table, progress, watch
 
+_WORTH_SAYING = 0.01  # of a latency
+
 
 @click.command("verify")
 @click.argument("result", type=FILE)
@@ -62,6 +64,15 @@ def print_verified(verified: lutra.SearchResult, count: int) -> None:
             if candidate.verified is not None
         ],
     )
+    best = verified.best.verified
+    shift = best.raw_ms / best.measured_ms - 1.0 if best else 0.0
+    if best and abs(shift) > _WORTH_SAYING:
+        how = f"{100 * abs(shift):.1f} % {'slower' if shift > 0 else 'faster'}"
+        note(
+            f"the machine is {how} than when the table was made, by networks that the table knows:"
+            f" the first one takes {best.raw_ms:.4g} ms now; what stands above is brought to the"
+            " table's state"
+        )
 
 
 def _yes_no(value: bool | None) -> str:

@@ -96,10 +96,10 @@ class RuntimeInfo:
 class TimingRequest:
     """Time one model file.
 
-    ``seconds`` of measuring after at most ``warmup_seconds`` of warming up, in blocks of runs
-    that last at least ``block_seconds``; given up after ``limit_seconds`` all in all.
-    ``keep`` asks the session to keep the model loaded for the next request. ``references`` are
-    models that a session which ``pairs_references`` keeps loaded and runs once between blocks.
+    At least ``min_blocks`` blocks and ``seconds`` of measuring after at most ``warmup_seconds`` of
+    warming up; a block is as many runs as last ``block_seconds``, at least one. Given up after
+    ``limit_seconds`` all in all. ``keep`` asks the session to keep the model loaded for the
+    requests to come, as long as there is room for it.
     """
 
     id: int
@@ -108,8 +108,8 @@ class TimingRequest:
     warmup_seconds: float = 0.02
     block_seconds: float = 0.0005
     limit_seconds: float = 60.0
+    min_blocks: int = 3
     keep: bool = False
-    references: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class SystemShare:
     Shares of the time (0.5: half of it): ``waited_share``, in which the model was ready to run and
     another process had its core, ``stolen_share``, in which a host ran other virtual machines.
     ``preemptions`` are involuntary context switches, ``others_cores`` is how many cores other
-    processes kept busy on average.
+    processes kept busy on average: over a short while it is counted coarsely, and may be negative.
     """
 
     waited_share: float
@@ -136,7 +136,6 @@ class Sample:
     ``process`` tells worker processes of this session apart; ``busy_seconds`` is the time the
     model ran, warm-up included, ``timed_seconds`` the part that was timed. ``nodes`` counts the
     model's operators and those that the delegate took, where the runtime tells.
-    ``reference_ms`` holds, for each of the request's references, its milliseconds between blocks.
     ``device_ms`` is what the device alone needed where the host may have been slower, ``clock_mhz``
     its clock meanwhile, ``flags`` what the device says was wrong (``shared``, ``throttled``),
     ``system`` what its operating system did, where it tells.
@@ -150,7 +149,6 @@ class Sample:
     busy_seconds: float
     timed_seconds: float
     nodes: tuple[int, int] | None = None
-    reference_ms: tuple[tuple[float, ...], ...] = ()
     device_ms: float | None = None
     clock_mhz: float | None = None
     flags: tuple[str, ...] = ()
@@ -173,13 +171,12 @@ Outcome = Sample | RequestFailure
 class Session(ABC):
     """A runtime on a device, ready to time model files; a context manager.
 
-    A session that ``pairs_references`` times a request's references in turns with its model; for
-    one that cannot, references are requests of their own. ``batch`` is how many requests one call
-    of `measure` may be handed, and may take before it answers the first. A session that is
-    ``clocked`` tells the device's clock with each sample.
+    ``batch`` is how many requests one call of `measure` may be handed, and may take before it
+    answers the first. A session that ``keeps_models`` loaded can time many in turns, each for a
+    moment. One that is ``clocked`` tells the device's clock with each sample.
     """
 
-    pairs_references: bool = False  # docs/decisions.md: References in turns
+    keeps_models: bool = False
     batch: int = 1
     clocked: bool = False
 

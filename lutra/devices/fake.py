@@ -44,8 +44,8 @@ class FakeScript:
 
     ``drift`` turns the number of requests answered so far into a factor on latency (1.0: none);
     ``noise`` is the relative standard deviation of a block; ``failures`` maps a request's
-    ordinal (from 0) to the failure kind it ends in. With ``pairs_references``, references
-    are timed in turns with each model. ``clock_mhz`` makes it a device that tells its clock, at
+    ordinal (from 0) to the failure kind it ends in. With ``keeps_models`` it is like a worker on a
+    CPU. ``clock_mhz`` makes it a device that tells its clock, at
     which it works, and ``flags`` what it says was wrong, both by the requests answered so far;
     ``device_ms`` is what a model takes without the host, ``system`` what the operating system did,
     by the requests answered so far.
@@ -54,7 +54,7 @@ class FakeScript:
     latency_ms: Callable[[Path], float] = latency_from_size
     drift: Callable[[int], float] = lambda _: 1.0
     noise: float = 0.001
-    pairs_references: bool = False
+    keeps_models: bool = False
     clock_mhz: Callable[[int], float] | None = None
     flags: Callable[[int], tuple[str, ...]] = lambda _: ()
     device_ms: Callable[[Path], float] | None = None
@@ -96,7 +96,7 @@ class FakeSession(Session):
 
     def __init__(self, script: FakeScript, config: RuntimeConfig) -> None:
         self._script = script
-        self.pairs_references = script.pairs_references
+        self.keeps_models = script.keeps_models
         self.clocked = script.clock_mhz is not None
         self._config = config
         self._process = 1
@@ -137,7 +137,6 @@ class FakeSession(Session):
             load_seconds=0.0,
             busy_seconds=request.seconds,
             timed_seconds=request.seconds,
-            reference_ms=tuple(self._blocks(path, ordinal) for path in request.references),
             device_ms=script.device_ms(request.model) if script.device_ms else None,
             clock_mhz=script.clock_mhz(ordinal) if script.clock_mhz else None,
             flags=script.flags(ordinal),

@@ -16,9 +16,13 @@ from lutra.profiler.protocols import TimingProtocol
 from lutra.profiler.record import RunSummary
 from lutra.profiler.run import ProfilingRun
 from lutra.profiler.watch import UNWATCHED, Watch
-from lutra.profiler.workload import ModelStore, Workload, reference_workloads
+from lutra.profiler.workload import (
+    ModelStore,
+    Workload,
+    reference_network,
+    reference_workloads,
+)
 from lutra.tables import LatencyTable, Target, opened_table
-from lutra.tables.drift import Drift
 from lutra.tables.profiled import device_of
 
 DeviceOrSpec = Device | str
@@ -47,30 +51,31 @@ class Bench:
         protocol: TimingProtocol,
         *,
         network_protocol: TimingProtocol | None = None,
+        anchors: Sequence[Workload] = (),
         watch: Watch = UNWATCHED,
         reference_ms: Mapping[str, float] | None = None,
-        drift: Drift | None = None,
     ) -> RunSummary:
         """Measure workloads into a table; raises `TargetMismatchError` if it is another target's.
 
         All of them in the same shuffled rounds; whole networks are timed by ``network_protocol``
-        where there is one. ``reference_ms`` is what the references take when the device is steady,
-        and ``drift`` how latencies follow them, where known from another table.
+        where there is one. ``anchors`` are workloads that the table may know from runs before.
+        ``reference_ms`` is what the references take when the device is steady,
+        where known from another table.
         """
         table.target.require(self.target, str(table.path))
+        whole = [] if self.session.clocked else [reference_network(self.emission)]
         run = ProfilingRun(
             self.session,
             table,
             self.store,
             protocol.suited_to(self.session),
             network_protocol=network_protocol and network_protocol.suited_to(self.session),
-            references=self.references(),
+            references=[*self.references(), *whole],
             reference_ms=reference_ms,
-            drift=drift,
             watch=watch,
             other_processes=lambda: self.device.health().other_processes,
         )
-        return run.measure(workloads)
+        return run.measure(workloads, anchors)
 
 
 @contextlib.contextmanager

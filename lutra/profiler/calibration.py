@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from lutra.errors import TableError
-from lutra.predictors.efficiency.fitting import Fit, fit
+from lutra.predictors.efficiency.fitting import Fit, conformal_percent, fit
 from lutra.predictors.efficiency.predictor import EfficiencyPredictor, Floats
+from lutra.predictors.efficiency.stated_error import RESOLUTIONS
 from lutra.profiler.bench import Bench, DeviceOrSpec, bench_of_table
 from lutra.profiler.protocols import NETWORK_PROTOCOL, TimingProtocol
 from lutra.profiler.statistics import repeatability_percent
@@ -20,9 +22,9 @@ from lutra.profiler.workload import network_workload
 from lutra.spaces import Architecture, Rows, SearchSpace, parse_architecture, sample_networks
 from lutra.tables import LatencyTable
 from lutra.tables.documents import CALIBRATION, VALIDATION, store_document
-from lutra.tables.drift import table_drifts
 from lutra.tables.measurement import CALIBRATE, VALIDATE
 
+_MOST_NETWORKS = 160
 _SEEDS = {CALIBRATE: 1, VALIDATE: 2}
 
 
@@ -31,7 +33,8 @@ class Validation:
     """The error of predictions on networks that nothing was fitted on, in percent.
 
     ``kendall_tau`` tells how well they rank networks (1: as measured), ``repeatability_percent``
-    how far two halves of a network's own visits lie apart.
+    how far two halves of a network's own visits lie apart, ``interval_percent`` within which 95 %
+    of further networks lie (`lutra.predictors.efficiency.fitting.conformal_percent`).
     """
 
     networks: int
@@ -44,6 +47,7 @@ class Validation:
     kendall_tau: float
     repeatability_percent: float
     drifted_networks: int = 0
+    interval_percent: float = float("nan")
 
     @classmethod
     def of(
@@ -65,6 +69,7 @@ class Validation:
             kendall_tau=float(kendalltau(predicted, measured).statistic),
             repeatability_percent=repeatability,
             drifted_networks=drifted,
+            interval_percent=conformal_percent(errors / 100.0),
         )
 
 
@@ -80,6 +85,11 @@ class Measured:
     repeatability_percent: float
     drifted: int
 
+    @property
+    def resolutions(self) -> list[int]:
+        """Those of the networks, in pixels, sorted."""
+        return sorted({architecture.r for architecture in self.architectures})
+
     def rows(self, space: SearchSpace) -> Rows:
         """(N, genes): the architectures."""
         return np.stack([space.encode(architecture) for architecture in self.architectures])
@@ -90,13 +100,16 @@ def calibrate(
     *,
     device: DeviceOrSpec | None = None,
     networks: int = 20,
+    error_percent: float | None = None,
     space: SearchSpace | str | None = None,
     rounds: int | None = None,
     watch: Watch = UNWATCHED,
 ) -> Fit:
     """Measure random networks on a table's device, and fit how its ops add up to them.
 
-    The fit, its errors in percent, is stored in the table; predictions use it from then on.
+    The fit, its errors in percent, is stored in the table; predictions use it from then on. With
+    ``error_percent`` networks are added, up to 160, until the cross-validated mean absolute
+    percentage error is no more than that; `Fit.cv_mape_percent` says whether it was reached.
     ``device`` is by default the one that the table was made with, ``space`` need only be named if
     the table covers several, ``rounds`` is the least number of rounds (6). Raises `TableError` when
     ops are missing or fewer than two networks could be measured, `TargetMismatchError` when the
@@ -107,8 +120,15 @@ def calibrate(
     (4, True)
     """
     with bench_of_table(table, device) as (opened, bench):
-        protocol = NETWORK_PROTOCOL.with_rounds(rounds)
-        return calibrate_on(bench, opened, networks, space, protocol, watch)
+        protocol = replace(NETWORK_PROTOCOL, rounds=rounds)
+        until = time.monotonic() + watch.budget_seconds
+        while True:
+            left = replace(watch, budget_seconds=until - time.monotonic())
+            fitted = calibrate_on(bench, opened, networks, space, protocol, left)
+            networks *= 2
+            enough = error_percent is None or fitted.cv_mape_percent <= error_percent
+            if enough or networks > _MOST_NETWORKS or time.monotonic() >= until:
+                return fitted
 
 
 def validate(
@@ -129,7 +149,7 @@ def validate(
     (4, True)
     """
     with bench_of_table(table, device) as (opened, bench):
-        protocol = NETWORK_PROTOCOL.with_rounds(rounds)
+        protocol = replace(NETWORK_PROTOCOL, rounds=rounds)
         return validate_on(bench, opened, networks, space, protocol, watch)
 
 
@@ -147,14 +167,12 @@ def calibrate_on(
     """
     predictor = EfficiencyPredictor(table, space, plain_sum=True)
     measured = _measure(bench, table, predictor, CALIBRATE, networks, protocol, watch)
-    fitted = fit(
-        predictor.networks(measured.rows(predictor.space), measured.measured_ms),
-        gpu=predictor.on_gpu,
-    )
+    fitted = fit(predictor.networks(measured.rows(predictor.space), measured.measured_ms))
     document: dict[str, object] = {
         **fitted.to_json(),
         "repeatability_percent": measured.repeatability_percent,
         "drifted_networks": measured.drifted,
+        RESOLUTIONS: measured.resolutions,
     }
     store_document(table, CALIBRATION, predictor.space.name, document)
     store_document(table, VALIDATION, predictor.space.name, None)
@@ -178,7 +196,8 @@ def validate_on(
         measured.repeatability_percent,
         measured.drifted,
     )
-    store_document(table, VALIDATION, predictor.space.name, asdict(validation))
+    document = {**asdict(validation), RESOLUTIONS: measured.resolutions}
+    store_document(table, VALIDATION, predictor.space.name, document)
     return validation
 
 
@@ -198,7 +217,11 @@ def _measure(
         network_workload(space, architecture, role, bench.emission)
         for architecture in architectures
     ]
-    bench.measure(table, workloads, protocol, watch=watch)
+    held = [
+        network_workload(space, architecture, CALIBRATE, bench.emission)
+        for architecture in _held(table, space, predictor.resolutions)
+    ]
+    bench.measure(table, workloads, protocol, anchors=held, watch=watch)
     return _collected(table, architectures)
 
 
@@ -230,15 +253,22 @@ def calibrating_networks(
     Those that the table measured for it come first, in the order they were first measured; the
     others are random ones.
     """
-    held = [
+    held = _held(table, space, resolutions)
+    drawn = sample_networks(space, resolutions, count + len(held), _SEEDS[CALIBRATE])
+    return [*held, *(item for item in drawn if item not in held)][:count]
+
+
+def _held(
+    table: LatencyTable, space: SearchSpace, resolutions: Sequence[int]
+) -> list[Architecture]:
+    """The networks of a space that calibrated the table, in the order they were first measured."""
+    return [
         architecture
         for row in table.rows("network", CALIBRATE)
         if row.measurement is not None
         and (architecture := parse_architecture(json.loads(row.key))).space == space.name
         and architecture.r in resolutions
     ]
-    drawn = sample_networks(space, resolutions, count + len(held), _SEEDS[CALIBRATE])
-    return [*held, *(item for item in drawn if item not in held)][:count]
 
 
 def _collected(table: LatencyTable, architectures: Sequence[Architecture]) -> Measured:
@@ -255,8 +285,7 @@ def _collected(table: LatencyTable, architectures: Sequence[Architecture]) -> Me
     if len(used) < 2:
         raise TableError(f"only {len(used)} networks could be measured; at least 2 are needed")
     keys = [item.key for item in used]
-    drift = table_drifts(table)["network"]
-    halves = [repeatability_percent(table.visits("network", key), drift) for key in keys]
+    halves = [repeatability_percent(table.visits("network", key)) for key in keys]
     known = [half for half in halves if half is not None]
     return Measured(
         used,

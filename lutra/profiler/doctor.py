@@ -121,7 +121,8 @@ def _shared_percent(visits: Mapping[str, Sequence[Visit]]) -> float:
 
 def _round(bench: Bench) -> Iterator[tuple[Workload, Visit]]:
     """A few visits of each reference, timed as in a run, with what each came to."""
-    protocol = OP_PROTOCOL.suited_to(bench.session)
+    session = bench.session
+    protocol = OP_PROTOCOL if session.keeps_models else OP_PROTOCOL.suited_to(session)
     references = bench.references() * _VISITS_PER_ROUND
     requests = [
         TimingRequest(

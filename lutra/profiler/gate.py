@@ -13,13 +13,13 @@ from statistics import median
 from typing import Generic, TypeVar
 
 from lutra.tables import LatencyTable, Visit
-from lutra.tables.drift import reference_value_ms, reference_visits, steady_value
 
 WorkloadT = TypeVar("WorkloadT")
 
 CLOCK_LIMIT = 0.03  # of a card that holds its clock, readings differ by one step of 0.8 %
 # A clock is compared with the median, not the best: a cold card boosts above what it can hold.
 _CLOCKS_KEPT = 20
+BASELINE_QUANTILE = 0.1
 _KNOWN_WEIGHT = 100  # a baseline handed in counts as this many visits
 
 
@@ -31,11 +31,14 @@ class DriftGate:
         limit: float,
         seen: Mapping[str, Sequence[float]] | None = None,
         clocks_mhz: Mapping[str, float] | None = None,
+        *,
+        window: int = 1,
     ) -> None:
         """``seen``: visits of earlier runs, so that a run that is slow from its start shows;
-        ``clocks_mhz`` the device's clock in them.
+        ``clocks_mhz`` the device's clock in them. The median of the last ``window`` visits judges.
         """
         self.limit = limit
+        self._recent: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=window))
         self._clocks: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_CLOCKS_KEPT))
         for key, mhz in (clocks_mhz or {}).items():
             self._clocks[key].extend([mhz] * (_CLOCKS_KEPT // 2))
@@ -43,13 +46,12 @@ class DriftGate:
         self._seen: dict[str, list[float]] = defaultdict(list)
         for key, values in (seen or {}).items():
             self._seen[key] = sorted(values)
-        self._latest: dict[str, float] = {}
         self.throttled = False
 
     def observe(self, key: str, low_ms: float, clock_mhz: float | None = None) -> None:
         """Take note of a reference visit."""
         insort(self._seen[key], low_ms)
-        self._latest[key] = low_ms
+        self._recent[key].append(low_ms)
         if clock_mhz is not None:
             self._clocks[key].append(clock_mhz)
             self._behind[key] = median(self._clocks[key]) / clock_mhz - 1.0
@@ -58,7 +60,8 @@ class DriftGate:
     def drift(self) -> float:
         """How much slower than its baseline the worst reference just was (0.05: 5 %)."""
         return max(
-            (value / self._baseline(key) - 1.0 for key, value in self._latest.items()), default=0.0
+            (median(last) / self._baseline(key) - 1.0 for key, last in self._recent.items()),
+            default=0.0,
         )
 
     @property
@@ -194,3 +197,27 @@ def reference_clocks(table: LatencyTable) -> dict[str, float]:
         for row in table.rows("reference")
         if row.measurement is not None and row.measurement.clock_mhz is not None
     }
+
+
+def reference_visits(table: LatencyTable) -> dict[str, list[float]]:
+    """What each reference took when it was visited by itself, in ms."""
+    return {
+        row.key: [reference_value_ms(visit) for visit in table.visits("reference", row.key)]
+        for row in table.rows("reference")
+    }
+
+
+def reference_value_ms(visit: Visit) -> float:
+    """What a reference is judged by: without the host, whose share differs between processes."""
+    return visit.device_ms or visit.low_ms
+
+
+def reference_baseline(table: LatencyTable) -> dict[str, float]:
+    """Each reference's steady latency in this table, in ms."""
+    seen = reference_visits(table)
+    return {key: steady_value(sorted(values)) for key, values in seen.items() if values}
+
+
+def steady_value(ordered: Sequence[float]) -> float:
+    """The low quantile of sorted values: what a machine takes when it is steady."""
+    return ordered[int(BASELINE_QUANTILE * len(ordered))]

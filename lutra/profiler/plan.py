@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
+from lutra.tables.measurement import Category
+
 T = TypeVar("T")
+
+ANCHORS: Mapping[Category, int] = {"op": 16, "network": 16, "reference": 0}
+"""How many of the workloads that runs before measured are visited along."""
 
 
 def plan_round(
@@ -23,3 +28,10 @@ def plan_round(
     for start in range(0, len(order), every):
         visits += [*references, *order[start : start + every]]
     return [*visits, *references] if order else []
+
+
+def evenly(items: Sequence[T], count: int) -> list[T]:
+    """``count`` of the items at most, the first, the last and evenly between."""
+    if len(items) <= count:
+        return list(items)
+    return [items[round(step * (len(items) - 1) / (count - 1))] for step in range(count)]

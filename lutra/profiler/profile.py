@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from lutra.devices.base import RuntimeConfig
@@ -81,9 +82,21 @@ def profile(
                 watch.on_ready(bench.target)
                 workloads = [op_workload(op, bench.emission) for op in space.ops_at(resolutions)]
                 workloads += _networks(stored, space, networks, bench)
+                covered = resolutions_of(stored, space.name)[1]
+                held = [op_workload(op, bench.emission) for op in space.ops_at(covered)]
                 return bench.measure(
-                    stored, workloads, protocol, network_protocol=NETWORK_PROTOCOL, watch=watch
+                    stored,
+                    workloads,
+                    protocol,
+                    network_protocol=_in_rounds_of(protocol),
+                    anchors=held,
+                    watch=watch,
                 )
+
+
+def _in_rounds_of(ops: TimingProtocol) -> TimingProtocol:
+    """How networks are timed in as many rounds as the ops."""
+    return replace(NETWORK_PROTOCOL, rule=ops.rule, short_visits=ops.short_visits)
 
 
 def _networks(table: LatencyTable, space: SearchSpace, count: int, bench: Bench) -> list[Workload]:

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from statistics import median
 from typing import Any
 
 from lutra.devices.base import RequestFailure
 from lutra.profiler.gate import flag_low_clocks
+from lutra.profiler.plan import ANCHORS, evenly
 from lutra.profiler.stopping import StoppingRule
 from lutra.profiler.workload import Workload
 from lutra.tables import Failure, LatencyTable, Measurement, Visit
-from lutra.tables.drift import Drift, table_drifts
 from lutra.tables.measurement import Category, Status
+from lutra.tables.states import States
 
 MAX_ATTEMPTS = 3
+_LEAST_VISITS, _FEW_ANCHORS = 3, 8
 _EARLIER = -1  # the number of a visit that an earlier run made
 _REFERENCE_WINDOW = 200  # a reference's row sums up its latest visits: there are thousands
 
@@ -60,22 +63,16 @@ class RunSummary:
 class VisitRecord:
     """The visits of workloads, old and new, and what they add up to; all of it in the table.
 
-    ``drift`` corrects visits by their references; by default it is what the table's visits tell,
-    learnt anew by `learn_drift`. ``rules`` say when a workload of each category is enough.
+    What several runs measured is brought to the state of the first (`lutra.tables.states`), as
+    `learn_states` knows it. ``rules`` say when a workload of each category is enough.
     """
 
-    def __init__(
-        self,
-        table: LatencyTable,
-        rules: Mapping[Category, StoppingRule],
-        drift: Drift | None,
-    ) -> None:
+    def __init__(self, table: LatencyTable, rules: Mapping[Category, StoppingRule]) -> None:
         self._table = table
         self._rules = rules
-        self._known_drift = drift
         self._visits: dict[Workload, list[tuple[int, Visit]]] = defaultdict(list)
         self._attempts: dict[Workload, int] = defaultdict(int)
-        self.learn_drift()
+        self.learn_states()
 
     def load(self, workloads: Sequence[Workload]) -> None:
         """Take up what the table holds of these."""
@@ -112,18 +109,38 @@ class VisitRecord:
             return self._judgement(workload.category, visits).status
         return "failed" if self._attempts[workload] else "partial"
 
-    def learn_drift(self) -> None:
-        """Learn from the table's visits how latencies follow the references."""
-        known = self._known_drift
-        self._drifts = {"op": known, "network": known} if known else table_drifts(self._table)
+    def learn_states(self) -> None:
+        """Learn from the table's visits what its runs are to each other."""
+        self._states = States(self._table)
+
+    def anchors(self, known: Sequence[Workload], workloads: Sequence[Workload]) -> list[Workload]:
+        """Of the ``known``, and the workloads that are done, a few that earlier runs measured well.
+
+        Of each category not many more than are wanted; from fast to slow.
+        """
+        lacking = set(self.wanted(workloads))
+        wanted = Counter(workload.category for workload in lacking)
+        found: dict[Category, list[tuple[float, Workload]]] = defaultdict(list)
+        for workload in dict.fromkeys([*known, *workloads]):
+            if workload in lacking or workload.category not in wanted:
+                continue
+            steady = [visit.low_ms for visit in self._visits_of(workload) if not visit.flags]
+            if len(steady) >= _LEAST_VISITS:
+                found[workload.category].append((median(steady), workload))
+        return [
+            workload
+            for category, measured in found.items()
+            for _, workload in evenly(
+                sorted(measured, key=_latency),
+                min(ANCHORS[category], max(_FEW_ANCHORS, wanted[category])),
+            )
+        ]
 
     def _judgement(self, category: Category, visits: Sequence[Visit]) -> Measurement:
-        return self._rules[category].judge(self._corrected(category, visits))
+        return self._rules[category].judge(self._brought(category, visits))
 
-    def _corrected(self, category: Category, visits: Sequence[Visit]) -> Sequence[Visit]:
-        drift = self._drifts.get(category)
-        visits = [drift.corrected(visit) for visit in visits] if drift else visits
-        return flag_low_clocks(visits)
+    def _brought(self, category: Category, visits: Sequence[Visit]) -> Sequence[Visit]:
+        return flag_low_clocks(self._states.brought(category, visits))
 
     def last_round(self, workloads: Sequence[Workload]) -> int:
         """The number of the last round in which one of these was visited; 0 if none was."""
@@ -176,34 +193,32 @@ class VisitRecord:
         )
 
     def settle(self, workloads: Sequence[Workload], summary: RunSummary) -> None:
-        """Sum everything up with the drift as it is known now; count what these came to."""
-        self._correct_everything(workloads)
+        """Sum everything up with the states as they are known now; count what these came to."""
+        self.bring_everything(workloads)
         counted: Counter[str] = Counter()
-        others: list[float] = []
+        timed_seconds = others_seconds = 0.0
         for workload in workloads:
-            visits = self._corrected(workload.category, self._visits_of(workload))
+            visits = self._brought(workload.category, self._visits_of(workload))
             summary.flagged_visits += sum(bool(visit.flags) for visit in visits)
             counted.update(flag for visit in visits for flag in visit.flags)
-            others += [
-                visit.others_cores
-                for number, visit in self._visits[workload]
-                if number != _EARLIER and visit.others_cores is not None
-            ]
+            for number, visit in self._visits[workload]:
+                if number != _EARLIER and visit.others_cores is not None:
+                    timed_seconds += visit.timed_seconds
+                    others_seconds += visit.timed_seconds * visit.others_cores
             status = self._status(workload)
             summary.stable += status == "stable"
             summary.unstable += status == "unstable"
             summary.partial += status == "partial"
             summary.failed += status == "failed"
         summary.flags = dict(counted)
-        summary.others_cores = sum(others) / len(others) if others else None
+        summary.others_cores = max(others_seconds, 0.0) / timed_seconds if timed_seconds else None
 
-    def _correct_everything(self, workloads: Sequence[Workload]) -> None:
-        """The drift has become better known: all that was measured is summed up anew by it.
+    def bring_everything(self, workloads: Sequence[Workload]) -> None:
+        """The states have become better known: all that was measured is summed up anew by them.
 
         Status is judged for this run's workloads; others were measured under rules of their own.
         """
-        if not any(self._drifts.values()):
-            return
+        self.learn_states()
         mine = {(workload.category, workload.key) for workload in workloads}
         visits = self._table.all_visits("op") | self._table.all_visits("network")
         measured = {}
@@ -214,3 +229,7 @@ class VisitRecord:
                     judged = replace(judged, status=row.measurement.status)
                 measured[row.category, row.key] = judged
         self._table.record_measurements(measured)
+
+
+def _latency(measured: tuple[float, Workload]) -> float:
+    return measured[0]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 
 from lutra.devices.base import Outcome, RequestFailure, Session, TimingRequest
-from lutra.errors import ModelError, TransientDeviceError
+from lutra.errors import ModelError, TableError, TransientDeviceError
 from lutra.profiler.gate import (
     Cooling,
     DriftGate,
@@ -22,21 +22,21 @@ from lutra.profiler.statistics import visit_from_sample
 from lutra.profiler.watch import UNWATCHED, Progress, Watch
 from lutra.profiler.workload import ModelStore, Workload
 from lutra.tables import LatencyTable, Visit
-from lutra.tables.drift import Drift
-from lutra.tables.measurement import Category
+from lutra.tables.measurement import ANCHOR, Category
 
 _DEAD_DEVICE_FAILURES = 8
 _REFERENCE_LIMIT_SECONDS = 60.0
 _BUSY_CORES = 0.5
+_NOTED_VISITS, _NOTED_SHARE = 4, 0.05  # a short visit is spoilt by a blink of the kernel's
+_SHORT_WINDOW = 5  # short visits of a reference; one alone is as noisy as what it would judge
 
 
 class ProfilingRun:
     """Measures workloads on an open session into a table.
 
     Visits that the table already holds count; what is stable or was given up there is not
-    measured again, unless it failed in a way that a retry can mend. On a session that pairs
-    references, each visit carries theirs and is corrected for drift (``drift``, by default what
-    the table's visits tell); on others the references are visited in between, and a gate judges.
+    measured again, unless it failed in a way that a retry can mend. References are visited in
+    between, and a gate judges by them.
     """
 
     def __init__(
@@ -49,7 +49,6 @@ class ProfilingRun:
         network_protocol: TimingProtocol | None = None,
         references: Sequence[Workload],
         reference_ms: Mapping[str, float] | None = None,
-        drift: Drift | None = None,
         watch: Watch = UNWATCHED,
         other_processes: Callable[[], Sequence[str]] = lambda: (),
         clock: Callable[[], float] = time.monotonic,
@@ -69,40 +68,69 @@ class ProfilingRun:
         }
         self._references = references
         rules = {category: chosen.rule for category, chosen in self._protocols.items()}
-        self._record = VisitRecord(table, rules, drift)
+        self._record = VisitRecord(table, rules)
         self._watch = watch
         self._other_processes = other_processes
         self._clock = clock
         self._started = clock()
         self._gate: GateKeeper[Workload] = GateKeeper(
             DriftGate(
-                protocol.drift_limit, known_references(table, reference_ms), reference_clocks(table)
+                protocol.drift_limit,
+                # Where models stay loaded, anchors bring one run to another.
+                {} if session.keeps_models else known_references(table, reference_ms),
+                reference_clocks(table),
+                window=_SHORT_WINDOW if session.keeps_models else 1,
             ),
             Cooling(protocol.cool_seconds, protocol.cool_share, watch.sleep),
             clocked=session.clocked,
         )
         self._process_base = table.last_process()
+        self._run = table.last_run() + 1
+        self._first = self._process_base == 0  # nothing to bring together yet
         self._failures_in_a_row = 0
         self._summary = RunSummary()
         self._others_noted = False
+        self._shared_visits = 0
 
-    def measure(self, workloads: Sequence[Workload]) -> RunSummary:
+    def measure(
+        self, workloads: Sequence[Workload], anchors: Sequence[Workload] = ()
+    ) -> RunSummary:
         """Visit the workloads round by round until all are done or the budget is used.
 
-        Raises `DeviceError` when the device is gone for good and `TableWriteError` when results
-        cannot be kept; what was committed before stays.
+        Some of the ``anchors``, and of the workloads that are done already, are visited along: they
+        tell what this run's state is to that of the runs before. Raises `DeviceError` when the
+        device is gone for good and `TableWriteError` when results cannot be kept; what was
+        committed before stays.
         """
         self._started = self._clock()
-        self._record.load([*workloads, *self._references])
+        self._record.load([*workloads, *anchors, *self._references])
+        try:
+            self._run_rounds(workloads, anchors)
+        except BaseException:
+            with contextlib.suppress(TableError):  # what is in the table is of one state
+                self._record.bring_everything(workloads)
+            raise
+        return self._finish(workloads)
+
+    def _run_rounds(self, workloads: Sequence[Workload], anchors: Sequence[Workload]) -> None:
+        known = self._record.anchors(anchors, workloads)
         first_round = round_number = 1 + self._record.last_round(workloads)
         while (wanted := self._record.wanted(workloads)) and not self._over_budget():
             rounds_done = round_number - first_round
             if rounds_done and rounds_done % self._protocol.rounds_per_process == 0:
                 self._session.restart()
-            self._run_round(wanted, round_number)
-            self._record.learn_drift()
+            categories = {workload.category for workload in wanted}
+            along = [
+                anchor
+                for anchor in known
+                if anchor.category in categories
+                # Not beside stragglers, who see the machine of later rounds.
+                and rounds_done < self._protocols[anchor.category].rule.min_rounds
+            ]
+            self._run_round([*wanted, *along], round_number)
+            if not self._first:
+                self._record.learn_states()
             round_number += 1
-        return self._finish(workloads)
 
     def _elapsed(self) -> float:
         return self._clock() - self._started
@@ -113,7 +141,7 @@ class ProfilingRun:
     def _run_round(self, wanted: Sequence[Workload], round_number: int) -> None:
         order = plan_round(
             wanted,
-            [] if self._session.pairs_references else self._references,
+            self._references,
             seed=self._protocol.seed,
             round_number=round_number,
             every=self._protocol.reference_every,
@@ -137,10 +165,7 @@ class ProfilingRun:
         """Wait while the gate is closed, as long as it may; references, or the device, open it."""
         while self._gate.may_wait(self._elapsed()):
             self._gate.wait()
-            if self._session.pairs_references:
-                self._gate.device_says(throttled=self._session.throttled())
-            else:
-                self._visit(self._references, round_number)
+            self._visit(self._references, round_number)
 
     def _visit(
         self,
@@ -186,15 +211,9 @@ class ProfilingRun:
             warmup_seconds=protocol.warmup_seconds,
             block_seconds=protocol.block_seconds,
             limit_seconds=_REFERENCE_LIMIT_SECONDS if reference else protocol.limit_seconds,
-            keep=reference,
-            references=self._paired_references,
+            min_blocks=protocol.min_blocks,
+            keep=reference or self._session.keeps_models,
         )
-
-    @property
-    def _paired_references(self) -> tuple[Path, ...]:
-        if not self._session.pairs_references:
-            return ()
-        return tuple(self._store.path(reference) for reference in self._references)
 
     def _expected(self, wanted: Sequence[Workload]) -> int:
         """Visits done plus what the workloads still lack to the least number of steady rounds."""
@@ -212,20 +231,21 @@ class ProfilingRun:
         self._summary.busy_seconds += outcome.busy_seconds
         self._summary.timed_seconds += outcome.timed_seconds
         process = self._process_base + outcome.process
-        visit = visit_from_sample(outcome, round_number, process)
+        visit = visit_from_sample(outcome, round_number, process, self._run)
         if workload.category == "reference":
             self._take_reference(workload, visit, outcome.nodes)
             return
         self._summary.visits += 1
         self._gate.visited(workload, shared="shared" in visit.flags)
         self._note_others(visit)
-        if not visit.reference_ms:
-            visit = self._gate.judged(visit)
+        visit = self._gate.judged(visit)
         self._record.commit(workload, visit, outcome.nodes)
 
     def _note_others(self, visit: Visit) -> None:
         """Say once, as soon as it shows, that the device is not the run's own."""
-        if "shared" not in visit.flags or self._others_noted:
+        self._shared_visits += "shared" in visit.flags
+        rarely = self._shared_visits < max(_NOTED_VISITS, _NOTED_SHARE * self._summary.visits)
+        if rarely or self._others_noted:
             return
         self._others_noted = True
         named = ", ".join(self._other_processes()) or "another process"
@@ -238,9 +258,10 @@ class ProfilingRun:
         self, workload: Workload, visit: Visit, nodes: tuple[int, int] | None
     ) -> None:
         """Judge the visits since the last references by this one too."""
-        doubtful = self._gate.reference(workload.key, visit)
-        self._record.commit(workload, visit, nodes)
-        self._reconsider(doubtful)
+        if workload.role != ANCHOR:
+            self._reconsider(self._gate.reference(workload.key, visit))
+        # While the run waits they are visited most, and speak of what it waits for.
+        self._record.commit(workload, self._gate.judged(visit), nodes)
         if workload == self._references[-1]:
             self._gate.references_done()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -12,6 +13,8 @@ import numpy as np
 from lutra.errors import AccuracyError, UsageError
 from lutra.predictors.accuracy import AccuracyPredictor, load_accuracy
 from lutra.predictors.efficiency.predictor import STALE, EfficiencyPredictor
+from lutra.profiler.gate import reference_baseline
+from lutra.profiler.plan import ANCHORS, evenly
 from lutra.search.algorithms import get_algorithm
 from lutra.search.algorithms.base import RankedRows
 from lutra.search.constraints import Limit, latency_limits
@@ -19,7 +22,7 @@ from lutra.search.problem import Problem
 from lutra.search.result import Candidate, SearchResult
 from lutra.spaces import SearchSpace
 from lutra.tables import LatencyTable, opened_table
-from lutra.tables.drift import reference_baseline, table_drifts
+from lutra.tables.measurement import CALIBRATE
 
 KEPT = 10
 
@@ -55,7 +58,7 @@ def find_networks(
     with opened_table(table) as opened:
         predictor = EfficiencyPredictor(opened, space)
         reference_ms = reference_baseline(opened)
-        drift = table_drifts(opened)["network"]
+        anchors_ms = _anchors(opened, predictor.space)
     if not isinstance(accuracy, AccuracyPredictor):
         accuracy = load_accuracy(accuracy, predictor.space)
     limits = _limits(predictor, max_latency_ms, max_macs)
@@ -85,9 +88,20 @@ def find_networks(
         },
         candidates=_candidates(predictor, found),
         reference_ms=reference_ms,
-        drift=drift,
+        anchors_ms=anchors_ms,
         notes=(*notes, *((STALE,) if predictor.stale else ())),
     )
+
+
+def _anchors(table: LatencyTable, space: SearchSpace) -> dict[str, float]:
+    """A few of the networks that calibrated the table, by key, in ms, from fast to slow."""
+    measured = [
+        (row.measurement.latency_ms, row.key)
+        for row in table.rows("network", CALIBRATE)
+        if row.measurement is not None and not row.measurement.flags
+    ]
+    own = [item for item in sorted(measured) if json.loads(item[1]).get("space") == space.name]
+    return {key: latency_ms for latency_ms, key in evenly(own, ANCHORS["network"])}
 
 
 def half_way_budget_ms(predictor: EfficiencyPredictor, accuracy: AccuracyPredictor) -> float:

@@ -14,7 +14,6 @@ from lutra.files import read_json, write_atomically
 from lutra.profiler.bench import emission_of
 from lutra.spaces import Architecture, get_space, parse_architecture
 from lutra.tables import Target
-from lutra.tables.drift import Drift
 
 FORMAT = "lutra-search-result"
 VERSION = 1
@@ -22,9 +21,14 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Verified:
-    """A candidate's latency measured end to end, in ms; ``error_percent`` is the prediction's."""
+    """A candidate's latency measured end to end, in ms; ``error_percent`` is the prediction's.
+
+    ``measured_ms`` and its interval are in the state of the machine that the table speaks of, to
+    which networks that the table knows brought it; ``raw_ms`` is what the file takes now.
+    """
 
     measured_ms: float
+    raw_ms: float
     ci_low_ms: float
     ci_high_ms: float
     within_budget: bool | None
@@ -59,6 +63,7 @@ class Candidate:
         if "measured_ms" in document:
             verified = Verified(
                 measured_ms=float(document["measured_ms"]),
+                raw_ms=float(document.get("raw_ms", document["measured_ms"])),
                 ci_low_ms=float(document["ci_low_ms"]),
                 ci_high_ms=float(document["ci_high_ms"]),
                 within_budget=document["within_budget"],
@@ -84,8 +89,8 @@ class SearchResult:
     """The best candidates (at least one, best first) and the question they answer.
 
     ``limits`` maps a cost's name (``latency_ms``, ``macs``) to its maximum. ``reference_ms`` is
-    what the references took when the table was made, and ``drift`` how the table's latencies were
-    corrected by them: verifying on a slower machine is corrected likewise, or shows.
+    what the references took when the table was made, and ``anchors_ms`` some of its networks, by
+    their keys: measured again beside what is verified, they tell how the machine has changed.
 
     >>> result = SearchResult.read("result.json")
     >>> result.best.accuracy > 70, result.limits
@@ -104,7 +109,7 @@ class SearchResult:
     accuracy_source: dict[str, Any]
     candidates: tuple[Candidate, ...]
     reference_ms: dict[str, float]
-    drift: Drift | None = None
+    anchors_ms: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -134,7 +139,7 @@ class SearchResult:
             "target": self.target.to_json(),
             "accuracy_source": self.accuracy_source,
             "reference_ms": self.reference_ms,
-            "drift": self.drift.to_json() if self.drift else None,
+            "anchors_ms": self.anchors_ms,
             "notes": list(self.notes),
             "candidates": [candidate.to_json() for candidate in self.candidates],
         }
@@ -164,7 +169,7 @@ class SearchResult:
                 accuracy_source=dict(document["accuracy_source"]),
                 candidates=_at_least_one(candidates),
                 reference_ms={str(k): float(v) for k, v in document["reference_ms"].items()},
-                drift=Drift.from_json(document["drift"]) if document.get("drift") else None,
+                anchors_ms=_anchors(document.get("anchors_ms", {})),
                 notes=tuple(map(str, document["notes"])),
             )
         except NotATableError as error:
@@ -205,6 +210,14 @@ def _at_least_one(candidates: list[Candidate]) -> tuple[Candidate, ...]:
     if not candidates:
         raise ValueError("it holds no candidates")
     return tuple(candidates)
+
+
+def _anchors(document: Mapping[str, Any]) -> dict[str, float]:
+    """Networks and their milliseconds; raises for what is none, like the rest of a document."""
+    for key in document:
+        architecture = parse_architecture(json.loads(key))
+        get_space(architecture.space).encode(architecture)
+    return {key: float(value) for key, value in document.items()}
 
 
 def _optional(value: float | None) -> float | None:

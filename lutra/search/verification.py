@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from lutra.errors import NotATableError, TransientDeviceError, UsageError
 from lutra.profiler.bench import Bench, DeviceOrSpec, bench_of_target
+from lutra.profiler.gate import reference_baseline
 from lutra.profiler.protocols import NETWORK_PROTOCOL, TimingProtocol
 from lutra.profiler.watch import UNWATCHED, Watch
 from lutra.profiler.workload import network_workload
 from lutra.search.result import Candidate, SearchResult, Verified
-from lutra.spaces import get_space
+from lutra.spaces import get_space, parse_architecture
 from lutra.tables import LatencyTable, Measurement
-from lutra.tables.measurement import VERIFY
+from lutra.tables.measurement import CALIBRATE, VERIFY
 from lutra.tables.profiled import device_of
+from lutra.tables.states import State, fit_state
 
 
 def verify(
@@ -67,38 +71,61 @@ def verify_on(
         network_workload(space, candidate.architecture, VERIFY, bench.emission)
         for candidate in chosen
     ]
+    anchors = [
+        network_workload(space, parse_architecture(json.loads(key)), CALIBRATE, bench.emission)
+        for key in result.anchors_ms
+        if key not in {workload.key for workload in workloads}
+    ]
     with (
         tempfile.TemporaryDirectory(prefix="lutra-") as folder,
         LatencyTable.create(Path(folder) / "verify.lut", bench.target) as table,
     ):
         bench.measure(
             table,
-            workloads,
+            [*workloads, *anchors],
             protocol,
             watch=watch,
             reference_ms=result.reference_ms,
-            drift=result.drift,
         )
         rows = {row.key: row for row in table.rows("network")}
+        now_ms = {key: row.measurement.latency_ms for key, row in rows.items() if row.measurement}
+        now_ms |= reference_baseline(table)
+    state = _state(result, now_ms)
     verified = []
     for candidate in chosen:
         row = rows.get(candidate.architecture.key)
         if row is None or row.measurement is None:
             reason = row.failure.message if row and row.failure else "it was not reached"
             raise TransientDeviceError(f"the found network could not be measured: {reason}")
-        verified.append(_verified(candidate, row.measurement, result.limits.get("latency_ms")))
+        budget = result.limits.get("latency_ms")
+        verified.append(_verified(candidate, row.measurement, state, budget))
     return replace(result, candidates=(*verified, *result.candidates[count:]))
 
 
-def _verified(candidate: Candidate, measured: Measurement, budget: float | None) -> Candidate:
+def _state(result: SearchResult, now_ms: Mapping[str, float]) -> State:
+    """What the machine is now to what it was when the table was made, by networks of both."""
+    networks = {key: ms for key, ms in result.reference_ms.items() if key.startswith("{")}
+    known = {**networks, **result.anchors_ms}
+    common = [key for key in known if key in now_ms]
+    return fit_state([known[key] for key in common], [now_ms[key] for key in common], constant=True)
+
+
+def _verified(
+    candidate: Candidate, measured: Measurement, state: State, budget: float | None
+) -> Candidate:
+    factor = state.factor(measured.latency_ms)
+    steady_ms = factor * measured.latency_ms
+    reached = state.reaches(measured.latency_ms)
+    flags = measured.flags if reached else dict.fromkeys((*measured.flags, "drift"))
     return replace(
         candidate,
         verified=Verified(
-            measured_ms=measured.latency_ms,
-            ci_low_ms=measured.ci_low_ms,
-            ci_high_ms=measured.ci_high_ms,
-            within_budget=None if budget is None else measured.latency_ms <= budget,
-            error_percent=100.0 * (candidate.predicted_ms / measured.latency_ms - 1.0),
-            flags=measured.flags,
+            measured_ms=steady_ms,
+            raw_ms=measured.latency_ms,
+            ci_low_ms=factor * measured.ci_low_ms,
+            ci_high_ms=factor * measured.ci_high_ms,
+            within_budget=None if budget is None else steady_ms <= budget,
+            error_percent=100.0 * (candidate.predicted_ms / steady_ms - 1.0),
+            flags=tuple(flags),
         ),
     )

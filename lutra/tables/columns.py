@@ -5,13 +5,10 @@ A column has the name of the field that it holds: to add one takes a migration a
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
-
-from lutra.errors import NotATableError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -19,17 +16,9 @@ if TYPE_CHECKING:
     Record = TypeVar("Record", bound=DataclassInstance)
 
 
-def _numbers(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(value) for value in json.loads(text or "[]"))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise NotATableError("the table is damaged: a visit's references are no numbers") from error
-
-
 # How the fields that are no plain numbers or text are stored, and read again.
 _STORED: Mapping[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     "flags": (",".join, lambda text: tuple(text.split(",")) if text else ()),
-    "reference_ms": (lambda values: json.dumps(values) if values else "", _numbers),
     "transient": (int, bool),
 }
 

@@ -8,7 +8,7 @@ from typing import Literal
 Category = Literal["op", "network", "reference"]
 Status = Literal["stable", "unstable", "partial", "failed"]
 # Why a network was measured: its role in the table.
-CALIBRATE, VALIDATE, VERIFY, MODEL = "calibrate", "validate", "verify", "model"
+CALIBRATE, VALIDATE, VERIFY, MODEL, ANCHOR = "calibrate", "validate", "verify", "model", "anchor"
 Bound = Literal["launch", "device"]
 # Device times come from replays, which leave out some of the pause between kernels, and both are
 # measured to 1 or 2 %: an op within 10 % of its device time says nothing of its host.
@@ -20,11 +20,11 @@ class Visit:
     """One stay at a workload: a block of timing within one round and process.
 
     ``low_ms`` is the 20th percentile of the visit's blocks: it repeats twice as well as the
-    median on machines with bursts of other load. ``reference_ms`` is what the references took in
-    turns with it, where the session pairs; the latencies are as measured, not corrected. ``drift``
-    is how much slower than its baseline the machine was (0.03: 3 %), ``flags`` what was wrong.
-    ``clock_mhz`` is the device's clock during the visit. ``device_ms`` is what the device alone
-    needed, where the host hands it work piece by piece and may be the slower of the two.
+    median on machines with bursts of other load. The latencies are as measured. Visits of one
+    ``run`` share its rounds, and with them the machine's state. ``drift`` is how much slower than
+    its baseline the machine was (0.03: 3 %), ``flags`` what was wrong. ``clock_mhz`` is
+    the device's clock during the visit. ``device_ms`` is what the device alone needed, where the
+    host hands it work piece by piece and may be the slower of the two.
 
     What the device's operating system did meanwhile, where it tells: the share of the time in which
     another process had the core (``waited_share``) or the host another virtual machine
@@ -42,7 +42,6 @@ class Visit:
     timed_seconds: float
     drift: float
     flags: tuple[str, ...] = ()
-    reference_ms: tuple[float, ...] = ()
     clock_mhz: float | None = None
     device_ms: float | None = None
     waited_share: float | None = None
@@ -50,6 +49,7 @@ class Visit:
     preemptions: int | None = None
     page_faults: int | None = None
     others_cores: float | None = None
+    run: int = 0
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ MIGRATIONS: tuple[str, ...] = (
     """
     ALTER TABLE subjects ADD COLUMN nodes INTEGER;            -- operators of the model
     ALTER TABLE subjects ADD COLUMN delegated_nodes INTEGER;  -- those that the delegate took
-    ALTER TABLE visits ADD COLUMN reference_ms TEXT NOT NULL DEFAULT '';  -- a JSON list, or nothing
+    ALTER TABLE visits ADD COLUMN reference_ms TEXT NOT NULL DEFAULT '';  -- not used any more
     """,
     """
     ALTER TABLE visits ADD COLUMN clock_mhz REAL;  -- the device's clock meanwhile, where known
@@ -84,6 +84,9 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE visits ADD COLUMN preemptions INTEGER;  -- involuntary context switches
     ALTER TABLE visits ADD COLUMN page_faults INTEGER;
     ALTER TABLE visits ADD COLUMN others_cores REAL;    -- cores that other processes kept busy
+    """,
+    """
+    ALTER TABLE visits ADD COLUMN run INTEGER NOT NULL DEFAULT 0;  -- what shares its rounds
     """,
 )
 VERSION = len(MIGRATIONS)

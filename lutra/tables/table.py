@@ -237,6 +237,10 @@ class LatencyTable:
         """The highest process number that any visit carries; 0 in an empty table."""
         return int(self._rows("SELECT coalesce(max(process), 0) FROM visits")[0][0])
 
+    def last_run(self) -> int:
+        """The highest number of a run that any visit carries; 0 in an empty table."""
+        return int(self._rows("SELECT coalesce(max(run), 0) FROM visits")[0][0])
+
     def runs(self) -> list[dict[str, Any]]:
         """The profiling runs that filled this table, oldest first."""
         found = self._rows("SELECT started, document FROM runs ORDER BY id")

@@ -138,7 +138,7 @@ def test_table_show_has_every_row(table_path: Path, capsys: Capture) -> None:
     assert len(document["rows"]) == 96
     assert document["target"]["device"] == "fake"
     shown = call_json(capsys, "table", "show", table_path, "--category", "all")
-    assert len(shown["rows"]) == 96 + 2
+    assert len(shown["rows"]) == 96 + 3
 
 
 def test_the_same_seed_finds_the_same(table_path: Path, capsys: Capture) -> None:
@@ -408,6 +408,7 @@ def lutra(*arguments: object) -> subprocess.Popen[str]:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+@pytest.mark.timed
 def test_a_killed_profile_resumes_and_completes(tmp_path: Path) -> None:
     """On the real CPU: killed twice, the third run ends with a complete table."""
     path = tmp_path / "killed.lut"

@@ -111,10 +111,9 @@ class TestBoard:
             assert int(runtime.core_mask, 16).bit_count() == 1
             (folder,) = board.files.glob("lutra-*")
             assert (folder / "lutra/devices/worker/loop.py").is_file()
-            references = (model,)
-            (outcome,) = session.measure([TimingRequest(0, model, 0.01, references=references)])
+            (outcome,) = session.measure([TimingRequest(0, model, 0.01, min_blocks=7)])
         assert isinstance(outcome, Sample)
-        assert len(outcome.reference_ms[0]) == len(outcome.block_ms)
+        assert len(outcome.block_ms) >= 7
 
     def test_an_alias_of_ssh_config(self, board: Board) -> None:
         device = SshDevice("board")

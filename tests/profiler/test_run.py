@@ -19,7 +19,13 @@ from lutra.profiler.record import RunSummary
 from lutra.profiler.run import ProfilingRun
 from lutra.profiler.stopping import StoppingRule
 from lutra.profiler.watch import Progress, Watch
-from lutra.profiler.workload import ModelStore, Workload, op_workload, reference_workloads
+from lutra.profiler.workload import (
+    ModelStore,
+    Workload,
+    op_workload,
+    reference_network,
+    reference_workloads,
+)
 from lutra.tables import LatencyTable, Target
 
 PROTOCOL = TimingProtocol(rule=StoppingRule(min_rounds=6, max_rounds=12))
@@ -117,7 +123,7 @@ def test_a_transient_failure_is_retried(measure: Measure) -> None:
 
 
 def test_a_permanent_failure_is_a_row_without_a_number(measure: Measure) -> None:
-    summary, table = measure(FakeScript(failures={2: "load"}), workloads())
+    summary, table = measure(FakeScript(failures={3: "load"}), workloads())
     assert summary.failed == 1
     (failed,) = [row for row in table.rows("op") if row.failure]
     assert failed.measurement is None
@@ -178,7 +184,7 @@ def test_a_second_run_measures_only_what_is_missing(measure: Measure) -> None:
     first, _ = measure(FakeScript(), workloads(3))
     second, table = measure(FakeScript(), workloads(5))
     assert first.visits == 18
-    assert second.visits == 12
+    assert second.visits == 12 + 18  # those of before are visited along: they tell of the machine
     assert len(table.rows("op")) == 5
     third, _ = measure(FakeScript(), workloads(5))
     assert third.visits == 0
@@ -186,7 +192,7 @@ def test_a_second_run_measures_only_what_is_missing(measure: Measure) -> None:
 
 
 def test_a_permanent_failure_is_not_tried_again(measure: Measure) -> None:
-    measure(FakeScript(failures={2: "load"}), workloads(1))
+    measure(FakeScript(failures={3: "load"}), workloads(1))
     again, _ = measure(FakeScript(), workloads(1))
     assert again.visits == 0
     assert again.failed == 1
@@ -264,7 +270,8 @@ def test_a_full_model_folder_is_one_line(tmp_path: Path) -> None:
 def test_references_are_kept_in_the_table(measure: Measure) -> None:
     _, table = measure(FakeScript(), workloads())
     keys = {row.key for row in table.rows("reference")}
-    assert keys == {reference.key for reference in reference_workloads(Emission())}
+    references = [*reference_workloads(Emission()), reference_network(Emission())]
+    assert keys == {reference.key for reference in references}
 
 
 def test_run_is_usable_with_any_clock(tmp_path: Path) -> None:
@@ -374,23 +381,21 @@ QUIET = SystemShare(0.001, 0.0, 1, 0, 0.02)
 SHARED = SystemShare(0.5, 0.0, 20, 0, 0.98)
 
 
-def disturbed(until: int, *, pairs: bool) -> FakeScript:
+def disturbed(until: int) -> FakeScript:
     """Another process has half of the core for the first requests, which take twice as long."""
     return FakeScript(
         drift=lambda answered: 2.0 if answered < until else 1.0,
         system=lambda answered: SHARED if answered < until else QUIET,
-        pairs_references=pairs,
     )
 
 
-@pytest.mark.parametrize("pairs", [False, True])
 def test_visits_that_shared_their_core_are_repeated_and_not_averaged(
-    measure: Measure, pairs: bool
+    measure: Measure,
 ) -> None:
     notes: list[str] = []
     pauses: list[float] = []
     watch = Watch(on_note=notes.append, sleep=pauses.append)
-    summary, table = measure(disturbed(14, pairs=pairs), workloads(4), watch=watch)
+    summary, table = measure(disturbed(14), workloads(4), watch=watch)
     assert summary.complete
     assert 0 < summary.flags["shared"] <= 14
     assert summary.visits == 4 * 6 + summary.flags["shared"]
@@ -405,19 +410,18 @@ def test_visits_that_shared_their_core_are_repeated_and_not_averaged(
     assert "another process computes where the models run" in said
 
 
-@pytest.mark.parametrize("pairs", [False, True])
 def test_a_core_that_is_always_shared_ends_the_run_and_the_next_one_repeats(
-    measure: Measure, pairs: bool
+    measure: Measure,
 ) -> None:
     notes: list[str] = []
-    forever = disturbed(10**9, pairs=pairs)
+    forever = disturbed(10**9)
     summary, table = measure(forever, workloads(2), watch=Watch(on_note=notes.append))
     most = PROTOCOL.rule.max_rounds
     assert (summary.partial, summary.visits) == (2, 2 * most)
     assert summary.others_cores == pytest.approx(0.98)
     assert all(row.measurement and row.measurement.flags == ("shared",) for row in table.rows("op"))
     assert notes[-1].startswith("other processes kept 1.0 cores busy")
-    summary, table = measure(disturbed(0, pairs=pairs), workloads(2))
+    summary, table = measure(disturbed(0), workloads(2))
     assert summary.complete
     assert all(row.measurement and row.measurement.flags == () for row in table.rows("op"))
 
@@ -425,7 +429,7 @@ def test_a_core_that_is_always_shared_ends_the_run_and_the_next_one_repeats(
 def test_a_shared_core_is_waited_for(measure: Measure) -> None:
     pauses: list[float] = []
     protocol = replace(PROTOCOL, cool_share=1e9)
-    script = disturbed(1, pairs=True)
+    script = disturbed(4)  # the references, and the first op
     summary, _ = measure(script, workloads(2), protocol, watch=Watch(sleep=pauses.append))
     assert pauses == [protocol.cool_seconds]
     assert summary.cooled_seconds == protocol.cool_seconds

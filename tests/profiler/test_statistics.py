@@ -25,6 +25,14 @@ def test_interval_holds_the_median_and_lies_in_the_range(numbers: list[float]) -
     assert min(numbers) <= low <= np.median(numbers) <= high <= max(numbers)
 
 
+@pytest.mark.parametrize(("visits", "half_width"), [(1, 0.15), (2, 0.0375), (5, 0.006), (6, 0.0)])
+def test_few_visits_that_agree_are_no_narrow_interval(visits: int, half_width: float) -> None:
+    measurement = summarise([visit(2.0, number) for number in range(visits)])
+    assert measurement.latency_ms == 2.0
+    assert measurement.ci_high_ms == pytest.approx(2.0 * (1.0 + half_width))
+    assert measurement.ci_low_ms == pytest.approx(2.0 / (1.0 + half_width))
+
+
 @given(values, st.randoms())
 def test_interval_does_not_depend_on_order(numbers: list[float], random: object) -> None:
     shuffled = list(numbers)

@@ -83,11 +83,10 @@ class BoardSession(WorkerSession):
         return measure_despite_losses(requests, self._batch, self._lose)
 
     def _batch(self, requests: Sequence[TimingRequest]) -> Iterator[Outcome]:
-        wanted = [path for request in requests for path in (*request.references, request.model)]
-        placed = self._workspace.folder().place(wanted)
+        placed = self._workspace.folder().place([request.model for request in requests])
         for request in requests:
-            if missing := [path for path in _files_of(request) if path not in placed]:
-                message = f"there is no model {missing[0]}"
+            if request.model not in placed:
+                message = f"there is no model {request.model}"
                 yield RequestFailure(request.id, "load", message, transient=False)
             else:
                 yield self._timed(request, placed.__getitem__)
@@ -110,10 +109,6 @@ class BoardSession(WorkerSession):
         self.restart()
         self._workspace.close()
         super().close()
-
-
-def _files_of(request: TimingRequest) -> tuple[Path, ...]:
-    return (request.model, *request.references)
 
 
 def _skip_greeting(lines: LineReader, mark: bytes) -> None:

@@ -40,7 +40,7 @@ class WorkerSession(Session):
         cuda: int | None = None,
         claim: contextlib.ExitStack | None = None,
     ) -> None:
-        self.pairs_references = cuda is None
+        self.keeps_models = cuda is None
         self.clocked = cuda is not None
         self._cuda = cuda
         self._claim = claim or contextlib.ExitStack()
@@ -133,7 +133,6 @@ class WorkerSession(Session):
             answer["busy_seconds"],
             answer["timed_seconds"],
             tuple(answer["nodes"]) if answer["nodes"] else None,
-            tuple(tuple(seen) for seen in answer["reference_ms"]),
             device_ms=answer.get("device_ms"),
             clock_mhz=answer.get("clock_mhz"),
             flags=flags,
@@ -168,6 +167,6 @@ def _wire(request: TimingRequest, place: Callable[[Path], str]) -> dict[str, Any
         "seconds": request.seconds,
         "warmup_seconds": request.warmup_seconds,
         "block_seconds": request.block_seconds,
+        "min_blocks": request.min_blocks,
         "keep": request.keep,
-        "references": [place(path) for path in request.references],
     }

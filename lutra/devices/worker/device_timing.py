@@ -16,7 +16,6 @@ from collections.abc import Callable
 from statistics import median
 from typing import Any
 
-_MIN_BLOCKS = 3
 _SETTLED = 0.02
 _CLOCK_SETTLED = 0.01
 _WINDOW = 2  # blocks; two windows are compared
@@ -41,14 +40,14 @@ def timed_by_device(
     gc.disable()
     timed_from = clock()
     clocks: list[float | None] = []
-    blocks = _blocks(model, runs, request["seconds"], clock, lambda: clocks.append(read_clock()))
+    least, seconds = request["min_blocks"], request["seconds"]
+    blocks = _blocks(model, runs, least, seconds, clock, lambda: clocks.append(read_clock()))
     timed_seconds = clock() - timed_from
     device_ms = _device_ms(model, request, clock)
     gc.enable()
     known = [value for value in clocks if value is not None]
     return {
         "block_ms": blocks,
-        "reference_ms": [],
         "runs_per_block": runs,
         "busy_seconds": clock() - begun,
         "timed_seconds": timed_seconds,
@@ -101,14 +100,15 @@ def _agree(values: list[Any], tolerance: float) -> bool:
 def _blocks(
     model: Any,
     runs: int,
+    least: int,
     seconds: float,
     clock: Callable[[], float],
     after_each: Callable[[], object] = lambda: None,
 ) -> list[float]:
-    """Milliseconds per run of each block, until ``seconds`` are used."""
+    """Milliseconds per run of each block, ``least`` or until ``seconds`` are used."""
     deadline = clock() + seconds
     blocks: list[float] = []
-    while len(blocks) < _MIN_BLOCKS or clock() < deadline:
+    while len(blocks) < least or clock() < deadline:
         blocks.append(model.milliseconds(runs))
         after_each()
     return blocks
@@ -119,4 +119,5 @@ def _device_ms(model: Any, request: dict[str, Any], clock: Callable[[], float]) 
     if model.replay is None:
         return None
     runs = _runs_per_block(model.replay, request["block_seconds"])
-    return median(_blocks(model.replay, runs, _REPLAY_SHARE * request["seconds"], clock))
+    least, seconds = request["min_blocks"], _REPLAY_SHARE * request["seconds"]
+    return median(_blocks(model.replay, runs, least, seconds, clock))

@@ -6,7 +6,7 @@ Requests come on stdin, one answer each goes to stdout, in order::
      "module": "lutra.devices.worker.runtimes.onnxruntime", "install": "onnxruntime",
      "options": {}, "cuda": null}
     {"do": "time", "id": 7, "model": "/tmp/x.onnx", "seconds": 0.04, "warmup_seconds": 0.02,
-     "block_seconds": 0.0005, "keep": false, "references": ["/tmp/r.onnx"]}
+     "block_seconds": 0.0005, "min_blocks": 3, "keep": false}
 
 ``module`` times the runtime, and ``install`` is what pip calls the package that it needs.
 ``cuda`` is the number of the GPU to work on, as nvidia-smi counts. An answer has ``ok``; where it
@@ -26,6 +26,7 @@ from typing import Any, TextIO
 from lutra.devices.worker.device_timing import timed_by_device
 from lutra.devices.worker.host_timing import timed_by_host
 from lutra.devices.worker.runtimes import load_runtime
+from lutra.devices.worker.system_counts import has_room
 
 
 class Worker:
@@ -67,25 +68,24 @@ class Worker:
     def _time(self, request: dict[str, Any]) -> dict[str, Any]:
         path = request["model"]
         try:
-            references = [self._kept_model(name).run for name in request["references"]]
             loading = time.perf_counter()
             model = self._kept.get(path) or self._runtime.load(path, self._config)
         except Exception as error:
             return self._failed("load", error)
         loaded = time.perf_counter()
         try:
-            answer = self._timed(model, references, request)
+            answer = self._timed(model, request)
         except Exception as error:
             return self._failed("run", error)
-        if request["keep"]:
+        if path in self._kept or (request["keep"] and has_room()):
             self._kept[path] = model
         else:
             model.unload()
         return {"ok": True, "load_seconds": loaded - loading, "nodes": model.nodes, **answer}
 
-    def _timed(self, model: Any, references: list[Any], request: dict[str, Any]) -> dict[str, Any]:
+    def _timed(self, model: Any, request: dict[str, Any]) -> dict[str, Any]:
         if self._watch is None:
-            return timed_by_host(model.run, references, request, self._config["threads"])
+            return timed_by_host(model.run, request, self._config["threads"])
         answer = timed_by_device(model, request, self._watch.clock_mhz)
         return {**answer, "flags": self._watch.flags()}
 
@@ -100,11 +100,6 @@ class Worker:
             message = f"the GPU has no memory left, {blame}: {failure['message']}"
             return {**failure, "message": message[:500], "transient": shared}
         return {**failure, "fatal": self._watch.is_lost(error) or self._runtime.fatal(error)}
-
-    def _kept_model(self, path: str) -> Any:
-        if path not in self._kept:
-            self._kept[path] = self._runtime.load(path, self._config)
-        return self._kept[path]
 
 
 def _failure(kind: str, message: str) -> dict[str, Any]:

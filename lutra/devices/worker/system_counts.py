@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 _SCHEDSTAT, _TASKS = Path("/proc/self/schedstat"), Path("/proc/self/task")
-_STAT = Path("/proc/stat")
+_STAT, _MEMORY = Path("/proc/stat"), Path("/proc/meminfo")
+_GROUP_MEMORY, _GROUP_FILES = Path("/sys/fs/cgroup"), ("max", "current")
+_ROOM = 0.3  # of the memory, to be left for others and for the next model
 _IDLE, _IOWAIT, _STEAL = 3, 4, 7  # columns of a line of /proc/stat, in clock ticks
 
 
@@ -46,7 +48,7 @@ class SystemCounts:
             "stolen_share": stolen / seconds,
             "preemptions": now._preemptions - self._preemptions,
             "page_faults": now._faults - self._faults,
-            "others_cores": max(0.0, busy - (now._own - self._own)) / seconds,
+            "others_cores": (busy - (now._own - self._own)) / seconds,
         }
 
 
@@ -87,3 +89,19 @@ def _machine_seconds() -> tuple[float, float]:
         return busy / rate, stolen / rate
     except (OSError, ValueError, IndexError, KeyError):
         return 0.0, 0.0
+
+
+def has_room() -> bool:
+    """Whether one more model can stay loaded: no, where the kernel does not tell of its memory."""
+    try:
+        lines = [line.split() for line in _MEMORY.read_text().splitlines()]
+        known = {name.rstrip(":"): int(value) for name, value, *_ in lines}
+        if known["MemAvailable"] < _ROOM * known["MemTotal"]:
+            return False
+    except (OSError, ValueError, KeyError):
+        return False
+    try:  # a container has less than its machine
+        most, used = (int((_GROUP_MEMORY / f"memory.{name}").read_text()) for name in _GROUP_FILES)
+    except (OSError, ValueError):  # another version of control groups, or no limit ("max")
+        return True
+    return most - used > _ROOM * most

@@ -60,7 +60,8 @@ class Model:
 
 
 def request(**changes: float) -> dict[str, Any]:
-    return {"seconds": 0.05, "warmup_seconds": 1.0, "block_seconds": 0.005, **changes}
+    usual = {"seconds": 0.05, "warmup_seconds": 1.0, "block_seconds": 0.005, "min_blocks": 3}
+    return {**usual, **changes}
 
 
 def answer_of(model: Model, **changes: float) -> dict[str, Any]:

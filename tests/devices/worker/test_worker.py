@@ -147,7 +147,7 @@ def test_worker_speaks_json_lines_and_ends_with_its_input(model: Path) -> None:
             "warmup_seconds": 0.01,
             "block_seconds": 0.001,
             "keep": False,
-            "references": [str(model)],
+            "min_blocks": 5,
         },
         {"do": "dance"},
     ]
@@ -162,29 +162,43 @@ def test_worker_speaks_json_lines_and_ends_with_its_input(model: Path) -> None:
     opened, timed, unknown = map(json.loads, done.stdout.splitlines())
     assert opened["version"]
     assert min(timed["block_ms"]) > 0
-    assert len(timed["block_ms"]) >= 3
-    assert len(timed["reference_ms"][0]) == len(timed["block_ms"])
+    assert len(timed["block_ms"]) >= 5
     assert not unknown["ok"]
 
 
-def test_references_are_timed_in_turns_with_the_model(
-    session: WorkerSession, model: Path, tmp_path: Path
+def test_models_stay_loaded_while_there_is_room(session: WorkerSession, model: Path) -> None:
+    assert session.keeps_models
+    request = TimingRequest(0, model, seconds=0.001, keep=True)
+    first, again = (outcome for _ in range(2) for outcome in session.measure([request]))
+    assert isinstance(first, Sample)
+    assert isinstance(again, Sample)
+    assert again.load_seconds < 1e-4 < first.load_seconds
+
+
+@pytest.mark.parametrize(
+    ("meminfo", "group", "room"),
+    [
+        ("MemTotal: 100 kB\nMemAvailable: 60 kB\n", None, True),
+        ("MemTotal: 100 kB\nMemAvailable: 20 kB\n", None, False),
+        ("MemTotal: 100 kB\nMemAvailable: 60 kB\n", ("max", "10"), True),
+        ("MemTotal: 100 kB\nMemAvailable: 60 kB\n", ("40", "10"), True),
+        ("MemTotal: 100 kB\nMemAvailable: 60 kB\n", ("40", "30"), False),
+        ("nothing known", None, False),
+    ],
+)
+def test_room_is_what_the_kernel_and_the_container_leave(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    meminfo: str,
+    group: tuple[str, str] | None,
+    room: bool,
 ) -> None:
-    assert session.pairs_references
-    small = tmp_path / "small.onnx"
-    small.write_bytes(op_workload(Conv(Shape(8, 8, 8), 8), Emission()).model())  # type: ignore[operator]
-    request = TimingRequest(0, model, seconds=0.02, references=(small, model))
-    (outcome,) = session.measure([request])
-    assert isinstance(outcome, Sample)
-    first, second = outcome.reference_ms
-    assert len(first) == len(second) == len(outcome.block_ms)
-    assert all(value > 0 for value in (*first, *second))
-
-
-def test_a_missing_reference_is_a_failure(session: WorkerSession, model: Path) -> None:
-    (outcome,) = session.measure([TimingRequest(0, model, references=(Path("/no/such.onnx"),))])
-    assert isinstance(outcome, RequestFailure)
-    assert outcome.kind == "load"
+    (tmp_path / "meminfo").write_text(meminfo)
+    for name, value in zip(("memory.max", "memory.current"), group or (), strict=False):
+        (tmp_path / name).write_text(value)
+    monkeypatch.setattr(system_counts, "_MEMORY", tmp_path / "meminfo")
+    monkeypatch.setattr(system_counts, "_GROUP_MEMORY", tmp_path)
+    assert system_counts.has_room() == room
 
 
 @contextlib.contextmanager

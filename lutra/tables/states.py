@@ -1,0 +1,187 @@
+"""The states of a machine: what the latencies of one run are to those of another.
+
+Minutes or days apart the same file takes another time: the clock differs, or neighbours use the
+cache that weights come from, which costs every network about the same. Within a run all workloads
+are visited in the same shuffled rounds and share what happens; between runs, workloads that both
+measured (anchors) tell: now = scale * then + constant, for ops the scale alone. A table speaks of
+the state of its first run, and what later runs measured is brought to that.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+
+import numpy as np
+import numpy.typing as npt
+
+from lutra.tables.measurement import Category, Visit
+from lutra.tables.table import LatencyTable
+
+_FULL_VISITS = 3  # an anchor of fewer counts for less
+_MOST_SPREAD = 0.05  # of anchors about the line: beyond, one run cannot be brought to another
+_MOST_SHIFT = 0.5
+# What is assumed before anchors tell: standard deviations, relative to the anchors' latencies.
+_NOISE, _SCALE_PRIOR, _CONSTANT_PRIOR = 0.015, 0.3, 0.1
+_NETWORK_MARK = "{"  # keys of networks are JSON
+
+
+@dataclass(frozen=True)
+class State:
+    """What a run's latencies are to the table's: ``now = scale * then + constant_ms``.
+
+    It was seen on ``anchors`` workloads whose latencies now are ``lowest_ms`` to ``highest_ms``;
+    ``spread`` is how far they lie from it (0.01: 1 %).
+    """
+
+    scale: float = 1.0
+    constant_ms: float = 0.0
+    anchors: int = 0
+    lowest_ms: float = 0.0
+    highest_ms: float = float("inf")
+    spread: float = 0.0
+
+    def factor(self, now_ms: float) -> float:
+        """What a latency of this run is multiplied by; beyond the anchors, as at the nearest."""
+        seen = min(max(now_ms, self.lowest_ms), self.highest_ms)
+        return (seen - self.constant_ms) / self.scale / seen
+
+    @property
+    def known(self) -> bool:
+        """Whether anchors tell, and agree."""
+        return self.anchors > 0 and self.spread <= _MOST_SPREAD
+
+    def reaches(self, now_ms: float) -> bool:
+        """Whether a latency of this run can be brought to the table's state."""
+        return self.known and abs(1.0 / self.factor(now_ms) - 1.0) <= _MOST_SHIFT
+
+    def brought(self, visit: Visit) -> Visit:
+        """The visit as the table's state would have had it; flagged ``drift`` if that is unknown.
+
+        Its ``drift`` is then how much slower the machine was.
+        """
+        factor = self.factor(visit.low_ms)
+        return replace(
+            visit,
+            low_ms=visit.low_ms * factor,
+            median_ms=visit.median_ms * factor,
+            minimum_ms=visit.minimum_ms * factor,
+            drift=max(visit.drift, 1.0 / factor - 1.0),
+            flags=visit.flags if self.reaches(visit.low_ms) else _with_drift(visit.flags),
+        )
+
+
+def _with_drift(flags: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*flags, "drift")))
+
+
+SAME = State(anchors=1)
+
+
+def fit_state(
+    then_ms: npt.ArrayLike,
+    now_ms: npt.ArrayLike,
+    weights: npt.ArrayLike | None = None,
+    *,
+    constant: bool,
+) -> State:
+    """The state that brings (N,) latencies now to what they were then; `State()` without any.
+
+    ``weights`` (N,) are how much each counts, 1 by default. Least squares of the ratios, with the
+    weight of what is assumed: where few anchors tell, or all of one size, no constant is made of
+    them.
+    """
+    then, now = np.asarray(then_ms, dtype=float), np.asarray(now_ms, dtype=float)
+    if not len(then):
+        return State()
+    constants = np.median(then) / then if constant else np.zeros(len(then))
+    columns = np.stack([np.ones(len(then)), constants], axis=1)
+    target = now / then - 1.0
+    given = np.ones(len(then)) if weights is None else np.asarray(weights)
+    weight = given
+    prior = np.diag((_NOISE / np.array([_SCALE_PRIOR, _CONSTANT_PRIOR])) ** 2)
+    solved = np.zeros(2)
+    for _ in range(3):  # an anchor that was disturbed itself counts for less
+        solved = np.linalg.solve(
+            columns.T @ (weight[:, None] * columns) + prior, columns.T @ (weight * target)
+        )
+        apart = np.abs(target - columns @ solved)
+        weight = given * np.minimum(1.0, 2.0 * _NOISE / np.maximum(apart, 1e-12))
+    return State(
+        scale=float(1.0 + solved[0]),
+        constant_ms=float(solved[1] * np.median(then)),
+        anchors=len(then),
+        lowest_ms=float(now.min()),
+        highest_ms=float(now.max()),
+        spread=float(np.median(apart)) if len(then) > 1 else 0.0,
+    )
+
+
+class States:
+    """The states of a table's runs, for its ops and for its networks."""
+
+    def __init__(self, table: LatencyTable) -> None:
+        """Learn them from the table's visits: a function of those and of nothing else."""
+        whole: list[Sequence[Visit]] = []
+        small: list[Sequence[Visit]] = []
+        for (_, key), visits in table.all_visits("reference").items():
+            (whole if key.startswith(_NETWORK_MARK) else small).append(visits)
+        ops, networks = (table.all_visits(category).values() for category in ("op", "network"))
+        self._states: dict[Category, dict[int, State]] = {
+            "op": _learnt(ops, small, constant=False),
+            "network": _learnt(networks, whole or small, constant=bool(whole)),
+        }
+
+    def of(self, category: Category, run: int) -> State:
+        """The state of a run for workloads of a category."""
+        return self._states.get(category, {}).get(run, SAME)
+
+    def brought(self, category: Category, visits: Sequence[Visit]) -> Sequence[Visit]:
+        """Visits of one workload in the table's state."""
+        states = self._states.get(category, {})
+        if not states:
+            return visits
+        return [
+            states[visit.run].brought(visit) if visit.run in states else visit for visit in visits
+        ]
+
+
+def _learnt(
+    workloads: Iterable[Sequence[Visit]], references: Sequence[Sequence[Visit]], *, constant: bool
+) -> dict[int, State]:
+    """The state of each run but the first: each by what those before it measured."""
+    by_run = [_by_run(visits) for visits in (*workloads, *references)]
+    runs = sorted({run for seen in by_run for run in seen})
+    states: dict[int, State] = {}
+    for run in runs[1:]:
+        anchors = [
+            (median(earlier), median(seen[run]), min(len(earlier), len(seen[run]), _FULL_VISITS))
+            for seen in by_run
+            if run in seen and (earlier := _earlier_ms(seen, run, states))
+        ]
+        then_ms, now_ms, visits = zip(*anchors, strict=True) if anchors else ((), (), ())
+        weights = np.array(visits) / _FULL_VISITS
+        states[run] = fit_state(then_ms, now_ms, weights, constant=constant)
+    return states
+
+
+def _by_run(visits: Sequence[Visit]) -> dict[int, list[float]]:
+    found: dict[int, list[float]] = defaultdict(list)
+    for visit in visits:
+        if not visit.flags:
+            found[visit.run].append(visit.low_ms)
+    return found
+
+
+def _earlier_ms(
+    seen: Mapping[int, Sequence[float]], run: int, states: Mapping[int, State]
+) -> list[float]:
+    """What a workload took before a run, in the table's state, as far as that is known."""
+    return [
+        value * states.get(number, SAME).factor(value)
+        for number, values in seen.items()
+        if number < run and states.get(number, SAME).known
+        for value in values
+    ]
