@@ -73,7 +73,7 @@ PACKAGES = {
     "flatbuffers": {"emitters/tflite_file.py"},
     "google": {"emitters/model_file.py"},
     "numpy": {
-        "tables/drift.py",
+        "tables/states.py",
         "devices/fake.py",
         "devices/worker/runtimes",
         "emitters",
@@ -93,7 +93,7 @@ PACKAGES = {
     "pynvml": {"devices/worker/nvml.py"},
     "pytest": {"testing.py"},
     "rich": {"cli/output.py"},
-    "scipy": {"predictors/efficiency/fitting.py", "profiler/calibration.py"},
+    "scipy": {"profiler/calibration.py"},
     "tflite_runtime": {"devices/worker/runtimes/tflite_runtime.py"},
     "torch": {
         "devices/worker/runtimes/torch.py",

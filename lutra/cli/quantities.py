@@ -36,6 +36,14 @@ def parse_seconds(text: str) -> float:
     return _positive(float(match.group(1)) * {"s": 1, "m": 60, "h": 3600}[match.group(2)], text)
 
 
+def parse_percent(text: str) -> float:
+    """``1%`` or ``1.5`` in percent; raises `UsageError` for anything else."""
+    match = re.fullmatch(rf"\s*{_NUMBER}\s*%?\s*", text)
+    if match is None:
+        raise UsageError(f"'{text}' is not a percentage; write a positive number, as 1%")
+    return _positive(float(match.group(1)), text)
+
+
 def parse_budget(text: str | None) -> float:
     """Like `parse_seconds`; no text is no budget."""
     return math.inf if text is None else parse_seconds(text)

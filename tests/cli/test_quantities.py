@@ -4,7 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lutra.cli.quantities import parse_count, parse_latency_ms, parse_resolutions, parse_seconds
+from lutra.cli.quantities import (
+    parse_count,
+    parse_latency_ms,
+    parse_percent,
+    parse_resolutions,
+    parse_seconds,
+)
 from lutra.errors import UsageError
 
 
@@ -75,3 +81,14 @@ def test_resolutions(text: str, resolutions: tuple[int, ...]) -> None:
 def test_bad_resolutions(text: str) -> None:
     with pytest.raises(UsageError):
         parse_resolutions(text, ())
+
+
+@pytest.mark.parametrize(("text", "percent"), [("1%", 1.0), (" 0.5 % ", 0.5), ("2", 2.0)])
+def test_percentages(text: str, percent: float) -> None:
+    assert parse_percent(text) == percent
+
+
+@pytest.mark.parametrize("text", ["", "%", "-1%", "0%", "1e999%", "one", "1 %%"])
+def test_no_percentages(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_percent(text)

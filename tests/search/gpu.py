@@ -159,7 +159,7 @@ class GpuBench:
         device = None if device_ms is None else float(device_ms * off[1])
         low = float(latency_ms * off[0])
         return [
-            Visit(number, 1 + number % 2, low, low, low, 10, self.gpu.runs, 0.1, 0.0, (), (), None,
+            Visit(number, 1 + number % 2, low, low, low, 10, self.gpu.runs, 0.1, 0.0, (), None,
                   device)
             for number in range(1, VISITS + 1)
         ]  # fmt: skip

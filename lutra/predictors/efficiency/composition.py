@@ -2,7 +2,7 @@
 
 Plain sums over a table are biased: ops timed alone run from a warmer cache and pay their own
 start and layout changes. A small model corrects that. It stays additive over ops, so searches
-remain exact and fast, and every coefficient is non-negative and has a meaning::
+remain exact and fast, and every coefficient has a meaning::
 
     latency = constant + sum over ops of
               scale * alone_ms + per_unit_ms + border * border_mb + weights * weight_mb
@@ -12,7 +12,7 @@ remain exact and fast, and every coefficient is non-negative and has a meaning::
 that name), ``border_mb`` what the op reads and writes at its borders, ``weight_mb`` its weights,
 both in fp32 megabytes, ``kernels`` the nodes of its graph: each is one kernel on a GPU, or a few.
 Where a host and its device work side by side, latency is the larger of two of these
-(`launch.py`). Which terms are used is chosen in `fitting.py`.
+(`launch.py`). All but the scale may be negative: an op alone also pays what a network does not.
 """
 
 from __future__ import annotations
@@ -71,11 +71,11 @@ class Composition:
 
 
 def _is_coefficient(value: object) -> bool:
-    """Whether it is a number that a fit can have: finite and not negative."""
+    """Whether it is a number that a fit can have: a finite one."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     try:
-        return math.isfinite(value) and value >= 0.0
+        return math.isfinite(value)
     except OverflowError:  # JSON's integers have no limit
         return False
 

@@ -1,15 +1,16 @@
-"""Fitting how ops add up, on whole networks, and choosing the terms by cross-validation.
+"""Fitting how ops add up, on whole networks: the table is the prior, networks are the evidence.
 
-A *choice* is a set of terms for one form that is additive over ops, or a set for each of two: what
-the device needs, and what the host needs to launch its work; the larger of them is the latency. All
-are compared by how well they predict networks they were not fitted on.
+The table alone says that latencies add up: a scale of 1 and nothing else. How far it may be off is
+assumed, and each network measured says how far it is: least squares with the weight of that prior
+(ridge regression), so that few networks change little and no terms need to be chosen. Where a host
+and its device work side by side, there is a form for each, and cross-validation says whether the
+larger of the two predicts better than one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -19,29 +20,14 @@ from lutra.predictors.efficiency.composition import TERMS, Composition, Floats
 
 Terms = tuple[str, ...]
 
-_PLAIN: tuple[Terms, ...] = (
-    ("scale",),
-    ("scale", "per_unit_ms"),
-    ("scale", "border_ms_per_mb"),
-    ("scale", "border_ms_per_mb", "weight_ms_per_mb"),
-    ("scale", "per_unit_ms", "border_ms_per_mb", "weight_ms_per_mb"),
-)
-_KERNELS: tuple[Terms, ...] = (
-    ("scale", "per_kernel_ms"),
-    ("scale", "border_ms_per_mb", "per_kernel_ms"),
-    ("scale", "border_ms_per_mb", "weight_ms_per_mb", "per_kernel_ms"),
-)
-_DEVICE: tuple[Terms, ...] = (
-    ("scale",),
-    ("scale", "border_ms_per_mb"),
-    ("scale", "per_kernel_ms"),
-    ("scale", "border_ms_per_mb", "per_kernel_ms"),
-)
-_LAUNCH: tuple[Terms, ...] = (("scale",), ("scale", "per_kernel_ms"))
+_LAUNCH: Terms = ("scale", "per_kernel_ms")
+# docs/decisions.md: The table as prior
+_NOISE = 0.015  # of a network's latency
+_SCALE_PRIOR, _TERM_PRIOR = 0.3, 0.1  # of the scale; of what another term adds to a network
+_LEAST_NETWORKS = 6
+_COVERED = 0.95
 _FOLDS = 5
-_NETWORKS_PER_COEFFICIENT = 3
 _ALTERNATIONS = 10
-_SOLVER_STEPS = 100  # per coefficient
 _START_QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 _SCALE = TERMS.index("scale")
 # Where hardly any network is ruled by the other form, one form predicts as well as two, and by
@@ -56,23 +42,27 @@ class Networks:
 
     ``features`` (N, terms) rest on the ops' latencies. ``device`` and ``launch``, known both or
     neither, rest on what the device alone needs for each op and what the host does.
+    ``resolutions`` (N,) are in pixels.
     """
 
     measured_ms: Floats
     features: Floats
     device: Floats | None = None
     launch: Floats | None = None
+    resolutions: npt.NDArray[Any] | None = None
 
     def __len__(self) -> int:
         return len(self.measured_ms)
 
     def take(self, indices: npt.NDArray[Any]) -> Networks:
         """Some of the networks."""
-        device, launch = (
-            None if features is None else features[indices]
-            for features in (self.device, self.launch)
+        device, launch, resolutions = (
+            None if values is None else values[indices]
+            for values in (self.device, self.launch, self.resolutions)
         )
-        return Networks(self.measured_ms[indices], self.features[indices], device, launch)
+        return Networks(
+            self.measured_ms[indices], self.features[indices], device, launch, resolutions
+        )
 
 
 @dataclass(frozen=True)
@@ -107,11 +97,6 @@ class TermChoice:
     terms: Terms
     launch_terms: Terms = ()
 
-    @property
-    def networks_needed(self) -> int:
-        """How many networks it takes to fit them: fewer would fit noise."""
-        return sum(_needed(terms) for terms in (self.terms, self.launch_terms) if terms)
-
     def solve(self, networks: Networks) -> Forms:
         """The coefficients with the least relative error on these networks."""
         if self.launch_terms:
@@ -125,6 +110,8 @@ class Fit:
 
     ``launch`` and ``launch_terms`` are there where the larger of two forms predicts best;
     ``composition`` then speaks of the device. ``sum_mape_percent`` is the error of plain sums.
+    ``interval_percent`` is the `conformal_percent` of the networks' cross-validated errors, and
+    ``elsewhere_percent`` that of each resolution predicted from the others, where there are some.
     """
 
     composition: Composition
@@ -135,23 +122,18 @@ class Fit:
     cv_mape_percent: float
     cv_p95_percent: float
     sum_mape_percent: float
+    interval_percent: float
+    elsewhere_percent: float | None
 
     def to_json(self) -> dict[str, Any]:
         """For the table's ``calibration`` document."""
         return asdict(self)
 
 
-def fit(networks: Networks, *, gpu: bool = False) -> Fit:
-    """Fit how ops add up on at least two networks; errors are relative to what was measured.
-
-    Terms are chosen by cross-validation where there are enough networks. ``gpu`` adds those that
-    only make sense where ops are kernels.
-    """
-    choices = [
-        choice for choice in _choices(networks, gpu) if choice.networks_needed <= len(networks)
-    ] or [TermChoice(("scale",))]
-    errors = {choice: _cross_validated(networks, choice) for choice in choices}
-    best = _best({choice: float(np.abs(errors[choice]).mean()) for choice in choices})
+def fit(networks: Networks) -> Fit:
+    """Fit how ops add up on at least two networks; errors are relative to what was measured."""
+    errors = {choice: _cross_validated(networks, choice) for choice in _choices(networks)}
+    best = _best({choice: float(np.abs(errors[choice]).mean()) for choice in errors})
     forms = best.solve(networks)
     absolute = 100.0 * np.abs(errors[best])
     plain = 100.0 * np.abs(networks.features[:, 0] / networks.measured_ms - 1.0)
@@ -164,14 +146,42 @@ def fit(networks: Networks, *, gpu: bool = False) -> Fit:
         cv_mape_percent=float(absolute.mean()),
         cv_p95_percent=float(np.quantile(absolute, 0.95)),
         sum_mape_percent=float(plain.mean()),
+        interval_percent=conformal_percent(errors[best]),
+        elsewhere_percent=_elsewhere_percent(networks, best),
     )
 
 
-def _choices(networks: Networks, gpu: bool) -> list[TermChoice]:
-    single = [TermChoice(terms) for terms in (_PLAIN + _KERNELS if gpu else _PLAIN)]
-    if networks.device is None or networks.launch is None:
-        return single
-    return single + [TermChoice(*terms) for terms in product(_DEVICE, _LAUNCH)]
+def conformal_percent(errors: Floats) -> float:
+    """The percent within which 95 % of further networks lie, by errors on some that were held out.
+
+    Split conformal prediction (Vovk et al. 2005): of n absolute errors, the one of rank
+    ceil(0.95 (n + 1)). Fewer than 19 networks cannot promise 95 %: then it is their largest, which
+    holds for n / (n + 1) of further ones.
+    """
+    ordered = np.sort(np.abs(errors))
+    rank = min(int(np.ceil(_COVERED * (len(ordered) + 1))), len(ordered))
+    return 100.0 * float(ordered[rank - 1])
+
+
+def _elsewhere_percent(networks: Networks, choice: TermChoice) -> float | None:
+    """How far off networks are at a resolution that nothing was fitted at."""
+    if networks.resolutions is None:
+        return None
+    errors = []
+    for resolution in np.unique(networks.resolutions):
+        out = networks.resolutions == resolution
+        rest = networks.take(np.flatnonzero(~out))
+        if len(rest) < _LEAST_NETWORKS:
+            return None
+        others = networks.take(np.flatnonzero(out))
+        errors.append(choice.solve(rest).predict(others) / others.measured_ms - 1.0)
+    return conformal_percent(np.concatenate(errors))
+
+
+def _choices(networks: Networks) -> list[TermChoice]:
+    single = TermChoice(TERMS)
+    both_known = networks.device is not None and networks.launch is not None
+    return [single, TermChoice(TERMS, _LAUNCH)] if both_known else [single]
 
 
 def _best(errors: Mapping[TermChoice, float]) -> TermChoice:
@@ -192,11 +202,6 @@ def _cross_validated(networks: Networks, choice: TermChoice) -> Floats:
         others = networks.take(held_out)
         errors[held_out] = forms.predict(others) / others.measured_ms - 1.0
     return errors
-
-
-def _needed(terms: Terms) -> int:
-    """How many networks it takes to fit these terms and a constant."""
-    return _NETWORKS_PER_COEFFICIENT * (len(terms) + 1)
 
 
 def _solve_larger(networks: Networks, device_terms: Terms, launch_terms: Terms) -> Forms:
@@ -247,7 +252,7 @@ def _solve_some(
     Where it rules none, the plain sum, but no larger than any network allows: the larger of two
     forms is what was measured, so neither exceeds it.
     """
-    if np.count_nonzero(chosen) >= _needed(terms):
+    if np.count_nonzero(chosen) >= _LEAST_NETWORKS:
         return _solve(features[chosen], measured[chosen], terms)
     ratios = measured / features[:, _SCALE]
     if chosen.any():
@@ -256,17 +261,25 @@ def _solve_some(
 
 
 def _solve(features: Floats, measured: Floats, terms: Sequence[str]) -> Composition:
-    """Non-negative least squares on relative errors."""
-    from scipy.optimize import nnls
+    """Least squares on relative errors, with the prior that ops just add up.
 
+    Each column is scaled to what it adds to a network of one unit, so that one standard deviation
+    serves all terms.
+    """
     columns = [TERMS.index(term) for term in terms]
     design = np.hstack([features[:, columns], np.ones((len(measured), 1))])
     relative = design / measured[:, None]
     size = np.maximum(relative.mean(axis=0), 1e-12)
-    # Columns that fit exactly alternate at rounding errors for longer than scipy's default allows.
-    steps = _SOLVER_STEPS * len(size)
-    solution = nnls(relative / size, np.ones(len(measured)), maxiter=steps)[0] / size
+    shares = relative / size
+    assumed = np.zeros(len(size))
+    deviation = np.full(len(size), _TERM_PRIOR)
+    assumed[0], deviation[0] = size[0], _SCALE_PRIOR * size[0]
+    precision = np.diag((_NOISE / deviation) ** 2)
+    solution = assumed + np.linalg.solve(
+        shares.T @ shares + precision, shares.T @ (1.0 - shares @ assumed)
+    )
+    coefficients = solution / size
     return Composition(
-        **dict(zip(terms, map(float, solution[:-1]), strict=True)),
-        constant_ms=float(solution[-1]),
+        **dict(zip(terms, map(float, coefficients[:-1]), strict=True)),
+        constant_ms=float(coefficients[-1]),
     )

@@ -15,9 +15,10 @@ from lutra.predictors.efficiency.costs import OpCost, macs_cost, params_cost
 from lutra.predictors.efficiency.fitting import Networks
 from lutra.predictors.efficiency.forms import Latency
 from lutra.predictors.efficiency.host_and_device import HostAndDevice, network_sums
+from lutra.predictors.efficiency.stated_error import StatedError
 from lutra.spaces import Architecture, Rows, SearchSpace, get_space
 from lutra.tables import LatencyTable, opened_table
-from lutra.tables.documents import CALIBRATION, VALIDATION, is_stale, read_document
+from lutra.tables.documents import CALIBRATION, is_stale, read_document
 from lutra.tables.profiled import resolutions_of
 
 BOUNDS = ("device-bound", "launch-bound")
@@ -25,6 +26,8 @@ GPU = "cuda"
 STALE = "ops were measured after the calibration: the error of predictions is not known"
 
 Floats = npt.NDArray[np.float64]
+
+_MOST_SHARE = 0.95  # an interval has an upper end
 
 
 class Prediction(NamedTuple):
@@ -53,12 +56,11 @@ class OpContribution(NamedTuple):
 class EfficiencyPredictor:
     """Latency, MACs and parameters of architectures of one space on one table's target.
 
-    ``resolutions`` are those that the table was profiled at. ``error_percent`` is the 95th
-    percentile of the absolute error on whole networks: from `validate` where that was run, else
-    cross-validated by `calibrate`, else None. It is also None where ops were measured since:
-    ``stale`` then says that the calibration speaks of another state of the table. With
-    ``plain_sum`` the table's calibration is not looked at. ``host_and_device`` is None for tables
-    that do not tell the two apart.
+    ``resolutions`` are those that the table was profiled at. ``stated`` is how far off 95 % of
+    networks are: from `validate` where that was run, else cross-validated by `calibrate`, else
+    None. It is also None where ops were measured since: ``stale`` then says that the calibration
+    speaks of another state of the table. With ``plain_sum`` the table's calibration is not looked
+    at. ``host_and_device`` is None for tables that do not tell the two apart.
 
     >>> predictor = EfficiencyPredictor("cpu.lut")
     >>> architecture = predictor.space.decode(predictor.latency.cheapest([224])[1])
@@ -97,7 +99,7 @@ class EfficiencyPredictor:
         self.calibrated = calibration is not None
         latencies = table.op_latencies()
         self.stale = calibration is not None and is_stale(calibration, latencies)
-        self.error_percent = _error_percent(table, name, latencies)
+        self.stated = StatedError.read(table, name, latencies)
         self._alone_ms = np.array([latencies.get(op.key, np.nan) for op in self.space.ops])
         self.features = op_features(self.space.ops, self._alone_ms)
         self.on_gpu = table.target.device == GPU
@@ -117,17 +119,21 @@ class EfficiencyPredictor:
         row = self.space.encode(architecture)[None, :]
         self._require(row)
         latency = float(self.predict(row)[0])
-        low, high = self.interval(latency)
+        low, high = self.interval(latency, architecture.r)
         macs, params = (int(cost.of(row)[0]) for cost in (self.macs, self.params))
         bound = BOUNDS[int(self.latency.ruling(row)[0])] if self.launch else None
         return Prediction(latency, low, high, macs, params, bound)
 
-    def interval(self, latency_ms: float) -> tuple[float | None, float | None]:
-        """Where 95 % of networks predicted at ``latency_ms`` were measured, if that is known."""
-        if self.error_percent is None:
+    def interval(self, latency_ms: float, resolution: int) -> tuple[float | None, float | None]:
+        """Where 95 % of networks of a resolution predicted at ``latency_ms`` are measured.
+
+        None where that is not known.
+        """
+        percent = self.stated.at(resolution) if self.stated else None
+        if percent is None:
             return None, None
-        share = self.error_percent / 100.0
-        return latency_ms * (1.0 - share), latency_ms * (1.0 + share)
+        share = min(percent / 100.0, _MOST_SHARE)
+        return latency_ms / (1.0 + share), latency_ms / (1.0 - share)
 
     def breakdown(self, architecture: Architecture) -> list[OpContribution]:
         """What each op adds to the latency in ms, in order; the rest is `constant_ms`.
@@ -159,10 +165,11 @@ class EfficiencyPredictor:
         With both forms where the table knows what the device alone needs of all their ops.
         """
         features = self.network_features(rows)
+        resolutions = np.array([self.space.decode(row).r for row in rows])
         device, launch = self.host_and_device.sums(rows) if self.host_and_device else (None, None)
         if device is None or np.isnan(device).any():
-            return Networks(measured_ms, features)
-        return Networks(measured_ms, features, device, launch)
+            device = launch = None
+        return Networks(measured_ms, features, device, launch, resolutions)
 
     def _ruling_form(self, row: Rows) -> OpCost:
         return self.latency.forms[int(self.latency.ruling(row)[0])]
@@ -219,20 +226,6 @@ def _compositions(
         Composition.from_json(calibration.get("composition")),
         None if launch is None else Composition.from_json(launch),
     )
-
-
-def _error_percent(
-    table: LatencyTable, space: str, latencies_ms: Mapping[str, float]
-) -> float | None:
-    """The stated error, of the ops as they are; None where it is of others or not known."""
-    for name, field in ((VALIDATION, "p95_percent"), (CALIBRATION, "cv_p95_percent")):
-        document = read_document(table, name, space) or {}
-        value = document.get(field)
-        if not isinstance(value, int | float) or is_stale(document, latencies_ms):
-            continue
-        if np.isfinite(value) and value >= 0:
-            return float(value)
-    return None
 
 
 def _space_and_resolutions(

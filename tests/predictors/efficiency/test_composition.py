@@ -66,7 +66,6 @@ def test_coefficients_from_before_kernels_counted_are_read() -> None:
         {name: 0.0 for name in TERMS},
         stored(scale=float("nan")),
         stored(scale=float("inf")),
-        stored(scale=-1.0),
         stored(scale=10**400),
         stored(scale="1"),
         stored(scale=True),

@@ -79,23 +79,18 @@ def test_noiseless_truth_is_predicted(truth: Composition) -> None:
     assert worst(fit(one_form(40, 0, truth)), one_form(40, 1, truth)) < 0.02
 
 
-@settings(max_examples=10, deadline=None)
-@given(truths)
-def test_without_a_gpu_kernels_do_not_count(truth: Composition) -> None:
+def test_few_networks_change_little() -> None:
+    """Two networks that take 10 % more are no reason to think much of weights or borders."""
+    fitted = fit(one_form(2, 0, Composition(1.1)))
+    assert fitted.composition.scale == pytest.approx(1.1, rel=0.05)
+    assert worst(fitted, one_form(40, 1, Composition(1.1))) < 0.05
+
+
+def test_what_ops_pay_alone_and_networks_do_not_is_taken_off() -> None:
+    truth = Composition(1.0, border_ms_per_mb=0.02, constant_ms=-0.3)
     fitted = fit(one_form(40, 0, truth))
-    assert fitted.composition.per_kernel_ms == 0.0
-    assert (fitted.launch, fitted.launch_terms) == (None, ())
-
-
-def test_on_a_gpu_they_do() -> None:
-    truth = Composition(0.9, per_kernel_ms=0.01)
-    assert "per_kernel_ms" in fit(one_form(40, 0, truth), gpu=True).terms
-
-
-def test_few_networks_fit_only_a_scale() -> None:
-    fitted = fit(one_form(3, 0, Composition(0.9)))
-    assert fitted.terms == ("scale",)
-    assert fitted.composition.scale == pytest.approx(0.9, rel=1e-3)
+    assert fitted.composition.constant_ms < 0.0
+    assert worst(fitted, one_form(40, 1, truth)) < 0.02
 
 
 def test_noise_is_reported_not_fitted() -> None:
@@ -121,17 +116,17 @@ def test_the_larger_of_two_is_found_again(
 ) -> None:
     truth = Forms(Composition(device, constant_ms=constant), Composition(launch))
     train, test = (two_forms(40, seed, truth, launch_factor) for seed in (0, 1))
-    assert worst(fit(train, gpu=True), test) < 0.02
+    assert worst(fit(train), test) < 0.02
 
 
 def test_the_larger_of_two_is_chosen_only_where_it_predicts_better() -> None:
     mixed = Forms(Composition(0.9), Composition(1.1))
-    fitted = fit(two_forms(40, 0, mixed, 0.12), gpu=True)
+    fitted = fit(two_forms(40, 0, mixed, 0.12))
     assert fitted.launch is not None
     assert fitted.launch_terms
     networks = two_forms(40, 0, mixed, 0.12)
     additive = Networks(0.9 * networks.features[:, 0], networks.features, *_both(networks))
-    assert fit(additive, gpu=True).launch is None
+    assert fit(additive).launch is None
 
 
 def test_two_forms_are_preferred_to_one_that_is_as_good() -> None:
@@ -139,7 +134,7 @@ def test_two_forms_are_preferred_to_one_that_is_as_good() -> None:
     networks = two_forms(30, 0, Forms(Composition(), Composition()), 1.0)
     noise = np.random.default_rng(0).normal(1.0, 0.01, 30)
     noisy = Networks(networks.measured_ms * noise, networks.features, *_both(networks))
-    assert fit(noisy, gpu=True).launch is not None
+    assert fit(noisy).launch is not None
 
 
 def _both(networks: Networks) -> tuple[Floats, Floats]:
@@ -174,23 +169,23 @@ measured = st.lists(st.floats(1e-3, 1e3), min_size=2, max_size=30)
 def test_whatever_was_measured_coefficients_are_sane(
     latencies: list[float], launch_factor: float, seed: int
 ) -> None:
-    """Non-negative and finite, and the same again: each form is below the prediction."""
+    """Finite, and the same again: each form is below the prediction."""
     unmeasured = two_forms(len(latencies), seed, Forms(Composition(), Composition()), launch_factor)
     networks = Networks(np.array(latencies), unmeasured.features, *_both(unmeasured))
-    fitted = fit(networks, gpu=True)
+    fitted = fit(networks)
     for candidate in (forms_of(fitted), TermChoice(("scale",), ("scale",)).solve(networks)):
         for composition in filter(None, (candidate.composition, candidate.launch)):
             values = composition.to_json().values()
-            assert all(np.isfinite(value) and value >= 0.0 for value in values)
+            assert all(map(np.isfinite, values))
         if candidate.launch is not None:
             for form in candidate.both(networks):
                 assert (candidate.predict(networks) >= form).all()
-    assert fit(networks, gpu=True) == fitted
+    assert fit(networks) == fitted
 
 
 def test_a_fit_is_json() -> None:
     truth = Forms(Composition(0.9), Composition(1.1))
-    fitted = fit(two_forms(40, 0, truth, 0.12), gpu=True)
+    fitted = fit(two_forms(40, 0, truth, 0.12))
     document: dict[str, Any] = json.loads(json.dumps(fitted.to_json()))
     assert Composition.from_json(document["composition"]) == fitted.composition
     assert Composition.from_json(document["launch"]) == fitted.launch

@@ -45,7 +45,7 @@ def test_uncalibrated_is_the_plain_sum(table_path: Path) -> None:
         assert predictor.predict(row[None, :])[0] == pytest.approx(expected)
         assert predictor.predict_one(architecture).latency_ms == pytest.approx(expected)
     assert not predictor.calibrated
-    assert predictor.interval(3.0) == (None, None)
+    assert predictor.interval(3.0, 224) == (None, None)
 
 
 def test_breakdown_adds_up(table_path: Path) -> None:
@@ -75,9 +75,13 @@ def test_other_resolutions_are_missing_ops_not_numbers(table_path: Path) -> None
 
 def test_a_failed_op_is_missing(tmp_path: Path) -> None:
     path = tmp_path / "holes.lut"
-    script = FakeScript(failures={2: "load"})
+    script = FakeScript(failures={3: "load"})
     summary = profile(
-        FakeDevice(script), space, path, resolutions=[128], protocol=NETWORK_PROTOCOL.with_rounds(2)
+        FakeDevice(script),
+        space,
+        path,
+        resolutions=[128],
+        protocol=replace(NETWORK_PROTOCOL, rounds=2),
     )
     assert summary.failed == 1
     predictor = predictor_of(path)
@@ -97,10 +101,26 @@ def calibrated(table_path: Path) -> Path:
 def test_calibration_is_stored_and_used(calibrated: Path) -> None:
     predictor = predictor_of(calibrated)
     assert predictor.calibrated
-    low, high = predictor.interval(10.0)
+    low, high = predictor.interval(10.0, 224)
     assert low is not None
     assert high is not None
     assert low < 10.0 < high
+
+
+@pytest.mark.parametrize(("error", "networks"), [(50.0, 8), (1e-9, 128)])
+def test_networks_are_added_until_the_error_asked_for(
+    table_path: Path, error: float, networks: int
+) -> None:
+    fitted = calibrate(table_path, networks=8, error_percent=error, rounds=2)
+    assert fitted.networks == networks
+    with LatencyTable.open(table_path) as table:
+        assert len(table.rows("network", CALIBRATE)) == networks
+
+
+def test_a_budget_ends_adding_networks(table_path: Path) -> None:
+    calibrate(table_path, networks=8)
+    watch = Watch(budget_seconds=0.0)
+    assert calibrate(table_path, networks=8, error_percent=1e-9, watch=watch).networks == 8
 
 
 def test_a_calibration_is_stale_once_ops_are_measured_again(calibrated: Path) -> None:
@@ -115,14 +135,14 @@ def test_a_calibration_is_stale_once_ops_are_measured_again(calibrated: Path) ->
     predictor = predictor_of(calibrated)
     assert predictor.calibrated
     assert predictor.stale
-    assert predictor.error_percent is None
-    assert predictor.interval(10.0) == (None, None)
+    assert predictor.stated is None
+    assert predictor.interval(10.0, 224) == (None, None)
     found = find_networks(predictor.path, max_latency_ms=30.0, algorithm="random")
     assert found.best.predicted_low_ms is None
     assert found.notes == (STALE,)
 
     assert validate(calibrated, networks=6).networks == 6  # says the error of what there is now
-    assert predictor_of(calibrated).error_percent is not None
+    assert predictor_of(calibrated).stated is not None
     calibrate(calibrated, networks=6)
     assert not predictor_of(calibrated).stale
 
@@ -134,7 +154,7 @@ def test_a_calibration_of_before_states_were_kept_is_taken_at_its_word(calibrate
         table.put_meta(CALIBRATION, documents)
     predictor = predictor_of(calibrated)
     assert not predictor.stale
-    assert predictor.error_percent is not None
+    assert predictor.stated is not None
 
 
 def test_validation_uses_fresh_networks_and_is_stored(calibrated: Path) -> None:
@@ -148,7 +168,10 @@ def test_validation_uses_fresh_networks_and_is_stored(calibrated: Path) -> None:
     assert validation.mape_percent < 0.5
     assert validation.within_5_percent == 100.0
     assert validation.kendall_tau > 0.99
-    assert predictor_of(calibrated).error_percent == pytest.approx(validation.p95_percent)
+    stated = predictor_of(calibrated).stated
+    assert stated is not None
+    assert stated.percent == pytest.approx(validation.interval_percent)
+    assert stated.at(224) == stated.percent >= validation.p95_percent
 
 
 def test_calibrating_again_withdraws_the_validation(calibrated: Path) -> None:
@@ -186,11 +209,16 @@ def test_validation_arithmetic() -> None:
     assert result.repeatability_percent == 0.7
 
 
-def test_repeatability_compares_odd_and_even_rounds() -> None:
+def test_repeatability_compares_odd_and_even_processes() -> None:
     template = Visit(1, 1, 1.0, 1.0, 1.0, 5, 1, 0.1, 0.0)
-    visits = [replace(template, round=n, low_ms=1.0 + 0.02 * (n % 2)) for n in range(1, 7)]
+    visits = [
+        replace(template, round=n, process=5 + n // 4, low_ms=1.0 + 0.02 * (n // 4 % 2))
+        for n in range(12)
+    ]
     assert repeatability_percent(visits) == pytest.approx(100 * 0.02 / 1.01)
-    assert repeatability_percent(visits[:1]) is None
+    another_day = [replace(visit, run=2, low_ms=2.0, process=9) for visit in visits[:5]]
+    assert repeatability_percent([*visits, *another_day]) == repeatability_percent(visits)
+    assert repeatability_percent(visits[:4]) is None
 
 
 def test_sampled_networks_are_distinct_and_spread_over_resolutions() -> None:

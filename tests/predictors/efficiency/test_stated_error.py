@@ -1,0 +1,78 @@
+"""Intervals hold for networks that they were not learned on, and only where they were learned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lutra.devices.fake import FakeDevice, FakeScript
+from lutra.predictors.efficiency.composition import TERMS
+from lutra.predictors.efficiency.fitting import Networks, conformal_percent, fit
+from lutra.predictors.efficiency.predictor import EfficiencyPredictor
+from lutra.predictors.efficiency.stated_error import StatedError
+from lutra.profiler.calibration import calibrate
+from lutra.profiler.profile import profile
+from lutra.spaces import sample_networks
+from lutra.tables import LatencyTable
+from lutra.tables.documents import CALIBRATION
+
+
+@pytest.mark.parametrize("count", [19, 20, 60, 200])
+@pytest.mark.parametrize("tail", [2.5, 30.0])
+def test_it_covers_95_percent_of_further_networks(count: int, tail: float) -> None:
+    """On average over many draws, however heavy the tails of the errors are."""
+    rng = np.random.default_rng(0)
+    covered = []
+    for _ in range(600):
+        errors, further = 0.01 * rng.standard_t(tail, (2, count))
+        covered.append(np.mean(np.abs(further) <= conformal_percent(errors) / 100.0))
+    assert np.mean(covered) >= 0.945
+
+
+@given(st.lists(st.floats(-0.5, 0.5), min_size=1, max_size=18))
+def test_of_few_networks_it_is_the_largest_error(errors: list[float]) -> None:
+    assert conformal_percent(np.array(errors)) == pytest.approx(100 * np.abs(errors).max())
+
+
+def test_elsewhere_is_what_is_fitted_without_a_resolution() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.uniform(1.0, 2.0, (30, len(TERMS)))
+    resolutions = np.repeat([128, 176, 224], 10)
+    measured = features[:, 0] * np.where(resolutions == 224, 1.3, 1.0)
+    fitted = fit(Networks(measured, features, resolutions=resolutions))
+    assert fitted.elsewhere_percent is not None
+    assert fitted.elsewhere_percent > 20.0
+    assert fit(Networks(measured, features)).elsewhere_percent is None
+
+
+def test_a_resolution_that_nothing_was_learned_at_gets_the_wider_one() -> None:
+    stated = StatedError(1.0, (128, 224), 3.0)
+    assert [stated.at(resolution) for resolution in (128, 176, 224)] == [1.0, 3.0, 1.0]
+    assert StatedError(4.0, (128,), 3.0).at(176) == 4.0
+    assert StatedError(1.0, (128,)).at(176) is None
+    assert StatedError(1.0).at(176) == 1.0
+
+
+@pytest.mark.parametrize("known", [None, "128", [128, "x"], {"128": 1}])
+def test_what_a_document_says_of_resolutions_may_be_damaged(known: object, tmp_path: Path) -> None:
+    path = tmp_path / "fake.lut"
+    profile(FakeDevice(FakeScript(noise=0.01)), "ofa-mbv3-w1.0", path, resolutions=[128])
+    calibrate(path, device=FakeDevice(FakeScript(noise=0.01)), networks=6)
+    with LatencyTable.open(path, write=True) as table:
+        documents = table.meta(CALIBRATION)
+        documents["ofa-mbv3-w1.0"]["interval_resolutions"] = known
+        table.put_meta(CALIBRATION, documents)
+    predictor = EfficiencyPredictor(path)
+    (network,) = sample_networks(predictor.space, [128], 1, 3)
+    low, latency, high = (
+        predictor.predict_one(network).low_ms,
+        predictor.predict_one(network).latency_ms,
+        predictor.predict_one(network).high_ms,
+    )
+    assert low is not None
+    assert high is not None
+    assert low < latency < high
