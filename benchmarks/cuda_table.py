@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -119,7 +119,7 @@ def measure(case: Case, device: Device, folder: Path) -> Figures:
     stopwatch = Stopwatch()
     first, second = folder / "first.lut", folder / "second.lut"
     summary = stopwatch.step("profile", lambda: _profile(case, device, first))
-    protocol = NETWORK_PROTOCOL.with_rounds(NETWORK_ROUNDS)
+    protocol = replace(NETWORK_PROTOCOL, rounds=NETWORK_ROUNDS)
     with bench_of_table(first, device) as (table, bench):
         fitted = stopwatch.step(
             "calibrate",
@@ -197,8 +197,12 @@ def _baselines(
     table: LatencyTable, predictor: EfficiencyPredictor, validation: Validation
 ) -> tuple[Validation, Validation]:
     """The errors of the plain sum and of scaled MACs on the same networks."""
-    train, train_ms = networks(table, predictor, CALIBRATE)
-    test, test_ms = networks(table, predictor, VALIDATE)
+    (train, train_ms), (test, test_ms) = (
+        (np.stack([predictor.space.encode(item) for item in architectures]), measured_ms)
+        for architectures, measured_ms in (
+            networks(table, predictor, role) for role in (CALIBRATE, VALIDATE)
+        )
+    )
     scale = float(np.median(train_ms / predictor.macs.of(train)))
     repeatability = validation.repeatability_percent
     return (
