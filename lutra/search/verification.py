@@ -11,15 +11,18 @@ from pathlib import Path
 from lutra.errors import NotATableError, TransientDeviceError, UsageError
 from lutra.profiler.bench import Bench, DeviceOrSpec, bench_of_target
 from lutra.profiler.gate import reference_baseline
+from lutra.profiler.plan import evenly
 from lutra.profiler.protocols import NETWORK_PROTOCOL, TimingProtocol
 from lutra.profiler.watch import UNWATCHED, Watch
-from lutra.profiler.workload import network_workload
+from lutra.profiler.workload import Workload, network_workload
 from lutra.search.result import Candidate, SearchResult, Verified
 from lutra.spaces import get_space, parse_architecture
 from lutra.tables import LatencyTable, Measurement
 from lutra.tables.measurement import CALIBRATE, VERIFY
 from lutra.tables.profiled import device_of
 from lutra.tables.states import State, fit_state
+
+_FEW_ANCHORS = 4  # where a visit takes a process, or a second to raise the clock
 
 
 def verify(
@@ -71,18 +74,14 @@ def verify_on(
         network_workload(space, candidate.architecture, VERIFY, bench.emission)
         for candidate in chosen
     ]
-    anchors = [
-        network_workload(space, parse_architecture(json.loads(key)), CALIBRATE, bench.emission)
-        for key in result.anchors_ms
-        if key not in {workload.key for workload in workloads}
-    ]
+    anchors = _anchors(bench, result)
     with (
         tempfile.TemporaryDirectory(prefix="lutra-") as folder,
         LatencyTable.create(Path(folder) / "verify.lut", bench.target) as table,
     ):
         bench.measure(
             table,
-            [*workloads, *anchors],
+            [*workloads, *(anchor for anchor in anchors if anchor not in workloads)],
             protocol,
             watch=watch,
             reference_ms=result.reference_ms,
@@ -102,12 +101,28 @@ def verify_on(
     return replace(result, candidates=(*verified, *result.candidates[count:]))
 
 
+def _anchors(bench: Bench, result: SearchResult) -> list[Workload]:
+    """Networks that the table knows, to be measured beside what is verified."""
+    keys = list(result.anchors_ms)
+    if not bench.session.keeps_models:
+        keys = evenly(keys, _FEW_ANCHORS)
+    space = get_space(result.space)
+    return [
+        network_workload(space, parse_architecture(json.loads(key)), CALIBRATE, bench.emission)
+        for key in keys
+    ]
+
+
 def _state(result: SearchResult, now_ms: Mapping[str, float]) -> State:
-    """What the machine is now to what it was when the table was made, by networks of both."""
+    """What the machine is now to what it was when the table was made, by networks of both.
+
+    Without any, as for a table of a GPU that was not calibrated, by the small references.
+    """
     networks = {key: ms for key, ms in result.reference_ms.items() if key.startswith("{")}
-    known = {**networks, **result.anchors_ms}
+    known = {**networks, **result.anchors_ms} or result.reference_ms
     common = [key for key in known if key in now_ms]
-    return fit_state([known[key] for key in common], [now_ms[key] for key in common], constant=True)
+    then, now = ([values[key] for key in common] for values in (known, now_ms))
+    return fit_state(then, now, constant=known is not result.reference_ms)
 
 
 def _verified(

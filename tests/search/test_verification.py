@@ -60,11 +60,16 @@ def test_a_machine_that_is_twice_as_slow_is_another_one(result: SearchResult) ->
     assert found.verified.flags == ("drift",)
 
 
-def test_a_result_of_before_anchors_says_what_it_measured(
-    result: SearchResult, tmp_path: Path
-) -> None:
+def test_without_networks_the_small_references_tell(result: SearchResult, tmp_path: Path) -> None:
     known = {key: ms for key, ms in result.reference_ms.items() if not key.startswith("{")}
-    before = replace(result, anchors_ms={}, reference_ms=known)
+    few = replace(result, anchors_ms={}, reference_ms=known)
+    found = verify(few, device=FakeDevice(machine(1.2)), count=1).best
+    assert found.verified is not None
+    assert found.verified.measured_ms == pytest.approx(own_ms(result, tmp_path), rel=0.02)
+
+
+def test_without_anything_known_it_says_what_it_measured(result: SearchResult) -> None:
+    before = replace(result, anchors_ms={}, reference_ms={})
     found = verify(before, device=FakeDevice(machine(1.2)), count=1).best
     assert found.verified is not None
     assert found.verified.measured_ms == found.verified.raw_ms
