@@ -22,6 +22,7 @@ from lutra.tables.measurement import CALIBRATE, VERIFY
 from lutra.tables.profiled import device_of
 from lutra.tables.states import State, fit_state
 
+_ANCHORS = 8
 _FEW_ANCHORS = 4  # where a visit takes a process, or a second to raise the clock
 
 
@@ -103,9 +104,8 @@ def verify_on(
 
 def _anchors(bench: Bench, result: SearchResult) -> list[Workload]:
     """Networks that the table knows, to be measured beside what is verified."""
-    keys = list(result.anchors_ms)
-    if not bench.session.keeps_models:
-        keys = evenly(keys, _FEW_ANCHORS)
+    count = _ANCHORS if bench.session.keeps_models else _FEW_ANCHORS
+    keys = evenly(list(result.anchors_ms), count)
     space = get_space(result.space)
     return [
         network_workload(space, parse_architecture(json.loads(key)), CALIBRATE, bench.emission)
