@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.states import label as label_of
 from lutra.devices.base import Sample, TimingRequest
 from lutra.predictors.efficiency.predictor import Floats
 from lutra.profiler.bench import Bench, bench_of_table
@@ -68,7 +69,7 @@ def references_after(
                 timer.visit(before.get(name, reference))
                 read[name].append(timer.visit(reference))
         overall = np.median(list(read.values()), axis=0)  # of each round
-        label = "network" if reference.key.startswith("{") else f"block {number + 1}"
+        label = label_of(reference.key, number)
         for name, values in read.items():
             print(f"{label:9} {name:25} {_ratio(np.array(values) / overall)}")
 

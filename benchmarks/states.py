@@ -16,11 +16,12 @@ import numpy as np
 
 from benchmarks.plots import save
 from lutra.tables import LatencyTable, Visit
+from lutra.tables.measurement import is_architecture
 from lutra.tables.states import States
 
 
 def label(key: str, number: int) -> str:
-    return "network" if key.startswith("{") else f"block {number + 1}"
+    return "network" if is_architecture(key) else f"block {number + 1}"
 
 
 def plot(references: dict[str, list[Visit]], path: Path) -> None:

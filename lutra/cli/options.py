@@ -36,7 +36,9 @@ budget_option = click.option(
     "--budget", help="Stop after this long, such as 10m; the same command goes on."
 )
 rounds_option = click.option(
-    "--rounds", type=click.IntRange(2, 100), help="Least number of rounds per network (6)."
+    "--rounds",
+    type=click.IntRange(2, 100),
+    help="Least number of rounds per network (6; 12 where models stay loaded).",
 )
 
 

@@ -111,9 +111,10 @@ def calibrate(
     ``error_percent`` networks are added, up to 160, until the cross-validated mean absolute
     percentage error is no more than that; `Fit.cv_mape_percent` says whether it was reached.
     ``device`` is by default the one that the table was made with, ``space`` need only be named if
-    the table covers several, ``rounds`` is the least number of rounds (6). Raises `TableError` when
-    ops are missing or fewer than two networks could be measured, `TargetMismatchError` when the
-    device is not the table's, `UsageError` when device or space must be named, and `DeviceError`.
+    the table covers several, ``rounds`` is the least number of rounds (6; 12 where models stay
+    loaded). Raises `TableError` when ops are missing or fewer than two networks could be measured,
+    `TargetMismatchError` when the device is not the table's, `UsageError` when device or space must
+    be named, and `DeviceError`.
 
     >>> fit = calibrate("cpu.lut", networks=4)
     >>> fit.networks, fit.cv_mape_percent < 50.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from operator import itemgetter
 from statistics import median
 from typing import Any
 
@@ -131,7 +132,7 @@ class VisitRecord:
             workload
             for category, measured in found.items()
             for _, workload in evenly(
-                sorted(measured, key=_latency),
+                sorted(measured, key=itemgetter(0)),
                 min(ANCHORS[category], max(_FEW_ANCHORS, wanted[category])),
             )
         ]
@@ -229,7 +230,3 @@ class VisitRecord:
                     judged = replace(judged, status=row.measurement.status)
                 measured[row.category, row.key] = judged
         self._table.record_measurements(measured)
-
-
-def _latency(measured: tuple[float, Workload]) -> float:
-    return measured[0]

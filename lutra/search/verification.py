@@ -18,7 +18,7 @@ from lutra.profiler.workload import Workload, network_workload
 from lutra.search.result import Candidate, SearchResult, Verified
 from lutra.spaces import get_space, parse_architecture
 from lutra.tables import LatencyTable, Measurement
-from lutra.tables.measurement import CALIBRATE, VERIFY
+from lutra.tables.measurement import CALIBRATE, VERIFY, is_architecture
 from lutra.tables.profiled import device_of
 from lutra.tables.states import State, fit_state
 
@@ -118,7 +118,7 @@ def _state(result: SearchResult, now_ms: Mapping[str, float]) -> State:
 
     Without any, as for a table of a GPU that was not calibrated, by the small references.
     """
-    networks = {key: ms for key, ms in result.reference_ms.items() if key.startswith("{")}
+    networks = {key: ms for key, ms in result.reference_ms.items() if is_architecture(key)}
     known = {**networks, **result.anchors_ms} or result.reference_ms
     common = [key for key in known if key in now_ms]
     then, now = ([values[key] for key in common] for values in (known, now_ms))

@@ -89,6 +89,11 @@ class Measurement:
         return "launch" if self.latency_ms > LAUNCH_BOUND * self.device_ms else "device"
 
 
+def is_architecture(key: str) -> bool:
+    """Whether a workload's key is that of a space's whole network, which is JSON."""
+    return key.startswith("{")
+
+
 @dataclass(frozen=True)
 class Failure:
     """A workload that could not be measured: a kind and a message, never a number."""

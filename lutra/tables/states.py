@@ -17,7 +17,7 @@ from statistics import median
 import numpy as np
 import numpy.typing as npt
 
-from lutra.tables.measurement import Category, Visit
+from lutra.tables.measurement import Category, Visit, is_architecture
 from lutra.tables.table import LatencyTable
 
 _FULL_VISITS = 3  # an anchor of fewer counts for less
@@ -25,7 +25,6 @@ _MOST_SPREAD = 0.05  # of anchors about the line: beyond, one run cannot be brou
 _MOST_SHIFT = 0.5
 # What is assumed before anchors tell: standard deviations, relative to the anchors' latencies.
 _NOISE, _SCALE_PRIOR, _CONSTANT_PRIOR = 0.015, 0.3, 0.1
-_NETWORK_MARK = "{"  # keys of networks are JSON
 
 
 @dataclass(frozen=True)
@@ -127,7 +126,7 @@ class States:
         whole: list[Sequence[Visit]] = []
         small: list[Sequence[Visit]] = []
         for (_, key), visits in table.all_visits("reference").items():
-            (whole if key.startswith(_NETWORK_MARK) else small).append(visits)
+            (whole if is_architecture(key) else small).append(visits)
         ops, networks = (table.all_visits(category).values() for category in ("op", "network"))
         self._states: dict[Category, dict[int, State]] = {
             "op": _learnt(ops, small, constant=False),

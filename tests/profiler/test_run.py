@@ -13,7 +13,7 @@ from lutra.devices.worker.runtimes.torch_graph import load_module
 from lutra.emitters.emission import Emission
 from lutra.errors import LutraError, ModelError, TransientDeviceError
 from lutra.ops import Conv, Shape
-from lutra.profiler.bench import open_bench
+from lutra.profiler.bench import open_bench, open_or_create
 from lutra.profiler.protocols import TimingProtocol
 from lutra.profiler.record import RunSummary
 from lutra.profiler.run import ProfilingRun
@@ -48,12 +48,7 @@ def measure(tmp_path: Path) -> Callable[..., tuple[RunSummary, LatencyTable]]:
     ) -> tuple[RunSummary, LatencyTable]:
         path = tmp_path / "fake.lut"
         with open_bench(FakeDevice(script), RuntimeConfig("onnxruntime")) as bench:
-            table = (
-                LatencyTable.open(path, write=True)
-                if path.exists()
-                else LatencyTable.create(path, bench.target)
-            )
-            with table:
+            with open_or_create(path, bench.target) as table:
                 summary = bench.measure(table, chosen, protocol, **arguments)  # type: ignore[arg-type]
         return summary, LatencyTable.open(path)
 

@@ -15,7 +15,7 @@ from lutra.devices.base import RuntimeConfig
 from lutra.devices.fake import FakeDevice, FakeScript, latency_from_size
 from lutra.emitters.emission import Emission
 from lutra.ops import Conv, Shape
-from lutra.profiler.bench import open_bench
+from lutra.profiler.bench import open_bench, open_or_create
 from lutra.profiler.protocols import OP_PROTOCOL
 from lutra.profiler.watch import UNWATCHED, Progress, Watch
 from lutra.profiler.workload import Workload, network_workload, op_workload
@@ -112,12 +112,7 @@ def run(tmp_path: Path) -> Run:
     ) -> dict[str, Measurement]:
         path = tmp_path / "days.lut"
         with open_bench(FakeDevice(script), RuntimeConfig("onnxruntime")) as bench:
-            table = (
-                LatencyTable.open(path, write=True)
-                if path.exists()
-                else LatencyTable.create(path, bench.target)
-            )
-            with table:
+            with open_or_create(path, bench.target) as table:
                 bench.measure(table, chosen, OP_PROTOCOL, anchors=known, watch=watch)
         return rows(path)
 
