@@ -84,5 +84,7 @@ def command(
 
 def _text(composition: Composition) -> str:
     """The coefficients that are not zero."""
-    coefficients = composition.to_json().items()
-    return ", ".join(f"{name} {value:.4g}" for name, value in coefficients if value)
+    coefficients = composition.to_json()
+    stages = coefficients.pop("stages")
+    known = [f"{name} {value:.4g}" for name, value in coefficients.items() if value]
+    return ", ".join(known + [f"{name} {value:+.1%}" for name, value in stages.items() if value])

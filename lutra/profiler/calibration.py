@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from lutra.errors import TableError
-from lutra.predictors.efficiency.fitting import Fit, conformal_percent, fit
+from lutra.predictors.efficiency.fitting import Fit, Networks, conformal_percent, fit
 from lutra.predictors.efficiency.predictor import EfficiencyPredictor, Floats
 from lutra.predictors.efficiency.stated_error import RESOLUTIONS
 from lutra.profiler.bench import Bench, DeviceOrSpec, bench_of_table
 from lutra.profiler.protocols import NETWORK_PROTOCOL, TimingProtocol
-from lutra.profiler.statistics import repeatability_percent
+from lutra.profiler.statistics import process_ratios, repeatability_percent
 from lutra.profiler.watch import UNWATCHED, Watch
 from lutra.profiler.workload import network_workload
 from lutra.spaces import Architecture, Rows, SearchSpace, parse_architecture, sample_networks
@@ -34,7 +34,8 @@ class Validation:
 
     ``kendall_tau`` tells how well they rank networks (1: as measured), ``repeatability_percent``
     how far two halves of a network's own visits lie apart, ``interval_percent`` within which 95 %
-    of further networks lie (`lutra.predictors.efficiency.fitting.conformal_percent`).
+    of further networks lie (`lutra.predictors.efficiency.fitting.conformal_percent`) that the fit
+    is as sure of as of most.
     """
 
     networks: int
@@ -51,9 +52,17 @@ class Validation:
 
     @classmethod
     def of(
-        cls, predicted: Floats, measured: Floats, repeatability: float, drifted: int = 0
+        cls,
+        predicted: Floats,
+        measured: Floats,
+        repeatability: float,
+        drifted: int = 0,
+        widening: float | Floats = 1.0,
     ) -> Validation:
-        """Compare (N,) predictions with (N,) measurements, both in ms."""
+        """Compare (N,) predictions with (N,) measurements, both in ms.
+
+        ``widening`` (N,) says how much less sure each prediction is than is typical.
+        """
         from scipy.stats import kendalltau
 
         errors = 100.0 * (predicted / measured - 1.0)
@@ -69,7 +78,7 @@ class Validation:
             kendall_tau=float(kendalltau(predicted, measured).statistic),
             repeatability_percent=repeatability,
             drifted_networks=drifted,
-            interval_percent=conformal_percent(errors / 100.0),
+            interval_percent=conformal_percent(errors / 100.0 / widening),
         )
 
 
@@ -77,11 +86,13 @@ class Validation:
 class Measured:
     """Networks with their latency (N,) in ms, and the mean half-to-half difference in percent.
 
+    ``process_ms`` (N, processes) is what each took in each process; NaN where it did not run.
     ``drifted`` of them were measured only while the machine was slower than the table's.
     """
 
     architectures: list[Architecture]
     measured_ms: Floats
+    process_ms: Floats
     repeatability_percent: float
     drifted: int
 
@@ -168,7 +179,7 @@ def calibrate_on(
     """
     predictor = EfficiencyPredictor(table, space, plain_sum=True)
     measured = _measure(bench, table, predictor, CALIBRATE, networks, protocol, watch)
-    fitted = fit(predictor.networks(measured.rows(predictor.space), measured.measured_ms))
+    fitted = fit(_evidence(predictor, measured))
     document: dict[str, object] = {
         **fitted.to_json(),
         "repeatability_percent": measured.repeatability_percent,
@@ -191,11 +202,13 @@ def validate_on(
     """`validate` on a bench that is open; the table is open for writing."""
     predictor = EfficiencyPredictor(table, space)
     measured = _measure(bench, table, predictor, VALIDATE, networks, protocol, watch)
+    rows = measured.rows(predictor.space)
     validation = Validation.of(
-        predictor.predict(measured.rows(predictor.space)),
+        predictor.predict(rows),
         measured.measured_ms,
         measured.repeatability_percent,
         measured.drifted,
+        predictor.widening(rows),
     )
     document = {**asdict(validation), RESOLUTIONS: measured.resolutions}
     store_document(table, VALIDATION, predictor.space.name, document)
@@ -286,11 +299,37 @@ def _collected(table: LatencyTable, architectures: Sequence[Architecture]) -> Me
     if len(used) < 2:
         raise TableError(f"only {len(used)} networks could be measured; at least 2 are needed")
     keys = [item.key for item in used]
-    halves = [repeatability_percent(table.visits("network", key)) for key in keys]
-    known = [half for half in halves if half is not None]
+    visits = [table.visits("network", key) for key in keys]
+    known = [half for seen in visits if (half := repeatability_percent(seen)) is not None]
+    measured_ms = np.array([rows[key].latency_ms for key in keys])
     return Measured(
         used,
-        np.array([rows[key].latency_ms for key in keys]),
+        measured_ms,
+        measured_ms[:, None] * _padded([process_ratios(seen) for seen in visits]),
         float(np.mean(known)) if known else float("nan"),
         drifted=sum(1 for key in keys if rows[key].flags),
     )
+
+
+def evidence_of(
+    table: LatencyTable, predictor: EfficiencyPredictor, architectures: Sequence[Architecture]
+) -> Networks:
+    """What a fit learns from networks that the table measured; at least 2, else `TableError`."""
+    return _evidence(predictor, _collected(table, architectures))
+
+
+def _evidence(predictor: EfficiencyPredictor, measured: Measured) -> Networks:
+    networks = predictor.networks(measured.rows(predictor.space), measured.measured_ms)
+    return replace(
+        networks,
+        process_ms=measured.process_ms,
+        repeatability_percent=measured.repeatability_percent,
+    )
+
+
+def _padded(rows: Sequence[Sequence[float]]) -> Floats:
+    """(N, the longest), NaN behind the shorter ones."""
+    padded = np.full((len(rows), max(map(len, rows))), np.nan)
+    for row, values in zip(padded, rows, strict=True):
+        row[: len(values)] = values
+    return padded

@@ -7,7 +7,7 @@ are spread in time, whose order-statistic interval needs no assumption about the
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from functools import lru_cache
@@ -124,18 +124,31 @@ def repeatability_percent(visits: Sequence[Visit]) -> float | None:
     one process agree better than a network repeats (on an EPYC, LiteRT: 0.9 against 1.5 %). Of the
     run with the most visits; None where that had one process.
     """
-    steady = [visit for visit in visits if not visit.flags] or list(visits)
-    runs = Counter(visit.run for visit in steady)
-    run = max(runs, key=lambda number: (runs[number], number), default=0)
-    own = [visit for visit in steady if visit.run == run]
-    order = {process: rank for rank, process in enumerate(sorted({v.process for v in own}))}
-    halves = [
-        [visit.low_ms for visit in own if order[visit.process] % 2 == parity] for parity in (0, 1)
-    ]
+    ran = _by_process(visits)
+    halves = [[value for own in ran[parity::2] for value in own] for parity in (0, 1)]
     if not all(halves):
         return None
     first, second = (float(np.median(half)) for half in halves)
     return 200.0 * abs(first - second) / (first + second)
+
+
+def process_ratios(visits: Sequence[Visit]) -> list[float]:
+    """What a workload took in each process of the run with the most visits, to what it took."""
+    ran = _by_process(visits)
+    middle = median(value for own in ran for value in own)
+    return [median(own) / middle for own in ran]
+
+
+def _by_process(visits: Sequence[Visit]) -> list[list[float]]:
+    """The steady latencies of the run with the most visits, process by process, in ms."""
+    steady = [visit for visit in visits if not visit.flags] or list(visits)
+    runs = Counter(visit.run for visit in steady)
+    run = max(runs, key=lambda number: (runs[number], number), default=0)
+    ran: dict[int, list[float]] = defaultdict(list)
+    for visit in steady:
+        if visit.run == run:
+            ran[visit.process].append(visit.low_ms)
+    return [ran[process] for process in sorted(ran)]
 
 
 def _median_known(values: Iterable[float | None]) -> float | None:

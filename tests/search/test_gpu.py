@@ -11,6 +11,7 @@ import pytest
 
 from lutra.cli.main import run
 from lutra.errors import MissingOpError, NotATableError
+from lutra.predictors.efficiency.composition import stages_of
 from lutra.predictors.efficiency.fitting import Fit, Networks, fit
 from lutra.predictors.efficiency.predictor import EfficiencyPredictor, Floats
 from lutra.profiler.bench import Bench
@@ -86,7 +87,11 @@ def test_at_a_mixed_batch_the_plain_sum_misleads(mixed: Case) -> None:
 
 def test_one_form_cannot_say_it(mixed: Case) -> None:
     """More networks, without noise, do not help a sum to be a maximum."""
-    networks = Networks(mixed.true_ms, mixed.predictor.network_features(mixed.rows))
+    networks = Networks(
+        mixed.true_ms,
+        mixed.predictor.network_features(mixed.rows),
+        stages=stages_of(mixed.predictor.space.ops),
+    )
     assert fit(networks).cv_mape_percent > 2.0 * mixed.validation.mape_percent
 
 

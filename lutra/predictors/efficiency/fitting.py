@@ -1,29 +1,34 @@
 """Fitting how ops add up, on whole networks: the table is the prior, networks are the evidence.
 
 The table alone says that latencies add up: a scale of 1 and nothing else. How far it may be off is
-assumed, and each network measured says how far it is: least squares with the weight of that prior
-(ridge regression), so that few networks change little and no terms need to be chosen. Where a host
-and its device work side by side, there is a form for each, and cross-validation says whether the
-larger of the two predicts better than one.
+assumed, and each network measured says how far it is (`regression.py`), so that few networks change
+little and no terms need to be chosen. How far stages may differ from each other, and how noisy the
+networks are, is what makes the networks most likely. Where a host and its device work side by side,
+there is a form for each, and cross-validation says whether the larger of the two predicts better.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from lutra.predictors.efficiency.composition import TERMS, Composition, Floats
+from lutra.predictors.efficiency.regression import Assumption, deviations, most_likely
+from lutra.predictors.efficiency.spread import Spread
 
 Terms = tuple[str, ...]
 
 _LAUNCH: Terms = ("scale", "per_kernel_ms")
 # docs/decisions.md: The table as prior
-_NOISE = 0.015  # of a network's latency
 _SCALE_PRIOR, _TERM_PRIOR = 0.3, 0.1  # of the scale; of what another term adds to a network
+_STAGE_PRIORS = (0.0, 0.01, 0.02, 0.04)  # of a stage's latencies; 0: stages do not differ
+_USUAL_NOISE = 0.015  # of a network's latency
+_LEAST_NOISE, _NOISE_STEPS = 0.003, (1.0, 1.4, 2.0, 2.8, 4.0)
+_NOISE_OF_REPEATABILITY = 0.0063  # per percent: of the mean of what of halves is known as a mean
 _LEAST_NETWORKS = 6
 _COVERED = 0.95
 _FOLDS = 5
@@ -40,9 +45,10 @@ _CLEARLY_BETTER = 0.8
 class Networks:
     """Whole networks to fit on: what each took in ms (N,), and its ops' summed `op_features`.
 
-    ``features`` (N, terms) rest on the ops' latencies. ``device`` and ``launch``, known both or
-    neither, rest on what the device alone needs for each op and what the host does.
-    ``resolutions`` (N,) are in pixels.
+    ``features`` (N, terms and ``stages``) rest on the ops' latencies. ``device`` and ``launch``,
+    known both or neither, rest on what the device alone needs for each op and what the host does.
+    ``resolutions`` (N,) are in pixels. ``process_ms`` (N, processes) is what each took in each
+    process, NaN where it did not run, ``repeatability_percent`` how well they repeat.
     """
 
     measured_ms: Floats
@@ -50,18 +56,32 @@ class Networks:
     device: Floats | None = None
     launch: Floats | None = None
     resolutions: npt.NDArray[Any] | None = None
+    stages: tuple[str, ...] = ()
+    process_ms: Floats | None = None
+    repeatability_percent: float = float("nan")
 
     def __len__(self) -> int:
         return len(self.measured_ms)
 
+    @property
+    def least_noise(self) -> float:
+        """What a network's latency is uncertain by at least, relative, by how it repeats."""
+        return float(np.fmax(_NOISE_OF_REPEATABILITY * self.repeatability_percent, _LEAST_NOISE))
+
     def take(self, indices: npt.NDArray[Any]) -> Networks:
         """Some of the networks."""
-        device, launch, resolutions = (
+        device, launch, resolutions, process_ms = (
             None if values is None else values[indices]
-            for values in (self.device, self.launch, self.resolutions)
+            for values in (self.device, self.launch, self.resolutions, self.process_ms)
         )
-        return Networks(
-            self.measured_ms[indices], self.features[indices], device, launch, resolutions
+        return replace(
+            self,
+            measured_ms=self.measured_ms[indices],
+            features=self.features[indices],
+            device=device,
+            launch=launch,
+            resolutions=resolutions,
+            process_ms=process_ms,
         )
 
 
@@ -70,15 +90,17 @@ class Forms:
     """One additive form, or two of which the larger is the latency.
 
     With ``launch``, what the host needs to launch the work, ``composition`` is the device's.
+    ``spread`` is how sure the one form is.
     """
 
     composition: Composition
     launch: Composition | None = None
+    spread: Spread | None = None
 
     def predict(self, networks: Networks) -> Floats:
         """(N,) ms."""
         if self.launch is None:
-            return self.composition.totals(networks.features)
+            return self.composition.totals(networks.features, networks.stages)
         larger: Floats = np.maximum(*self.both(networks))
         return larger
 
@@ -87,7 +109,16 @@ class Forms:
         assert self.launch is not None
         assert networks.device is not None
         assert networks.launch is not None
-        return self.composition.totals(networks.device), self.launch.totals(networks.launch)
+        return (
+            self.composition.totals(networks.device, networks.stages),
+            self.launch.totals(networks.launch, networks.stages),
+        )
+
+    def widening(self, networks: Networks) -> Floats:
+        """(N,): how much less sure each is than the typical one that was fitted on."""
+        if self.spread is None:
+            return np.ones(len(networks))
+        return self.spread.widening(networks.features, self.predict(networks))
 
 
 @dataclass(frozen=True)
@@ -101,7 +132,7 @@ class TermChoice:
         """The coefficients with the least relative error on these networks."""
         if self.launch_terms:
             return _solve_larger(networks, self.terms, self.launch_terms)
-        return Forms(_solve(networks.features, networks.measured_ms, self.terms))
+        return _solve(networks, networks.features, self.terms, networks.stages)
 
 
 @dataclass(frozen=True)
@@ -110,8 +141,10 @@ class Fit:
 
     ``launch`` and ``launch_terms`` are there where the larger of two forms predicts best;
     ``composition`` then speaks of the device. ``sum_mape_percent`` is the error of plain sums.
-    ``interval_percent`` is the `conformal_percent` of the networks' cross-validated errors, and
-    ``elsewhere_percent`` that of each resolution predicted from the others, where there are some.
+    ``interval_percent`` is the `conformal_percent` of the cross-validated errors, of each process
+    that a network ran in, for a network that the fit is as sure of as of most; ``spread`` tells for
+    others. ``elsewhere_percent`` is that of each resolution predicted from the others, where there
+    are some.
     """
 
     composition: Composition
@@ -124,6 +157,7 @@ class Fit:
     sum_mape_percent: float
     interval_percent: float
     elsewhere_percent: float | None
+    spread: Spread | None
 
     def to_json(self) -> dict[str, Any]:
         """For the table's ``calibration`` document."""
@@ -132,10 +166,10 @@ class Fit:
 
 def fit(networks: Networks) -> Fit:
     """Fit how ops add up on at least two networks; errors are relative to what was measured."""
-    errors = {choice: _cross_validated(networks, choice) for choice in _choices(networks)}
-    best = _best({choice: float(np.abs(errors[choice]).mean()) for choice in errors})
+    held_out = {choice: _cross_validated(networks, choice) for choice in _choices(networks)}
+    best = _best({choice: float(np.abs(seen.errors).mean()) for choice, seen in held_out.items()})
     forms = best.solve(networks)
-    absolute = 100.0 * np.abs(errors[best])
+    absolute = 100.0 * np.abs(held_out[best].errors)
     plain = 100.0 * np.abs(networks.features[:, 0] / networks.measured_ms - 1.0)
     return Fit(
         composition=forms.composition,
@@ -146,8 +180,9 @@ def fit(networks: Networks) -> Fit:
         cv_mape_percent=float(absolute.mean()),
         cv_p95_percent=float(np.quantile(absolute, 0.95)),
         sum_mape_percent=float(plain.mean()),
-        interval_percent=conformal_percent(errors[best]),
+        interval_percent=_of_processes(networks, held_out[best]),
         elsewhere_percent=_elsewhere_percent(networks, best),
+        spread=forms.spread,
     )
 
 
@@ -161,6 +196,18 @@ def conformal_percent(errors: Floats) -> float:
     ordered = np.sort(np.abs(errors))
     rank = min(int(np.ceil(_COVERED * (len(ordered) + 1))), len(ordered))
     return 100.0 * float(ordered[rank - 1])
+
+
+def _of_processes(networks: Networks, seen: _HeldOut) -> float:
+    """Within which a process that runs a network lies, in percent.
+
+    Where a model comes to lie in memory stays for its process's life: a network that is deployed,
+    or verified another day, is one or a few processes, not the median of those that were fitted on.
+    """
+    predicted = networks.measured_ms * (1.0 + seen.errors)
+    ran = networks.measured_ms[:, None] if networks.process_ms is None else networks.process_ms
+    errors = (predicted[:, None] / ran - 1.0) / seen.widening[:, None]
+    return conformal_percent(errors[~np.isnan(errors)])
 
 
 def _elsewhere_percent(networks: Networks, choice: TermChoice) -> float | None:
@@ -192,16 +239,23 @@ def _best(errors: Mapping[TermChoice, float]) -> TermChoice:
     )
 
 
-def _cross_validated(networks: Networks, choice: TermChoice) -> Floats:
-    """(networks,): relative error of each network predicted without it being fitted on."""
-    errors = np.empty(len(networks))
+class _HeldOut(NamedTuple):
+    """(networks,): relative errors of networks that were not fitted on; how much less sure each."""
+
+    errors: Floats
+    widening: Floats
+
+
+def _cross_validated(networks: Networks, choice: TermChoice) -> _HeldOut:
+    seen = _HeldOut(np.empty(len(networks)), np.empty(len(networks)))
     order = np.random.default_rng(0).permutation(len(networks))
     for fold in range(min(_FOLDS, len(networks))):
         held_out = order[fold::_FOLDS]
         forms = choice.solve(networks.take(np.setdiff1d(order, held_out)))
         others = networks.take(held_out)
-        errors[held_out] = forms.predict(others) / others.measured_ms - 1.0
-    return errors
+        seen.errors[held_out] = forms.predict(others) / others.measured_ms - 1.0
+        seen.widening[held_out] = forms.widening(others)
+    return seen
 
 
 def _solve_larger(networks: Networks, device_terms: Terms, launch_terms: Terms) -> Forms:
@@ -234,8 +288,8 @@ def _alternate(
     while launched.tobytes() not in seen and len(seen) < _ALTERNATIONS:
         seen.add(launched.tobytes())
         forms = Forms(
-            _solve_some(networks.device, networks.measured_ms, ~launched, device_terms),
-            _solve_some(networks.launch, networks.measured_ms, launched, launch_terms),
+            _solve_some(networks, networks.device, ~launched, device_terms),
+            _solve_some(networks, networks.launch, launched, launch_terms),
         )
         errors = np.abs(forms.predict(networks) / networks.measured_ms - 1.0)
         results.append((float(errors.mean()), forms))
@@ -245,7 +299,7 @@ def _alternate(
 
 
 def _solve_some(
-    features: Floats, measured: Floats, chosen: npt.NDArray[np.bool_], terms: Terms
+    networks: Networks, features: Floats, chosen: npt.NDArray[np.bool_], terms: Terms
 ) -> Composition:
     """Fit on the chosen networks, those that the form rules; where they are few, only a scale.
 
@@ -253,33 +307,48 @@ def _solve_some(
     forms is what was measured, so neither exceeds it.
     """
     if np.count_nonzero(chosen) >= _LEAST_NETWORKS:
-        return _solve(features[chosen], measured[chosen], terms)
-    ratios = measured / features[:, _SCALE]
+        ruled = networks.take(np.flatnonzero(chosen))
+        return _solve(ruled, features[chosen], terms).composition
+    ratios = networks.measured_ms / features[:, _SCALE]
     if chosen.any():
         return Composition(float(np.median(ratios[chosen])))
     return Composition(min(1.0, float(ratios.min())))
 
 
-def _solve(features: Floats, measured: Floats, terms: Sequence[str]) -> Composition:
-    """Least squares on relative errors, with the prior that ops just add up.
+def _solve(
+    networks: Networks, features: Floats, terms: Sequence[str], stages: Sequence[str] = ()
+) -> Forms:
+    """Regression on relative errors, with the prior that ops just add up.
 
-    Each column is scaled to what it adds to a network of one unit, so that one standard deviation
-    serves all terms.
+    Each term is scaled to what it adds to a network of one unit, so that one standard deviation
+    serves all; a stage is a share of its ops' latencies.
     """
     columns = [TERMS.index(term) for term in terms]
-    design = np.hstack([features[:, columns], np.ones((len(measured), 1))])
-    relative = design / measured[:, None]
-    size = np.maximum(relative.mean(axis=0), 1e-12)
-    shares = relative / size
-    assumed = np.zeros(len(size))
-    deviation = np.full(len(size), _TERM_PRIOR)
-    assumed[0], deviation[0] = size[0], _SCALE_PRIOR * size[0]
-    precision = np.diag((_NOISE / deviation) ** 2)
-    solution = assumed + np.linalg.solve(
-        shares.T @ shares + precision, shares.T @ (1.0 - shares @ assumed)
+    columns += range(len(TERMS), len(TERMS) + len(stages))
+    design = np.hstack([features[:, columns], np.ones((len(networks), 1))])
+    shares = design / networks.measured_ms[:, None]
+    assumptions = _assumptions(shares, len(stages), networks.least_noise)
+    found = most_likely(shares, np.ones(len(networks)), assumptions)
+    *values, constant = map(float, found.mean)
+    composition = Composition(
+        **dict(zip(terms, values, strict=False)),
+        constant_ms=constant,
+        stages=dict(zip(stages, values[len(terms) :], strict=True)),
     )
-    coefficients = solution / size
-    return Composition(
-        **dict(zip(terms, map(float, coefficients[:-1]), strict=True)),
-        constant_ms=float(coefficients[-1]),
-    )
+    typical = float(np.median(deviations(shares, found.covariance, found.noise)))
+    covariance = tuple(tuple(map(float, row)) for row in found.covariance)
+    return Forms(composition, spread=Spread(tuple(columns), covariance, found.noise, typical))
+
+
+def _assumptions(shares: Floats, stages: int, least_noise: float) -> Iterator[Assumption]:
+    """Of shares (N, terms, stages and a constant) that add up to 1."""
+    size = np.maximum(np.abs(shares).mean(axis=0), 1e-12)
+    mean, deviation = np.zeros(len(size)), _TERM_PRIOR / size
+    mean[0], deviation[0] = 1.0, _SCALE_PRIOR
+    own = slice(len(size) - 1 - stages, len(size) - 1)
+    for among_stages in _STAGE_PRIORS if stages else (0.0,):
+        of_stages = deviation.copy()
+        of_stages[own] = among_stages
+        for step in _NOISE_STEPS:
+            noise = step * least_noise
+            yield Assumption(mean, of_stages, noise, -0.5 * np.log(noise / _USUAL_NOISE) ** 2)

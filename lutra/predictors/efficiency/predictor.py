@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from lutra.errors import MissingOpError, NotATableError
-from lutra.predictors.efficiency.composition import Composition, op_features
+from lutra.predictors.efficiency.composition import Composition, op_features, stages_of
 from lutra.predictors.efficiency.costs import OpCost, macs_cost, params_cost
 from lutra.predictors.efficiency.fitting import Networks
 from lutra.predictors.efficiency.forms import Latency
 from lutra.predictors.efficiency.host_and_device import HostAndDevice, network_sums
+from lutra.predictors.efficiency.spread import Spread
 from lutra.predictors.efficiency.stated_error import StatedError
 from lutra.spaces import Architecture, Rows, SearchSpace, get_space
 from lutra.tables import LatencyTable, opened_table
@@ -102,6 +103,9 @@ class EfficiencyPredictor:
         self.stated = StatedError.read(table, name, latencies)
         self._alone_ms = np.array([latencies.get(op.key, np.nan) for op in self.space.ops])
         self.features = op_features(self.space.ops, self._alone_ms)
+        self._stages = stages_of(self.space.ops)
+        stored = None if calibration is None else calibration.get("spread")
+        self._spread = Spread.from_json(stored, self.features.shape[1])
         self.on_gpu = table.target.device == GPU
         self.host_and_device = (
             HostAndDevice.read(table, self.space, self._alone_ms) if self.on_gpu else None
@@ -119,21 +123,32 @@ class EfficiencyPredictor:
         row = self.space.encode(architecture)[None, :]
         self._require(row)
         latency = float(self.predict(row)[0])
-        low, high = self.interval(latency, architecture.r)
+        low, high = self.interval(latency, architecture.r, float(self.widening(row)[0]))
         macs, params = (int(cost.of(row)[0]) for cost in (self.macs, self.params))
         bound = BOUNDS[int(self.latency.ruling(row)[0])] if self.launch else None
         return Prediction(latency, low, high, macs, params, bound)
 
-    def interval(self, latency_ms: float, resolution: int) -> tuple[float | None, float | None]:
+    def interval(
+        self, latency_ms: float, resolution: int, widening: float = 1.0
+    ) -> tuple[float | None, float | None]:
         """Where 95 % of networks of a resolution predicted at ``latency_ms`` are measured.
 
-        None where that is not known.
+        ``widening`` is that of the network. None where the error is not known.
         """
         percent = self.stated.at(resolution) if self.stated else None
         if percent is None:
             return None, None
-        share = min(percent / 100.0, _MOST_SHARE)
+        share = min(widening * percent / 100.0, _MOST_SHARE)
         return latency_ms / (1.0 + share), latency_ms / (1.0 - share)
+
+    def widening(self, rows: Rows) -> Floats:
+        """(N, genes) -> (N,): how much less sure each is than networks like the calibrating ones.
+
+        1 where nothing tells.
+        """
+        if self._spread is None:
+            return np.ones(len(rows))
+        return self._spread.widening(self.network_features(rows), self.predict(rows))
 
     def breakdown(self, architecture: Architecture) -> list[OpContribution]:
         """What each op adds to the latency in ms, in order; the rest is `constant_ms`.
@@ -156,7 +171,7 @@ class EfficiencyPredictor:
         return self._ruling_form(self.space.encode(architecture)[None, :]).constant
 
     def network_features(self, rows: Rows) -> Floats:
-        """(N, genes) -> (N, terms): each network's sums of `op_features`, for fitting."""
+        """(N, genes) -> (N, terms and stages): each network's sums of `op_features`."""
         return network_sums(self.space, self.features, rows)
 
     def networks(self, rows: Rows, measured_ms: Floats) -> Networks:
@@ -169,7 +184,7 @@ class EfficiencyPredictor:
         device, launch = self.host_and_device.sums(rows) if self.host_and_device else (None, None)
         if device is None or np.isnan(device).any():
             device = launch = None
-        return Networks(measured_ms, features, device, launch, resolutions)
+        return Networks(measured_ms, features, device, launch, resolutions, self._stages)
 
     def _ruling_form(self, row: Rows) -> OpCost:
         return self.latency.forms[int(self.latency.ruling(row)[0])]
@@ -190,7 +205,7 @@ class EfficiencyPredictor:
         )
 
     def _form(self, name: str, composition: Composition, features: Floats) -> OpCost:
-        prices = composition.prices(features)
+        prices = composition.prices(features, self._stages)
         return OpCost(name, "ms", self.space, prices, composition.constant_ms)
 
     def _require(self, rows: Rows) -> None:

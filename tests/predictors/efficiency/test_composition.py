@@ -8,12 +8,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lutra.errors import NotATableError
-from lutra.predictors.efficiency.composition import TERMS, Composition, kernel_counts, op_features
+from lutra.predictors.efficiency.composition import (
+    TERMS,
+    Composition,
+    kernel_counts,
+    op_features,
+    stages_of,
+)
 from lutra.spaces import get_space
 from tests.conftest import SPACE
 
 space = get_space(SPACE)
-compositions = st.builds(Composition, *[st.floats(0.0, 1e6)] * 6)
+STAGES = stages_of(space.ops)
+coefficients = st.floats(0.0, 1e6)
+compositions = st.builds(
+    Composition,
+    *[coefficients] * 6,
+    stages=st.dictionaries(st.text(max_size=8), coefficients, max_size=4),
+)
 
 
 def stored(**changes: Any) -> dict[str, Any]:
@@ -23,7 +35,7 @@ def stored(**changes: Any) -> dict[str, Any]:
 def test_unmeasured_units_stay_unknown() -> None:
     latencies = np.ones(len(space.ops))
     latencies[3] = np.nan
-    prices = Composition().prices(op_features(space.ops, latencies))
+    prices = Composition().prices(op_features(space.ops, latencies), STAGES)
     assert np.flatnonzero(np.isnan(prices)).tolist() == [3]
 
 
@@ -36,8 +48,16 @@ def test_kernels_are_the_nodes_of_a_unit_s_graph() -> None:
 
 def test_each_kernel_costs() -> None:
     features = op_features(space.ops, np.ones(len(space.ops)))
-    prices = Composition(per_kernel_ms=0.25).prices(features)
+    prices = Composition(per_kernel_ms=0.25).prices(features, STAGES)
     assert np.allclose(prices, 1.0 + 0.25 * kernel_counts(space.ops))
+
+
+def test_a_stage_costs_a_share_of_its_ops() -> None:
+    latencies = np.arange(1.0, len(space.ops) + 1.0)
+    prices = Composition(stages={STAGES[2]: 0.5}).prices(op_features(space.ops, latencies), STAGES)
+    own = [f"{op.kind}-{op.output_shape.channels}" == STAGES[2] for op in space.ops]
+    assert any(own)
+    assert np.allclose(prices, np.where(own, 1.5, 1.0) * latencies)
 
 
 @given(compositions)
@@ -73,6 +93,9 @@ def test_coefficients_from_before_kernels_counted_are_read() -> None:
         stored(scale=[1.0]),
         stored(x=1.0),
         stored(launch=stored()),
+        stored(stages=[]),
+        stored(stages={"mbconv-16": "1"}),
+        stored(stages={"mbconv-16": float("nan")}),
     ],
 )
 def test_damaged_json_is_refused(document: object) -> None:

@@ -1,6 +1,7 @@
 """Fitting how parts add up: known truths are found again, in one form or the larger of two."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,22 +10,27 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lutra.predictors.efficiency.composition import TERMS, Composition, kernel_counts, op_features
+from lutra.predictors.efficiency.composition import (
+    Composition,
+    kernel_counts,
+    op_features,
+    stages_of,
+)
 from lutra.predictors.efficiency.fitting import Fit, Forms, Networks, TermChoice, fit
+from lutra.predictors.efficiency.host_and_device import network_sums
 from lutra.spaces import get_space
 from tests.conftest import SPACE
 
 Floats = npt.NDArray[np.float64]
 
 space = get_space(SPACE)
+STAGES = stages_of(space.ops)
 
 
 def summed(latencies: Floats, count: int, seed: int) -> Floats:
     """(networks, terms) of random networks."""
-    padded = np.vstack([op_features(space.ops, latencies), np.zeros(len(TERMS))])
     rows = space.sample(count, np.random.default_rng(seed))
-    features: Floats = padded[space.op_indices(rows)].sum(axis=1)
-    return features
+    return network_sums(space, op_features(space.ops, latencies), rows)
 
 
 def alone_ms(seed: int) -> Floats:
@@ -41,7 +47,7 @@ def network_features(count: int, seed: int) -> Floats:
 
 def one_form(count: int, seed: int, truth: Composition) -> Networks:
     features = network_features(count, seed)
-    return Networks(truth.totals(features), features)
+    return Networks(truth.totals(features, STAGES), features, stages=STAGES)
 
 
 def two_forms(count: int, seed: int, truth: Forms, launch_factor: float) -> Networks:
@@ -50,8 +56,8 @@ def two_forms(count: int, seed: int, truth: Forms, launch_factor: float) -> Netw
     launch_ms = launch_factor * kernel_counts(space.ops)
     device, launch = (summed(ms, count, seed) for ms in (device_ms, launch_ms))
     alone = summed(np.maximum(device_ms, launch_ms), count, seed)
-    unmeasured = Networks(np.ones(count), alone, device, launch)
-    return Networks(truth.predict(unmeasured), alone, device, launch)
+    unmeasured = Networks(np.ones(count), alone, device, launch, stages=STAGES)
+    return replace(unmeasured, measured_ms=truth.predict(unmeasured))
 
 
 def forms_of(fitted: Fit) -> Forms:
@@ -96,7 +102,7 @@ def test_what_ops_pay_alone_and_networks_do_not_is_taken_off() -> None:
 def test_noise_is_reported_not_fitted() -> None:
     features = network_features(40, 0)
     noise = np.random.default_rng(1).normal(1.0, 0.03, 40)
-    fitted = fit(Networks(features[:, 0] * noise, features))
+    fitted = fit(Networks(features[:, 0] * noise, features, stages=STAGES))
     assert 1.0 < fitted.cv_mape_percent < 4.0
     assert fitted.cv_p95_percent > fitted.cv_mape_percent
 
@@ -125,7 +131,7 @@ def test_the_larger_of_two_is_chosen_only_where_it_predicts_better() -> None:
     assert fitted.launch is not None
     assert fitted.launch_terms
     networks = two_forms(40, 0, mixed, 0.12)
-    additive = Networks(0.9 * networks.features[:, 0], networks.features, *_both(networks))
+    additive = replace(networks, measured_ms=0.9 * networks.features[:, 0])
     assert fit(additive).launch is None
 
 
@@ -133,14 +139,8 @@ def test_two_forms_are_preferred_to_one_that_is_as_good() -> None:
     """All are launch-bound, so that both say the same of them."""
     networks = two_forms(30, 0, Forms(Composition(), Composition()), 1.0)
     noise = np.random.default_rng(0).normal(1.0, 0.01, 30)
-    noisy = Networks(networks.measured_ms * noise, networks.features, *_both(networks))
+    noisy = replace(networks, measured_ms=networks.measured_ms * noise)
     assert fit(noisy).launch is not None
-
-
-def _both(networks: Networks) -> tuple[Floats, Floats]:
-    assert networks.device is not None
-    assert networks.launch is not None
-    return networks.device, networks.launch
 
 
 @pytest.mark.parametrize("launch_factor", [1e-6, 10.0])
@@ -171,11 +171,12 @@ def test_whatever_was_measured_coefficients_are_sane(
 ) -> None:
     """Finite, and the same again: each form is below the prediction."""
     unmeasured = two_forms(len(latencies), seed, Forms(Composition(), Composition()), launch_factor)
-    networks = Networks(np.array(latencies), unmeasured.features, *_both(unmeasured))
+    networks = replace(unmeasured, measured_ms=np.array(latencies))
     fitted = fit(networks)
     for candidate in (forms_of(fitted), TermChoice(("scale",), ("scale",)).solve(networks)):
         for composition in filter(None, (candidate.composition, candidate.launch)):
-            values = composition.to_json().values()
+            terms = composition.to_json()
+            values = [*terms.pop("stages").values(), *terms.values()]
             assert all(map(np.isfinite, values))
         if candidate.launch is not None:
             for form in candidate.both(networks):
