@@ -45,7 +45,7 @@ def claimed(
 def profiled_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A table of the scripted device over one whole resolution; copy it, do not write to it."""
     path = tmp_path_factory.mktemp("profiled") / "fake.lut"
-    summary = profile(FakeDevice(FakeScript()), SPACE, path)
+    summary = profile(FakeDevice(FakeScript()), SPACE, path, networks=0)
     assert summary.complete
     return path
 

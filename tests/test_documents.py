@@ -112,7 +112,7 @@ def vendor_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def table(package: Path, tmp_path: Path) -> Path:
     """The document's space at two of its resolutions, on the scripted device."""
     path = tmp_path / "tiny.lut"
-    summary = lutra.profile("fake", SPACE, path, resolutions=[160, 224])
+    summary = lutra.profile("fake", SPACE, path, resolutions=[160, 224], networks=0)
     assert summary.complete
     assert summary.workloads == len(lutra.get_space(SPACE).ops_at([160, 224]))
     return path
@@ -230,7 +230,9 @@ def test_the_runtime_times_a_model_and_a_space(package: Path, model: Path, tmp_p
         assert row.measurement is not None
         assert row.measurement.latency_ms > 0
     watch = lutra.Watch(budget_seconds=2.0)
-    summary = lutra.profile("cpu", SPACE, tmp_path / "ops.lut", runtime=RUNTIME, watch=watch)
+    summary = lutra.profile(
+        "cpu", SPACE, tmp_path / "ops.lut", runtime=RUNTIME, networks=0, watch=watch
+    )
     assert summary.failed == 0
     assert summary.visits > 0
 

@@ -41,8 +41,7 @@ def worked_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("examples")
     table = folder / "cpu.lut"
     with ScriptedCpu() as cpu:
-        lutra.profile(cpu, SPACE, table)
-        lutra.calibrate(table, device=cpu, networks=6)
+        lutra.profile(cpu, SPACE, table, networks=6)
         lutra.validate(table, device=cpu, networks=6)
     result = lutra.find_networks(table, max_latency_ms=5)
     result.write(folder / "result.json")

@@ -34,7 +34,7 @@ def test_the_whole_job_by_paths(tmp_path: Path) -> None:
     seen: list[lutra.Progress] = []
     targets: list[object] = []
     watch = lutra.Watch(on_ready=targets.append, on_progress=seen.append)
-    assert lutra.profile("fake", SPACE, table, watch=watch).complete
+    assert lutra.profile("fake", SPACE, table, networks=0, watch=watch).complete
     assert (len(targets), seen[-1].done) == (1, 96 * 6)
     assert lutra.calibrate(table, networks=8).networks == 8
     validation = lutra.validate(table, networks=4, rounds=2, watch=watch)
@@ -93,9 +93,13 @@ def test_networks_measured_with_the_ops_are_those_that_calibrate(tmp_path: Path)
     assert rounds["op"] == rounds["network"] == set(range(1, 7))  # the same ones, shuffled
     assert len(measured) == 5
 
+    predictor = lutra.EfficiencyPredictor(table)
+    assert predictor.calibrated
+    assert predictor.stated is not None
     seen: list[lutra.Progress] = []
     fit = lutra.calibrate(table, networks=5, watch=lutra.Watch(on_progress=seen.append))
     assert (fit.networks, seen) == (5, [])  # nothing is measured again
+    assert fit.composition == predictor.composition
     assert lutra.calibrate(table, networks=7).networks == 7  # two more are
     with lutra.LatencyTable.open(table) as made:
         assert measured < {row.key for row in made.rows("network", "calibrate")}
@@ -111,7 +115,7 @@ def test_a_table_may_be_open_already(table_path: Path) -> None:
 
 def test_a_budget_ends_each_of_them(table_path: Path, tmp_path: Path) -> None:
     watch = lutra.Watch(budget_seconds=0.0)
-    assert lutra.profile("fake", SPACE, tmp_path / "new.lut", watch=watch).partial == 96
+    assert lutra.profile("fake", SPACE, tmp_path / "new.lut", watch=watch).partial == 96 + 20
     with pytest.raises(lutra.TableError, match="only 0 networks could be measured"):
         lutra.calibrate(table_path, watch=watch)
     result = lutra.find_networks(table_path, max_latency_ms=LIMIT_MS, algorithm="random")
@@ -154,7 +158,7 @@ def test_devices_are_closed_when_it_fails(
 
 def test_devices_are_closed_by_all_that_measure(closed: list[str], tmp_path: Path) -> None:
     table = tmp_path / "toy.lut"
-    lutra.profile("toy:a", SPACE, table)
+    lutra.profile("toy:a", SPACE, table, networks=0)
     lutra.calibrate(table, networks=4)
     lutra.validate(table, networks=2, device="toy:b")
     result = lutra.find_networks(table, max_latency_ms=LIMIT_MS, algorithm="random")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lutra.tables import Target
 
 _PLAIN_SECONDS = 10.0
+_NOISY_PERCENT = 2.0  # half of what an op's interval may be
 
 
 def note(text: str) -> None:
@@ -40,6 +41,16 @@ def note_drift(drifted: int, networks: int) -> None:
         note(
             f"{drifted} of {networks} networks were measured while the machine was slower than when"
             " the table was made: errors include that; run it again when the machine is idle"
+        )
+
+
+def note_noise(repeatability_percent: float) -> None:
+    """Say so when networks repeat badly: no table can predict better than the machine repeats."""
+    if repeatability_percent > _NOISY_PERCENT:
+        note(
+            f"the same networks differ by {repeatability_percent:.1f} % from one worker process to"
+            " the next: other work disturbs this machine, or a shared one has busy neighbours."
+            " Measured when it is quieter, predictions become better"
         )
 
 

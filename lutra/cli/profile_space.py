@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lutra
-from lutra.cli.output import note
+from lutra.cli.output import note, note_drift, note_noise
 from lutra.cli.profile_work import Done, Work, options_of, print_records, print_rows
 
 if TYPE_CHECKING:
@@ -31,6 +31,13 @@ _SUMMARY_COLUMNS = (
     "seconds",
     "timing %",
 )
+_FIT_FIGURES = (
+    "networks",
+    "drifted_networks",
+    "cv_mape_percent",
+    "sum_mape_percent",
+    "repeatability_percent",
+)
 _WRONG = {
     "shared": "were made while another process computed on the same core or GPU (flag 'shared'):"
     " end it; the same command repeats those that are still needed",
@@ -46,7 +53,7 @@ class SpaceWork(Work):
     space: SearchSpace
     resolutions: tuple[int, ...]
     precision: str
-    networks: int
+    networks: int | None
 
     def measure(self, device: Device, table: Path, watch: lutra.Watch) -> RunSummary:
         return lutra.profile(
@@ -65,24 +72,30 @@ class SpaceWork(Work):
         )
 
     def print_plan(self, specs: Sequence[str], tables: Sequence[Path], as_json: bool) -> None:
-        plans = [self._plan(table) for table in tables]
+        plans = [self._plan(spec, table) for spec, table in zip(specs, tables, strict=True)]
         if as_json:
             print_records(specs, tables, plans)
             return
-        rows = [[plan["ops"], plan["missing"], f"{plan['least_seconds']} s"] for plan in plans]
-        print_rows(["ops", "to measure", "at least"], specs, rows, with_spec=len(specs) > 1)
+        rows = [
+            [plan["ops"], plan["missing"], plan["networks"], f"{plan['least_seconds']} s"]
+            for plan in plans
+        ]
+        columns = ["ops", "to measure", "networks", "at least"]
+        print_rows(columns, specs, rows, with_spec=len(specs) > 1)
 
-    def _plan(self, table: Path) -> dict[str, Any]:
-        from lutra.profiler.profile import missing_keys
+    def _plan(self, spec: str, table: Path) -> dict[str, Any]:
+        from lutra.profiler.profile import DEFAULT_NETWORKS, missing_keys
         from lutra.profiler.protocols import NETWORK_PROTOCOL
 
+        by_default = 0 if _is_gpu(spec) else DEFAULT_NETWORKS
+        networks = by_default if self.networks is None else self.networks
         missing = len(missing_keys(table, self.space, self.resolutions))
         seconds = missing * _least_seconds(self.protocol)
         return {
             "ops": len(self.space.ops_at(self.resolutions)),
             "missing": missing,
-            "networks": self.networks,
-            "least_seconds": round(seconds + self.networks * _least_seconds(NETWORK_PROTOCOL)),
+            "networks": networks,
+            "least_seconds": round(seconds + networks * _least_seconds(NETWORK_PROTOCOL)),
         }
 
     def record(self, table: Path, summary: RunSummary) -> dict[str, Any]:
@@ -95,8 +108,33 @@ class SpaceWork(Work):
             note("some ops were not visited often enough; the same command goes on")
         for _, table, summary in done:
             _note_flags(table, summary)
+        fitted = [self._note_fit(table) for _, table, _ in done]
         each = ", and so for each table" if len(done) > 1 else ""
-        note(f"next: lutra calibrate {done[0][1]}{each}")
+        note(f"next: lutra {'validate' if all(fitted) else 'calibrate'} {done[0][1]}{each}")
+
+    def _note_fit(self, table: Path) -> bool:
+        """Say how well the calibration that the table holds predicts; whether it holds one."""
+        from lutra.tables import LatencyTable
+        from lutra.tables.documents import CALIBRATION, read_document
+
+        with LatencyTable.open(table) as opened:
+            fit = read_document(opened, CALIBRATION, self.space.name)
+        if fit is None:
+            return False
+        networks, drifted, error, plain, noise = (_number(fit, name) for name in _FIT_FIGURES)
+        note(
+            f"{table}: calibrated on {networks:.0f} networks, predicted within {error:.1f} % on"
+            f" average without being fitted on (plain sum {plain:.1f} %)"
+        )
+        note_drift(int(drifted), int(networks))
+        note_noise(noise)
+        return True
+
+
+def _number(document: dict[str, Any], name: str) -> float:
+    """A document's figure; 0 where it has none."""
+    value = document.get(name)
+    return float(value) if isinstance(value, int | float) else 0.0
 
 
 def space_work(given: dict[str, Any]) -> SpaceWork:
@@ -117,8 +155,12 @@ def space_work(given: dict[str, Any]) -> SpaceWork:
         space=space,
         resolutions=chosen,
         precision=precision,
-        networks=given["networks"] or 0,
+        networks=given["networks"],
     )
+
+
+def _is_gpu(spec: str) -> bool:
+    return spec.startswith("cuda") or "/cuda:" in spec
 
 
 def _least_seconds(protocol: TimingProtocol) -> float:

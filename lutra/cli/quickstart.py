@@ -12,7 +12,7 @@ import click
 
 import lutra
 from lutra.cli.options import as_json
-from lutra.cli.output import Report, note, note_drift, print_json, progress, watch
+from lutra.cli.output import Report, note, note_drift, note_noise, print_json, progress, watch
 from lutra.cli.verify import print_verified
 from lutra.errors import UsageError
 
@@ -27,7 +27,7 @@ VERIFY_SECONDS = 20.0
 CALIBRATE_NETWORKS = 20
 VALIDATE_NETWORKS = 20
 VERIFIED = 3
-_STEPS = 6
+_STEPS = 5
 
 
 @click.command("quickstart")
@@ -56,12 +56,12 @@ def command(output: Path, device_spec: str, max_latency: str | None, as_json: bo
     started = time.monotonic()
     validation = _measure(table, device_spec)
     result = _search(table, budget_ms, result_file)
-    with _step(5, f"verify the best {VERIFIED} end to end") as report:
+    with _step(4, f"verify the best {VERIFIED} end to end") as report:
         result = lutra.verify(
             result, device=device_spec, count=VERIFIED, watch=watch(report, VERIFY_SECONDS)
         )
         result.write(result_file)
-    with _step(6, "export"):
+    with _step(5, "export"):
         metadata = lutra.export(result, model)
     seconds = time.monotonic() - started
     paths = {"table": str(table), "result": str(result_file), "model": str(model)}
@@ -88,7 +88,7 @@ def _step(number: int, text: str) -> Iterator[Report]:
 
 
 def _measure(table: Path, device_spec: str) -> Validation:
-    """Profile, calibrate, validate; returns the errors on fresh networks."""
+    """Profile and calibrate, validate; returns the errors on fresh networks."""
     ops = len(lutra.get_space(SPACE).ops_at([RESOLUTION]))
     what = f"{ops} op configurations and {CALIBRATE_NETWORKS} networks"
     with _step(1, f"profile {what} at resolution {RESOLUTION}") as report:
@@ -101,14 +101,7 @@ def _measure(table: Path, device_spec: str) -> Validation:
             runtime="onnxruntime",
             watch=watch(report, PROFILE_SECONDS),
         )
-    with _step(2, "calibrate on these networks") as report:
-        lutra.calibrate(
-            table,
-            device=device_spec,
-            networks=CALIBRATE_NETWORKS,
-            watch=watch(report, NETWORKS_SECONDS),
-        )
-    with _step(3, f"validate on {VALIDATE_NETWORKS} others") as report:
+    with _step(2, f"validate on {VALIDATE_NETWORKS} others") as report:
         return lutra.validate(
             table,
             device=device_spec,
@@ -124,7 +117,7 @@ def _search(table: Path, budget_ms: float | None, result_file: Path) -> lutra.Se
     if limit is None:
         predictor, accuracy = lutra.EfficiencyPredictor(table), lutra.load_accuracy(space=SPACE)
         limit = half_way_budget_ms(predictor, accuracy)
-    with _step(4, f"search the most accurate subnet within {limit:.3g} ms") as report:
+    with _step(3, f"search the most accurate subnet within {limit:.3g} ms") as report:
         result = lutra.find_networks(
             table,
             max_latency_ms=limit,
@@ -152,6 +145,7 @@ def _print_summary(
         f" (the networks repeat within {validation.repeatability_percent:.1f} %)"
     )
     note_drift(validation.drifted_networks, validation.networks)
+    note_noise(validation.repeatability_percent)
     for name, path in paths.items():
         note(f"{name:10} {path}")
     note(f"weights    {weights}")

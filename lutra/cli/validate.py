@@ -17,7 +17,7 @@ from lutra.cli.options import (
     space_option,
     table_argument,
 )
-from lutra.cli.output import note_drift, print_json, print_table, progress, watch
+from lutra.cli.output import note_drift, note_noise, print_json, print_table, progress, watch
 
 
 @click.command("validate")
@@ -54,3 +54,4 @@ def command(
         return
     print_table(["measure", "value"], list(asdict(validation).items()))
     note_drift(validation.drifted_networks, validation.networks)
+    note_noise(validation.repeatability_percent)

@@ -179,6 +179,22 @@ def calibrate_on(
     """
     predictor = EfficiencyPredictor(table, space, plain_sum=True)
     measured = _measure(bench, table, predictor, CALIBRATE, networks, protocol, watch)
+    return _fitted(table, predictor, measured)
+
+
+def calibrate_as_measured(table: LatencyTable, space: SearchSpace | str | None = None) -> Fit:
+    """`calibrate` on the networks that the table holds: nothing is measured.
+
+    The table is open for writing; raises `TableError` when ops are missing or networks are fewer
+    than two.
+    """
+    predictor = EfficiencyPredictor(table, space, plain_sum=True)
+    predictor.require_ops(_needed_ops(predictor))
+    held = _held(table, predictor.space, predictor.resolutions)
+    return _fitted(table, predictor, _collected(table, held))
+
+
+def _fitted(table: LatencyTable, predictor: EfficiencyPredictor, measured: Measured) -> Fit:
     fitted = fit(_evidence(predictor, measured))
     document: dict[str, object] = {
         **fitted.to_json(),

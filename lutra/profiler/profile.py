@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from lutra.devices.base import RuntimeConfig
 from lutra.devices.registry import opened_device, runtimes_of
 from lutra.emitters.model_file import ModelFile, read_model_file
-from lutra.errors import UsageError
+from lutra.errors import TableError, UsageError
 from lutra.predictors.efficiency.predictor import GPU
 from lutra.profiler.bench import (
     Bench,
@@ -19,7 +20,7 @@ from lutra.profiler.bench import (
     open_bench,
     open_or_create,
 )
-from lutra.profiler.calibration import calibrating_networks
+from lutra.profiler.calibration import calibrate_as_measured, calibrating_networks
 from lutra.profiler.protocols import NETWORK_PROTOCOL, OP_PROTOCOL, TimingProtocol
 from lutra.profiler.record import RunSummary
 from lutra.profiler.watch import UNWATCHED, Watch
@@ -30,6 +31,7 @@ from lutra.tables.measurement import CALIBRATE
 from lutra.tables.profiled import note_profiled, resolutions_of
 
 DEFAULT_RESOLUTIONS = (224,)
+DEFAULT_NETWORKS = 20
 
 
 def profile(
@@ -38,7 +40,7 @@ def profile(
     table: str | Path,
     *,
     resolutions: Sequence[int] = DEFAULT_RESOLUTIONS,
-    networks: int = 0,
+    networks: int | None = None,
     runtime: str | None = None,
     precision: str = "fp32",
     threads: int = 1,
@@ -53,16 +55,16 @@ def profile(
     pixels, ``runtime`` is by default the device's first, ``threads`` are pinned cores, ``options``
     the runtime's own (``{"xnnpack": "off"}``). Latencies are in ms per run of ``batch`` inputs.
 
-    ``networks`` whole networks are measured in the same rounds as the ops, so that both are of one
-    state of the machine: `calibrate` then fits on them and measures no others. Not on GPUs, where
-    it chooses them by what their ops took.
+    ``networks`` whole networks, 20 by default, are measured in the same rounds as the ops, so that
+    both are of one state of the machine, and the table is calibrated on them. On GPUs there are
+    none: `calibrate` chooses them by what their ops took.
 
     Raises `UsageError` (resolution, runtime, option), `TargetMismatchError` (a table of another
     target), `DeviceError` and `TableError`; whatever was measured before stays in the table.
 
     >>> summary = profile("cpu", "ofa-mbv3-w1.0", "cpu.lut", watch=Watch(budget_seconds=600))
-    >>> summary.workloads, summary.complete
-    (96, True)
+    >>> summary.workloads, summary.networks, summary.complete
+    (116, 20, True)
     """
     space = get_space(space)
     with opened_device(device) as opened:
@@ -75,16 +77,15 @@ def profile(
         )
         space.check_resolutions(resolutions)
         with open_bench(opened, config, precision) as bench:
-            if networks:
-                _require_cpu_like(bench)
+            count = _count(networks, bench)
             with open_or_create(table, bench.target) as stored:
                 note_profiled(stored, opened.info().spec, space.name, resolutions)
                 watch.on_ready(bench.target)
                 workloads = [op_workload(op, bench.emission) for op in space.ops_at(resolutions)]
-                workloads += _networks(stored, space, networks, bench)
+                workloads += _networks(stored, space, count, bench)
                 covered = resolutions_of(stored, space.name)[1]
                 held = [op_workload(op, bench.emission) for op in space.ops_at(covered)]
-                return bench.measure(
+                summary = bench.measure(
                     stored,
                     workloads,
                     protocol,
@@ -92,6 +93,10 @@ def profile(
                     anchors=held,
                     watch=watch,
                 )
+                if summary.visits and summary.networks:
+                    with contextlib.suppress(TableError):  # not all ops, or two networks, yet
+                        calibrate_as_measured(stored, space)
+                return summary
 
 
 def _in_rounds_of(ops: TimingProtocol) -> TimingProtocol:
@@ -108,12 +113,16 @@ def _networks(table: LatencyTable, space: SearchSpace, count: int, bench: Bench)
     ]
 
 
-def _require_cpu_like(bench: Bench) -> None:
-    if bench.target.device == GPU:
+def _count(networks: int | None, bench: Bench) -> int:
+    """How many networks to measure along; raises `UsageError` where there can be none."""
+    if bench.target.device != GPU:
+        return DEFAULT_NETWORKS if networks is None else networks
+    if networks:
         raise UsageError(
             "on GPUs `lutra calibrate` chooses its networks by what the ops took:"
             " profile without networks"
         )
+    return 0
 
 
 def profile_models(

@@ -83,13 +83,14 @@ def test_dry_run_writes_nothing(tmp_path: Path, capsys: Capture) -> None:
     path = tmp_path / "dry.lut"
     document = call_json(capsys, "profile", "fake", "-o", path, "--dry-run")
     assert document["ops"] == document["missing"] == 96
+    assert document["networks"] == 20
     assert not path.exists()
 
 
 def test_the_whole_job_on_the_scripted_device(
     tmp_path: Path, table_path: Path, capsys: Capture
 ) -> None:
-    assert call_json(capsys, "profile", "fake", "-o", table_path)["visits"] == 0
+    assert call_json(capsys, "profile", "fake", "-o", table_path, "--networks", "0")["visits"] == 0
     fitted = call_json(capsys, "calibrate", table_path, "--networks", "6")
     assert fitted["networks"] == 6
     validation = call_json(capsys, "validate", table_path, "--networks", "4")
@@ -123,7 +124,7 @@ def test_people_get_tables(table_path: Path, result_path: Path, capsys: Capture)
         ["spaces"],
         ["table", "show", table_path],
         ["predict", table_path, "--arch", result_path],
-        ["profile", "fake", "-o", table_path],
+        ["profile", "fake", "-o", table_path, "--networks", "4"],
         ["profile", "fake", "-o", table_path, "--dry-run"],
     ):
         capsys.readouterr()
@@ -412,7 +413,7 @@ def lutra(*arguments: object) -> subprocess.Popen[str]:
 def test_a_killed_profile_resumes_and_completes(tmp_path: Path) -> None:
     """On the real CPU: killed twice, the third run ends with a complete table."""
     path = tmp_path / "killed.lut"
-    command = ["profile", "cpu", "-o", path, "--budget", "12s"]
+    command = ["profile", "cpu", "-o", path, "--networks", "0", "--budget", "12s"]
     kept = 0
     for _ in range(2):
         with lutra(*command) as process:

@@ -100,7 +100,7 @@ def test_end_of_a_run_says_that_others_used_the_gpu(
 ) -> None:
     script = FakeScript(clock_mhz=lambda _: 1980.0, flags=lambda _: ("shared",))
     install_toys(tmp_path, monkeypatch, shared=Toy(script))
-    assert call("profile", "toy:shared", "-o", tmp_path / "x.lut") == 3
+    assert call("profile", "toy:shared", "-o", tmp_path / "x.lut", "--networks", "0") == 3
     said = capsys.readouterr().err
     assert "768 visits were made while another process computed on the same core or GPU" in said
     with LatencyTable.open(tmp_path / "x.lut") as table:

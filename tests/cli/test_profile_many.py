@@ -35,7 +35,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def profile(*arguments: object) -> int:
-    return run(["profile", *(str(argument) for argument in arguments)])
+    """Ops only, or models: what is tested is how several devices go along."""
+    only = [] if "--model" in arguments else ["--networks", "0"]
+    return run(["profile", *(str(argument) for argument in arguments), *only])
 
 
 def rows(table: Path) -> dict[str, str]:
