@@ -72,7 +72,8 @@ def main() -> None:
             ops = [parse_key(row.key) for row in table.rows("op")][::16]
         naive_wall, naive_timed = naive(ops, folder)
     busy = summary["busy_seconds"] / (wall - summary["cooled_seconds"])
-    print(f"ops                          {summary['workloads']:.0f}")
+    print(f"ops                          {summary['subjects'] - summary['networks']:.0f} and"
+          f" {summary['networks']:.0f} networks")  # fmt: skip
     print(f"wall seconds                 {wall:.1f} (of them waiting for a steady machine:"
           f" {summary['cooled_seconds']:.1f})")  # fmt: skip
     print(f"visits, of them flagged      {summary['visits']:.0f}, {summary['flagged_visits']:.0f}")

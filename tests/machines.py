@@ -29,7 +29,7 @@ class Neighbours:
 
     ``core`` computes on our core in one of twelve spells, as the kernel tells. ``cache`` streams
     through the last cache, which networks feel and ops hardly do, for a third of the time and
-    hundreds of requests at once. ``memory`` has short bursts that everything feels. Each process
+    a hundred requests at once. ``memory`` has short bursts that everything feels. Each process
     has each model somewhere else in memory, for better or worse.
     """
 
@@ -56,11 +56,11 @@ class Neighbours:
     def _latency_ms(self, path: Path) -> float:
         own = latency_from_size(path)
         whole = own > _NETWORK_MS
-        place = random.Random(f"{path.stat().st_size}/{self.script.answered // 700}")
+        place = random.Random(f"{path.stat().st_size}/{self.script.processes}")
         factor = place.gauss(1.0, 0.01)
         if self._shares_core():
             factor *= 1.5
-        if self._spell("cache", 300, 1 / 3):
+        if self._spell("cache", 100, 1 / 3):
             factor *= 1.15 if whole else 1.03
         if self._spell("memory", 20, 1 / 10):
             factor *= 1.25

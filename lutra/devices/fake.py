@@ -48,7 +48,7 @@ class FakeScript:
     CPU. ``clock_mhz`` makes it a device that tells its clock, at
     which it works, and ``flags`` what it says was wrong, both by the requests answered so far;
     ``device_ms`` is what a model takes without the host, ``system`` what the operating system did,
-    by the requests answered so far.
+    by the requests answered so far. ``processes`` counts those that were begun.
     """
 
     latency_ms: Callable[[Path], float] = latency_from_size
@@ -62,6 +62,7 @@ class FakeScript:
     failures: Mapping[int, str] = field(default_factory=dict)
     seed: int = 0
     answered: int = 0
+    processes: int = 0
 
 
 def fake_device(address: str) -> FakeDevice:
@@ -99,7 +100,8 @@ class FakeSession(Session):
         self.keeps_models = script.keeps_models
         self.clocked = script.clock_mhz is not None
         self._config = config
-        self._process = 1
+        self._process = 0
+        self.restart()
         self._random = np.random.default_rng(script.seed)
 
     def describe(self) -> RuntimeInfo:
@@ -119,7 +121,7 @@ class FakeSession(Session):
             case None:
                 return self._sample(request, ordinal)
             case "crash" | "timeout" | "link" as kind:
-                self._process += 1
+                self.restart()
                 return RequestFailure(request.id, kind, f"scripted {kind}", transient=True)
             case "load" | "run" as kind:
                 return RequestFailure(request.id, kind, f"scripted {kind}", transient=False)
@@ -150,6 +152,7 @@ class FakeSession(Session):
 
     def restart(self) -> None:
         self._process += 1
+        self._script.processes += 1
 
     def close(self) -> None:
         """Nothing to end."""

@@ -54,7 +54,8 @@ class ProfilingRun:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``network_protocol`` is how whole networks are timed, by default as the others are;
-        ``other_processes`` is asked who computes on the device, once a visit shared it.
+        ``other_processes`` is asked who computes on the device, at the start and once a visit
+        shared it.
         """
         self._session = session
         self._table = table
@@ -104,6 +105,8 @@ class ProfilingRun:
         """
         self._started = self._clock()
         self._record.load([*workloads, *anchors, *self._references])
+        if self._record.wanted(workloads):
+            self._note_busy()
         try:
             self._run_rounds(workloads, anchors)
         except BaseException:
@@ -240,6 +243,15 @@ class ProfilingRun:
         self._note_others(visit)
         visit = self._gate.judged(visit)
         self._record.commit(workload, visit, outcome.nodes)
+
+    def _note_busy(self) -> None:
+        """Say who computes on the machine before anything is measured; of a GPU, visits tell."""
+        busy = () if self._session.clocked else self._other_processes()
+        if busy:
+            self._watch.on_note(
+                f"{', '.join(busy)} already: what comes from a shared cache or from memory is"
+                " slower meanwhile; stop it, or the table speaks of a busy machine"
+            )
 
     def _note_others(self, visit: Visit) -> None:
         """Say once, as soon as it shows, that the device is not the run's own."""

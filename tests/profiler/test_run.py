@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lutra.devices.base import Outcome, RuntimeConfig, SystemShare, TimingRequest
+from lutra.devices.base import Health, Outcome, RuntimeConfig, SystemShare, TimingRequest
 from lutra.devices.fake import FakeDevice, FakeScript, FakeSession
 from lutra.devices.worker.runtimes.torch_graph import load_module
 from lutra.emitters.emission import Emission
@@ -419,6 +419,22 @@ def test_a_core_that_is_always_shared_ends_the_run_and_the_next_one_repeats(
     summary, table = measure(disturbed(0), workloads(2))
     assert summary.complete
     assert all(row.measurement and row.measurement.flags == () for row in table.rows("op"))
+
+
+def test_who_computes_already_is_said_before_anything_is_measured(
+    measure: Measure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy = Health(other_processes=("train.py (pid 7, 99 % of a core)",))
+    monkeypatch.setattr(FakeDevice, "health", lambda device: busy)
+    notes: list[tuple[str, int]] = []
+    script = FakeScript()
+    watch = Watch(on_note=lambda text: notes.append((text, script.answered)))
+    measure(script, workloads(2), watch=watch)
+    ((said, answered),) = notes
+    assert said.startswith("train.py (pid 7, 99 % of a core) already")
+    assert answered == 0
+    measure(script, workloads(2), watch=watch)
+    assert len(notes) == 1  # nothing is wanted: nothing to say
 
 
 def test_a_shared_core_is_waited_for(measure: Measure) -> None:

@@ -28,7 +28,8 @@ _SCALE_PRIOR, _TERM_PRIOR = 0.3, 0.1  # of the scale; of what another term adds 
 _STAGE_PRIORS = (0.0, 0.01, 0.02, 0.04)  # of a stage's latencies; 0: stages do not differ
 _USUAL_NOISE = 0.015  # of a network's latency
 _LEAST_NOISE, _NOISE_STEPS = 0.003, (1.0, 1.4, 2.0, 2.8, 4.0)
-_NOISE_OF_REPEATABILITY = 0.0063  # per percent: of the mean of what of halves is known as a mean
+# Per percent: halves whose absolute difference is d on average have a mean uncertain by d / 1.6.
+_NOISE_OF_REPEATABILITY = 0.0063
 _LEAST_NETWORKS = 6
 _COVERED = 0.95
 _FOLDS = 5
