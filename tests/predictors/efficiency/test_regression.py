@@ -43,7 +43,7 @@ def test_the_posterior_is_that_of_the_joint_distribution(size: tuple[int, int, i
 def test_evidence_finds_the_noise(noise: float) -> None:
     random = np.random.default_rng(1)
     design = random.normal(size=(60, 3))
-    seen = design @ [1.0, -0.5, 2.0] + noise * random.normal(size=60)
+    seen = design @ np.array([1.0, -0.5, 2.0]) + noise * random.normal(size=60)
     assumptions = [Assumption(np.zeros(3), np.full(3, 3.0), level) for level in (0.01, 0.1, 1.0)]
     assert most_likely(design, seen, assumptions).noise == noise
 
