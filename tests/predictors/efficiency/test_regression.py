@@ -8,15 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lutra.errors import NotATableError
-from lutra.predictors.efficiency.regression import Assumption, deviations, most_likely
+from lutra.predictors.efficiency.regression import Assumption, Floats, deviations, most_likely
 from lutra.predictors.efficiency.spread import Spread
 
 sizes = st.tuples(st.integers(1, 12), st.integers(1, 6), st.integers(0, 1000))
 
 
-def random_case(
-    count: int, columns: int, seed: int
-) -> tuple[np.ndarray[tuple[int, int], np.dtype[np.float64]], Assumption]:
+def random_case(count: int, columns: int, seed: int) -> tuple[Floats, Assumption]:
     random = np.random.default_rng(seed)
     assumed = Assumption(
         random.normal(size=columns), random.uniform(0.1, 2.0, columns), random.uniform(0.05, 1.0)
@@ -55,7 +53,7 @@ def test_what_is_not_needed_is_not_assumed() -> None:
     assumptions = [
         Assumption(np.zeros(8), np.array([1.0] + [room] * 7), 0.1) for room in (0.0, 0.5)
     ]
-    alone = design[:, 0] + 0.1 * random.normal(size=30)
+    alone: Floats = design[:, 0] + 0.1 * random.normal(size=30)
     assert np.allclose(most_likely(design, alone, assumptions).mean[1:], 0.0)
     together = alone + design[:, 1:] @ random.normal(size=7)
     assert np.abs(most_likely(design, together, assumptions).mean[1:]).max() > 0.1
