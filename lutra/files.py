@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -15,6 +15,7 @@ from typing import IO, Any
 from lutra.errors import LutraError, ResultError
 
 MAX_JSON_BYTES = 16 << 20
+_DEEPEST_JSON = 50  # ours has six levels
 
 
 @contextmanager
@@ -65,6 +66,29 @@ def read_json(path: Path, error: type[LutraError] = ResultError) -> Any:
     """The JSON document in a file of bounded size; raises ``error``."""
     data = read_bounded(path, MAX_JSON_BYTES, "is too large for a JSON file of lutra", error)
     try:
-        return json.loads(data.decode())
-    except (ValueError, RecursionError) as problem:
+        return parse_json(data)
+    except ValueError as problem:
         raise error(f"{path} is not valid JSON: {problem}") from problem
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The document in JSON of others; raises ValueError for none, or one that is nested deeply.
+
+    What looks into a document, prints or stores it goes a call deeper with each of its levels.
+    """
+    try:
+        document = json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    level = [document]
+    for _ in range(_DEEPEST_JSON):
+        level = [inner for item in level for inner in _inside(item)]
+        if not level:
+            return document
+    raise ValueError("it is nested too deeply")
+
+
+def _inside(item: Any) -> Iterable[Any]:
+    if isinstance(item, dict):
+        return item.values()
+    return item if isinstance(item, list) else ()

@@ -71,7 +71,7 @@ PACKAGES = {
     "asyncssh": {"devices/remote/ssh/channel.py", "devices/remote/ssh/shell.py"},
     "click": {"cli"},
     "flatbuffers": {"emitters/tflite_file.py"},
-    "google": {"emitters/model_file.py"},
+    "google": {"emitters/onnx_file.py"},
     "numpy": {
         "tables/states.py",
         "devices/fake.py",
@@ -83,7 +83,7 @@ PACKAGES = {
         "search",
         "spaces",
     },
-    "onnx": {"emitters/model_file.py", "emitters/onnx.py"},
+    "onnx": {"emitters/onnx.py", "emitters/onnx_file.py"},
     "onnxruntime": {
         "devices/worker/runtimes/onnxruntime.py",
         "devices/worker/runtimes/onnxruntime_cuda.py",
@@ -101,8 +101,6 @@ PACKAGES = {
         "devices/worker/runtimes/torch_graph.py",
         "emitters/quantization.py",
         "emitters/torch.py",
-        "predictors/accuracy/ofa_mlp.py",
-        "predictors/accuracy/torch_file.py",
     },
 }
 HEAVY = set(PACKAGES) - {"click", "google", "numpy", "psutil", "pytest"}

@@ -5,7 +5,14 @@ from pathlib import Path
 import pytest
 
 from lutra.errors import AccuracyError, ResultError
-from lutra.files import MAX_JSON_BYTES, read_bounded, read_json, replacing, write_atomically
+from lutra.files import (
+    MAX_JSON_BYTES,
+    parse_json,
+    read_bounded,
+    read_json,
+    replacing,
+    write_atomically,
+)
 
 
 def test_a_written_file_is_whole_readable_and_alone(tmp_path: Path) -> None:
@@ -55,11 +62,19 @@ def test_reading_is_bounded(tmp_path: Path) -> None:
         read_bounded(tmp_path, 4, "is too large", AccuracyError)
 
 
+@pytest.mark.parametrize(("begin", "end"), [("[", "]"), ('{"a":[', "]}")])
+def test_what_is_nested_deeply_is_no_json_of_ours(begin: str, end: str) -> None:
+    assert parse_json(begin * 20 + end * 20) is not None
+    for levels in (100, 900, 100_000):
+        with pytest.raises(ValueError, match="nested too deeply"):
+            parse_json(begin * levels + end * levels)
+
+
 def test_json_of_every_broken_kind_is_one_error(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_text('{"a": [1, 2]}')
     assert read_json(path) == {"a": [1, 2]}
-    for content in (b"", b"{", b"\xff\xfe", b"[" * 200_000):
+    for content in (b"", b"{", b"\xff\xfe", b"[" * 200_000, b"[" * 51 + b"]" * 51):
         path.write_bytes(content)
         with pytest.raises(ResultError, match="is not valid JSON"):
             read_json(path)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from lutra.errors import AccuracyError
+from lutra.files import parse_json
 from lutra.predictors.accuracy.base import Accuracies, AccuracyPredictor
 from lutra.spaces import Lattice, Rows, SearchSpace
 
@@ -88,10 +88,10 @@ class AdditivePredictor(AccuracyPredictor):
     def from_bytes(cls, data: bytes, source: str, space: SearchSpace) -> AdditivePredictor:
         """Read the JSON form; ``source`` names the file in messages. Raises `AccuracyError`."""
         document = _parse(data, source)
-        if document.get("space") != space.name:
-            raise AccuracyError(
-                f"{source} predicts accuracy of {document.get('space')!r:.60}, not of {space.name}"
-            )
+        named = document.get("space")
+        if named != space.name:
+            told = named[:60] if isinstance(named, str) else "no space"
+            raise AccuracyError(f"{source} predicts accuracy of {told}, not of {space.name}")
         resolution = document.get("resolution")
         if type(resolution) is not int or resolution not in space.resolutions:
             raise AccuracyError(f"{source}: its resolution is not one of {space.name}")
@@ -104,15 +104,15 @@ class AdditivePredictor(AccuracyPredictor):
             ceiling=_number(document, "ceiling_percent", source),
             intercept=_number(document, "intercept", source),
             coefficients=_table(document.get("coefficients"), source, space),
-            provenance=str(document.get("provenance", "")) or f"{source}, which does not say",
+            provenance=_provenance(document, source),
             quality={str(name): _number(quality, name, source) for name in quality},
         )
 
 
 def _parse(data: bytes, source: str) -> dict[str, Any]:
     try:
-        document = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        document = parse_json(data)
+    except ValueError as error:
         raise AccuracyError(f"{source} is not valid JSON: {error}") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise AccuracyError(
@@ -123,9 +123,14 @@ def _parse(data: bytes, source: str) -> dict[str, Any]:
     return document
 
 
+def _provenance(document: dict[str, Any], source: str) -> str:
+    given = document.get("provenance")
+    return given if isinstance(given, str) and given else f"{source}, which does not say"
+
+
 def _number(document: dict[str, Any], name: str, source: str) -> float:
     value = document.get(name)
-    if not isinstance(value, int | float) or not abs(value) < 1e6:
+    if not isinstance(value, int | float) or type(value) is bool or not abs(value) < 1e6:
         raise AccuracyError(f"{source}: '{name:.40}' is missing or not a sensible number")
     return float(value)
 
@@ -150,7 +155,7 @@ def _effects(given: object, choices: int, source: str) -> list[float]:
     """One gene's coefficients, checked."""
     if not isinstance(given, list) or len(given) != choices:
         raise AccuracyError(f"{source} needs {choices} numbers for each gene")
-    if not all(isinstance(value, int | float) and abs(value) < 1e3 for value in given):
+    if not all(type(value) in (int, float) and abs(value) < 1e3 for value in given):
         raise AccuracyError(f"{source} holds something that is not a sensible number")
     if given[0] != 0:
         raise AccuracyError(f"{source} must give each gene's first choice the coefficient 0")

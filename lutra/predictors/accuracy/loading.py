@@ -21,6 +21,7 @@ from lutra.spaces import DEFAULT_SPACE, SearchSpace, get_space
 
 _GROUP = "lutra.accuracy"
 MAX_FILE_BYTES = 64 << 20  # OFA's predictors have 1.5 MB
+MAX_JSON_BYTES = 1 << 20  # ours have 3 KB, and JSON takes thirty times its size when it is read
 _TOO_LARGE = (
     f"is larger than {MAX_FILE_BYTES >> 20} MiB: too large for an accuracy predictor; is it a"
     " supernet's checkpoint?"
@@ -77,5 +78,7 @@ def _from_file(
         raise AccuracyError(f"{path} is not a file; pass the file of an accuracy predictor")
     data = read_bounded(path, MAX_FILE_BYTES, _TOO_LARGE, AccuracyError)
     if data.lstrip()[:1] == b"{":
+        if len(data) > MAX_JSON_BYTES:
+            raise AccuracyError(f"{path} is too large for an additive accuracy model")
         return AdditivePredictor.from_bytes(data, str(path), space)
     return OfaMlpPredictor.from_bytes(data, str(path), space, resolutions)

@@ -17,14 +17,14 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from lutra.errors import AccuracyError
 from lutra.predictors.accuracy.base import Accuracies, AccuracyPredictor
-from lutra.predictors.accuracy.torch_file import read_state_dict
+from lutra.predictors.accuracy.torch_file import Tensor, read_state_dict
 from lutra.spaces import Rows, SearchSpace
 
 Weights = npt.NDArray[np.float32]
@@ -255,7 +255,7 @@ def _usual_resolutions(
     )
 
 
-def _layers(state: Mapping[str, Any], source: str) -> list[Layer]:
+def _layers(state: Mapping[str, object], source: str) -> list[Layer]:
     """The four layers; raises unless the keys are of one of the forms and the shapes chain."""
     if set(state) == _LIBRARY_KEYS:
         stems = _LIBRARY_STEMS
@@ -275,7 +275,7 @@ def _layers(state: Mapping[str, Any], source: str) -> list[Layer]:
     return layers
 
 
-def _layer(state: Mapping[str, Any], stem: str, source: str) -> Layer:
+def _layer(state: Mapping[str, object], stem: str, source: str) -> Layer:
     weight = _array(state, f"{stem}.weight", 2, source)
     if f"{stem}.bias" not in state:
         return Layer(weight, np.zeros(len(weight), dtype=np.float32))
@@ -285,7 +285,7 @@ def _layer(state: Mapping[str, Any], stem: str, source: str) -> Layer:
     return Layer(weight, bias)
 
 
-def _base_accuracy(state: Mapping[str, Any], source: str) -> float:
+def _base_accuracy(state: Mapping[str, object], source: str) -> float:
     if "base_acc" not in state:
         return 0.0
     base = _array(state, "base_acc", 1, source)
@@ -294,24 +294,19 @@ def _base_accuracy(state: Mapping[str, Any], source: str) -> float:
     return float(base[0])
 
 
-def _array(state: Mapping[str, Any], name: str, dimensions: int, source: str) -> Weights:
+def _array(state: Mapping[str, object], name: str, dimensions: int, source: str) -> Weights:
     """One parameter as a finite float32 array; a single number has one dimension."""
-    import torch
-
     tensor = state[name]
-    if (
-        type(tensor) not in (torch.Tensor, torch.nn.Parameter)
-        or tensor.layout != torch.strided
-        or tensor.device.type != "cpu"
-        or not tensor.is_floating_point()
-    ):
+    if not isinstance(tensor, Tensor) or not tensor.is_float:
         raise AccuracyError(f"{source}: {name} is not an array of numbers")
-    if tensor.ndim == 0:
-        tensor = tensor[None]
+    shape = tensor.shape or (1,)
     # Sizes before values: a stored shape can be far larger than what backs it.
-    if tensor.ndim != dimensions or not all(0 < size <= MAX_HIDDEN for size in tensor.shape):
-        raise AccuracyError(f"{source}: {name} has the shape {tuple(tensor.shape)}")
-    array: Weights = tensor.detach().to(torch.float32).contiguous().numpy()
+    if len(shape) != dimensions or not all(0 < size <= MAX_HIDDEN for size in shape):
+        raise AccuracyError(f"{source}: {name} has the shape {shape}")
+    try:
+        array = tensor.array().reshape(shape)
+    except ValueError as error:
+        raise AccuracyError(f"{source}: {name} is damaged: {error}") from error
     if not np.all(np.isfinite(array)):
         raise AccuracyError(f"{source}: {name} holds values that are not finite; download it again")
     return array

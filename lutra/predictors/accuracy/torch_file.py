@@ -1,34 +1,77 @@
 """Reading a PyTorch file of an accuracy predictor that anyone may have written.
 
-Nothing in it is executed, and what would exhaust memory or the stack is refused before torch reads
-it.
+torch has no part in it: its own reader ends the process on some files. Both forms are read, the
+archive of today and the row of pickles from before torch 1.6, which OFA's authors publish. Nothing
+in a file is executed, and no size that it states is believed before it is compared with what the
+file holds.
 """
 
 from __future__ import annotations
 
-import pickletools
 from collections.abc import Mapping
+from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 from zipfile import ZIP_STORED, ZipFile
 
+import numpy as np
+import numpy.typing as npt
+
 from lutra.errors import AccuracyError
+from lutra.predictors.accuracy.plain_pickle import Call, read_pickle
 
 MAX_PICKLE_BYTES = 64 << 10  # the structure without the weights: about 1 KB
-_LEGACY_PICKLES = 5  # magic number, version, system, state dict, storage keys
+_MAX_MEMBERS = 1000  # of an archive; a predictor has about 20
+_DIRECTORY_ENTRY = b"PK\x01\x02"
+_MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
 
-def read_state_dict(data: bytes, source: str) -> Mapping[str, Any]:
-    """The parameters by name, without executing anything."""
-    import torch
+@dataclass
+class Storage:
+    """A row of numbers: how many of which type, and the bytes that they are in."""
 
-    _check_structure(data, source)
+    dtype: np.dtype[Any]
+    count: int
+    data: bytes = b""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Where an array's numbers stand in a storage; nothing is copied before it is asked for."""
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    @property
+    def is_float(self) -> bool:
+        """Whether it holds floating-point numbers."""
+        return self.storage.dtype.kind == "f"
+
+    def array(self) -> npt.NDArray[np.float32]:
+        """A copy as float32, beyond its range infinite; raises ValueError beyond the storage."""
+        sizes = zip(self.shape, self.strides, strict=True)
+        steps = [stride if size > 1 else 0 for size, stride in sizes]
+        last = sum((size - 1) * step for size, step in zip(self.shape, steps, strict=True))
+        if self.offset + last >= self.storage.count:
+            raise ValueError("it reaches beyond what is stored")
+        numbers = np.frombuffer(self.storage.data, self.storage.dtype)[self.offset :]
+        strides = [step * numbers.itemsize for step in steps]
+        view = np.lib.stride_tricks.as_strided(numbers, self.shape, strides, writeable=False)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return view.astype(np.float32, order="C")
+
+
+def read_state_dict(data: bytes, source: str) -> Mapping[str, object]:
+    """The parameters by name, each a `Tensor` in a sound file; raises `AccuracyError`."""
     try:
-        state = torch.load(BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # hostile bytes make torch raise anything
+        state = _from_archive(data) if data[:4] == b"PK\x03\x04" else _from_pickles(data)
+    except Exception as error:  # hostile bytes make the readers raise anything
         raise AccuracyError(
-            f"{source} is no PyTorch file of plain weights: it is damaged, or it holds code,"
-            " which lutra does not run; download it again from its publisher"
+            f"{source} is no PyTorch file of an accuracy predictor: it is damaged, incomplete, of"
+            " another kind, or it holds code, which lutra does not run; download it again from"
+            " its publisher"
         ) from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
@@ -37,40 +80,107 @@ def read_state_dict(data: bytes, source: str) -> Mapping[str, Any]:
     return state
 
 
-def _check_structure(data: bytes, source: str) -> None:
-    """Refuse what would exhaust memory or the stack while torch reads it.
+class _Storages(dict[str, Storage]):
+    """The storages that a pickle speaks of, by key; their numbers stand elsewhere in the file."""
 
-    Those are archives that inflate (torch.save compresses nothing) and pickles much larger than
-    a predictor's (deep nesting ends the process instead of raising).
-    """
-    try:
-        if data[:4] == b"PK\x03\x04":
-            _check_archive(data)
-        else:
-            _check_pickles(data, _LEGACY_PICKLES)
-    except Exception as error:  # hostile bytes make the readers raise anything
-        raise AccuracyError(
-            f"{source} is no PyTorch file of an accuracy predictor: it is damaged, incomplete or"
-            " of another kind; download it again from its publisher"
-        ) from error
+    def identified(self, identity: object) -> Storage:
+        """The storage of an id: its type, its key, the device that it was on, its length."""
+        match identity:
+            case ("storage", np.dtype() as dtype, str(key), _, int(count), *rest):
+                storage = self.setdefault(key, Storage(dtype, count))
+                if storage == Storage(dtype, count) and count >= 0 and rest in ([], [None]):
+                    return storage
+        raise ValueError("no storage")
+
+    def require_whole(self) -> None:
+        """Raise ValueError unless each has the bytes that it needs."""
+        for storage in self.values():
+            if len(storage.data) != storage.count * storage.dtype.itemsize:
+                raise ValueError("a storage is not whole")
 
 
-def _check_archive(data: bytes) -> None:
-    """Raise `ValueError` for members that are compressed, too large, or large pickles."""
+def _tensor(storage: object, offset: object, shape: object, strides: object, *_: object) -> Tensor:
+    """What torch calls `_rebuild_tensor_v2`; the rest are gradients and hooks."""
+    if not (
+        isinstance(storage, Storage)
+        and isinstance(offset, int)
+        and isinstance(shape, tuple)
+        and isinstance(strides, tuple)
+        and len(shape) == len(strides)
+        and all(type(number) is int and number >= 0 for number in (offset, *shape, *strides))
+    ):
+        raise ValueError("no tensor")
+    return Tensor(storage, offset, shape, strides)
+
+
+def _parameter(tensor: object, *_: object) -> object:
+    """What torch calls `_rebuild_parameter`: the tensor, and whether it is trained."""
+    return tensor
+
+
+_NAMES: dict[str, object] = {
+    "collections OrderedDict": Call(lambda: {}),
+    "torch._utils _rebuild_tensor_v2": Call(_tensor),
+    "torch._utils _rebuild_parameter": Call(_parameter),
+    "torch DoubleStorage": np.dtype("<f8"),
+    "torch FloatStorage": np.dtype("<f4"),
+    "torch HalfStorage": np.dtype("<f2"),
+    "torch LongStorage": np.dtype("<i8"),
+    "torch IntStorage": np.dtype("<i4"),
+    "torch ShortStorage": np.dtype("<i2"),
+    "torch CharStorage": np.dtype("i1"),
+    "torch ByteStorage": np.dtype("u1"),
+    "torch BoolStorage": np.dtype("?"),
+}
+
+
+def _from_archive(data: bytes) -> Any:
+    """What a file of torch 1.6 and newer holds: a zip archive in which nothing is compressed."""
+    if data.count(_DIRECTORY_ENTRY) > _MAX_MEMBERS:
+        raise ValueError("too many members")
     with ZipFile(BytesIO(data)) as archive:
         members = archive.infolist()
         if any(member.compress_type != ZIP_STORED for member in members):
             raise ValueError("compressed members")
         if sum(member.file_size for member in members) > len(data):
             raise ValueError("overlapping members")
-        for member in members:
-            if member.filename.endswith(".pkl"):
-                _check_pickles(archive.read(member), 1)
+        (pickled,) = [item for item in members if item.filename.endswith("/data.pkl")]
+        if pickled.file_size > MAX_PICKLE_BYTES:
+            raise ValueError("a large pickle")
+        root = pickled.filename.removesuffix("data.pkl")
+        if f"{root}byteorder" in archive.namelist():
+            _require_little_endian(archive.read(f"{root}byteorder") == b"little")
+        storages = _Storages()
+        state = read_pickle(BytesIO(archive.read(pickled)), _NAMES, storages.identified)
+        for key, storage in storages.items():
+            storage.data = archive.read(f"{root}data/{key}")
+    storages.require_whole()
+    return state
 
 
-def _check_pickles(data: bytes, count: int) -> None:
-    """Raise `ValueError` unless ``count`` pickles end within the size limit."""
-    stream = BytesIO(data[:MAX_PICKLE_BYTES])
-    for _ in range(count):
-        for _ in pickletools.genops(stream):
-            pass
+def _from_pickles(data: bytes) -> Any:
+    """What an older file holds: five pickles, then each storage's length and numbers."""
+    stream, storages = BytesIO(data[:MAX_PICKLE_BYTES]), _Storages()
+    magic, protocol, system, state, keys = (
+        read_pickle(stream, _NAMES, storages.identified) for _ in range(5)
+    )
+    if (magic, protocol) != (_MAGIC, _PROTOCOL):
+        raise ValueError("another kind of pickles")
+    _require_little_endian(system["little_endian"] is True)
+    position = stream.tell()
+    for key in keys:
+        if not isinstance(key, str):
+            raise ValueError("a key that is no text")
+        storage = storages[key]
+        begin = position + 8
+        if int.from_bytes(data[position:begin], "little") != storage.count:
+            raise ValueError("a storage of another length")
+        position = begin + storage.count * storage.dtype.itemsize
+        storage.data = data[begin:position]
+    storages.require_whole()
+    return state
+
+
+def _require_little_endian(little: bool) -> None:
+    if not little:
+        raise ValueError("of another byte order")

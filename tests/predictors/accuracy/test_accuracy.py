@@ -30,7 +30,9 @@ from lutra.predictors.accuracy import (
     load_accuracy,
 )
 from lutra.predictors.accuracy import ofa_mlp as ofa_mlp_module
-from lutra.predictors.accuracy.loading import MAX_FILE_BYTES
+from lutra.predictors.accuracy.loading import MAX_FILE_BYTES, MAX_JSON_BYTES
+from lutra.predictors.accuracy.plain_pickle import Call, read_pickle
+from lutra.predictors.accuracy.torch_file import Storage, Tensor
 from lutra.spaces import Architecture, Rows, SearchSpace, get_space, parse_architecture
 
 W10 = get_space("ofa-mbv3-w1.0")
@@ -45,6 +47,12 @@ DATA = REPOSITORY.parent / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"no measured data in {DATA}")
 
 State = dict[str, torch.Tensor]
+
+_OPERATIONS = [  # of pickles, with small arguments
+    *(b"(", b")", b"t", b"\x85", b"\x86", b"\x87", b"]", b"}", b"a", b"e", b"s", b"u", b"N"),
+    *(b"R", b"b", b"Q", b"q\x00", b"h\x00", b"q\x01", b"h\x01", b"K\x01", b"\x88", b"0", b"2"),
+    *(b"X\x01\x00\x00\x00k", b"ccollections\nOrderedDict\n", b"cos\nsystem\n", b"\x8a\x01\x05"),
+]
 
 
 def uniform(space: SearchSpace, kernel: int, expansion: float, depth: int, r: int) -> Rows:
@@ -363,10 +371,10 @@ def test_deep_nesting_does_not_end_the_process(tmp_path: Path) -> None:
     nested = b"\x80\x02})" + b"\x85" * 2_000_000 + b"K\x01s."
     path = tmp_path / "deep.pth"
 
-    def deepen(name: str, content: bytes) -> bytes:
-        return nested if name.endswith("data.pkl") else content
-
-    for data in (nested, _rezipped(_saved(tutorial_state()), deepen)):
+    archive = _saved(tutorial_state())
+    instead = _rezipped(archive, lambda name, was: nested if name.endswith(".pkl") else was)
+    hidden = _renamed(instead, "data.pkl", "data.PKL")  # which torch finds by that name
+    for data in (nested, instead, hidden):
         path.write_bytes(data)
         script = (
             "import sys; from pathlib import Path; from lutra.spaces import get_space\n"
@@ -377,6 +385,89 @@ def test_deep_nesting_does_not_end_the_process(tmp_path: Path) -> None:
         command = [sys.executable, "-c", script, str(path)]
         result = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=60)
         assert (result.returncode, result.stdout) == (0, "AccuracyError\n"), result.stderr
+
+
+def test_only_the_pickle_of_an_archive_is_read(tmp_path: Path) -> None:
+    """Also where another has its name but for upper case."""
+    archive = _saved(tutorial_state())
+    path = tmp_path / "p.pth"
+    path.write_bytes(_with_member(archive, "archive/data.PKL", b"\x80\x02})" + b"\x85" * 2_000_000))
+    load_accuracy(path, W12)
+    path.write_bytes(_with_member(archive, "another/data.pkl", b"\x80\x02}."))
+    assert "another kind" in error_of(path)
+
+
+def test_an_archive_of_many_members_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "p.pth"
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(2000):
+            archive.writestr(f"archive/data/{number}", b"")
+        archive.writestr("archive/data.pkl", b"\x80\x02}.")
+    assert "another kind" in error_of(path)
+
+
+def test_reading_takes_no_torch(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.pth", tutorial_state())
+    script = (
+        "import sys; from lutra.predictors.accuracy import load_accuracy\n"
+        "load_accuracy(sys.argv[1], 'ofa-mbv3-w1.2'); print('torch' in sys.modules)"
+    )
+    command = [sys.executable, "-c", script, str(path)]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=60)
+    assert result.stdout == "False\n", result.stderr
+
+
+def _tensor_pickle(storage: bytes, numbers: bytes) -> bytes:
+    """An older file of one parameter, its storage's id and the numbers of its shape as given."""
+    head = b"".join(pickle.dumps(item, 2) for item in (0x1950A86A20F9469CFC6C, 1001))
+    system = pickle.dumps({"little_endian": True}, 2)
+    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n((" + storage + b"tQ" + numbers + b"\x89}tR"
+    state = b"\x80\x02}X\x08\x00\x00\x000.weight" + tensor + b"s."
+    return head + system + state + pickle.dumps(["0"], 2) + (1).to_bytes(8, "little") + bytes(4)
+
+
+_STORAGE = b"X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpu"
+
+
+@pytest.mark.parametrize(
+    ("storage", "numbers", "said"),
+    [
+        (_STORAGE + b"K\x01N", b"K\x00K\x01\x85K\x01\x85", "other parameters"),  # a sound one
+        (_STORAGE + b"K\x02N", b"K\x00K\x01\x85K\x01\x85", "another kind"),
+        (_STORAGE + b"J\xff\xff\xff\xffN", b"K\x00K\x01\x85K\x01\x85", "another kind"),
+        (_STORAGE + b"K\x01K\x01", b"K\x00K\x01\x85K\x01\x85", "another kind"),
+        (_STORAGE + b"K\x01N", b"K\x00J\xff\xff\xff\xff\x85K\x01\x85", "another kind"),
+        (_STORAGE + b"K\x01N", b"K\x00K\x01\x85)", "another kind"),
+        (_STORAGE + b"K\x01N", b"\x88K\x01\x85K\x01\x85", "another kind"),
+        (b"NNNNN", b"K\x00K\x01\x85K\x01\x85", "another kind"),
+    ],
+)
+def test_tensors_that_cannot_be(storage: bytes, numbers: bytes, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "p.pth"
+    path.write_bytes(_tensor_pickle(storage, numbers))
+    assert said in error_of(path)
+
+
+def test_a_shape_beyond_its_storage_is_refused() -> None:
+    for tensor in (
+        Tensor(Storage(np.dtype("<f4"), 6, bytes(24)), 0, (2, 3), (3, 1)),
+        Tensor(Storage(np.dtype("<f4"), 1, bytes(4)), 0, (2, 3), (0, 0)),
+        Tensor(Storage(np.dtype("<f4"), 1, bytes(4)), 0, (1, 1), (10**40, 10**40)),
+    ):
+        assert tensor.array().shape == tensor.shape
+    for offset, strides in ((1, (3, 1)), (0, (4, 1)), (10**40, (3, 1)), (0, (10**40, 1))):
+        with pytest.raises(ValueError, match="beyond"):
+            Tensor(Storage(np.dtype("<f4"), 6, bytes(24)), offset, (2, 3), strides).array()
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from(_OPERATIONS), max_size=60))
+def test_pickles_of_any_operations_raise_nothing_else(operations: list[bytes]) -> None:
+    data = b"\x80\x02" + b"".join(operations) + b"."
+    with contextlib.suppress(Exception):  # what the reader of a file turns into one error
+        read_pickle(io.BytesIO(data), {"collections OrderedDict": Call(dict)}, lambda _: None)
+    with pytest.raises(AccuracyError):
+        OfaMlpPredictor.from_bytes(data, "a file", W12)
 
 
 def test_huge_shape_over_small_storage_is_not_materialised(tmp_path: Path) -> None:
@@ -396,7 +487,7 @@ def test_huge_shape_over_small_storage_is_not_materialised(tmp_path: Path) -> No
         ({"4.weight": torch.full((16, 16), torch.nan)}, "4.weight holds values that are not"),
         ({"4.bias": torch.full((16,), -torch.inf)}, "4.bias holds values that are not"),
         ({"4.bias": torch.zeros(16, dtype=torch.int64)}, "4.bias is not an array"),
-        ({"4.bias": torch.zeros(16).to_sparse()}, "4.bias is not an array"),
+        ({"4.bias": torch.zeros(16).to_sparse()}, "another kind"),
         ({"4.bias": [0.0] * 16}, "4.bias is not an array"),
         ({"4.bias": torch.zeros(0), "4.weight": torch.zeros(0, 16)}, "4.weight has the shape"),
         ({"8.weight": torch.zeros(1)}, "other parameters"),
@@ -609,6 +700,12 @@ def test_hostile_json(text: str, tmp_path: Path) -> None:
     error_of(path, W10)
 
 
+def test_large_json_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.json"
+    path.write_text('{"a": "' + "x" * MAX_JSON_BYTES + '"}')
+    assert "too large" in error_of(path, W10)
+
+
 def test_every_predictor_meets_the_contract(bundled: AdditivePredictor) -> None:
     predictors: list[AccuracyPredictor] = [
         bundled,
@@ -696,6 +793,18 @@ def _saved(state: Mapping[str, Any], zipped: bool = True) -> bytes:
     buffer = io.BytesIO()
     torch.save(state, buffer, _use_new_zipfile_serialization=zipped)
     return buffer.getvalue()
+
+
+def _renamed(data: bytes, name: str, other: str) -> bytes:
+    assert len(name) == len(other)
+    return data.replace(name.encode(), other.encode())
+
+
+def _with_member(data: bytes, name: str, content: bytes) -> bytes:
+    result = io.BytesIO(_rezipped(data, lambda _, was: was))
+    with zipfile.ZipFile(result, "a") as archive:
+        archive.writestr(name, content)
+    return result.getvalue()
 
 
 def _rezipped(
