@@ -24,6 +24,18 @@ from typing import Literal, Self
 
 FailureKind = Literal["load", "run", "crash", "timeout", "link"]
 
+# What a table takes (`lutra.tables.values`).
+_MS, _MHZ = (1e-9, 1e12), (1e-9, 1e9)
+_SECONDS, _SHARE = (0.0, 1e12), (-1e6, 1e6)
+_COUNT = (0, 2**31 - 1)
+
+
+def _require(what: str, limits: tuple[float, float], *values: float | None) -> None:
+    """Raise ValueError for a value that is known and outside the limits, or not a number."""
+    for value in values:
+        if value is not None and not limits[0] <= value <= limits[1]:
+            raise ValueError(f"{what} {value!s:.30}")
+
 
 @dataclass(frozen=True)
 class DeviceInfo:
@@ -128,6 +140,10 @@ class SystemShare:
     page_faults: int
     others_cores: float
 
+    def __post_init__(self) -> None:
+        _require("share", _SHARE, self.waited_share, self.stolen_share, self.others_cores)
+        _require("count", _COUNT, self.preemptions, self.page_faults)
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -139,6 +155,8 @@ class Sample:
     ``device_ms`` is what the device alone needed where the host may have been slower, ``clock_mhz``
     its clock meanwhile, ``flags`` what the device says was wrong (``shared``, ``throttled``),
     ``system`` what its operating system did, where it tells.
+
+    Raises ValueError for what cannot have been measured: no block, or one of no time.
     """
 
     id: int
@@ -153,6 +171,15 @@ class Sample:
     clock_mhz: float | None = None
     flags: tuple[str, ...] = ()
     system: SystemShare | None = None
+
+    def __post_init__(self) -> None:
+        if not self.block_ms:
+            raise ValueError("no blocks")
+        _require("milliseconds", _MS, *self.block_ms, self.device_ms)
+        _require("seconds", _SECONDS, self.load_seconds, self.busy_seconds, self.timed_seconds)
+        _require("MHz", _MHZ, self.clock_mhz)
+        _require("count", (1, _COUNT[1]), self.runs_per_block)
+        _require("count", _COUNT, *(self.nodes or ()))
 
 
 @dataclass(frozen=True)

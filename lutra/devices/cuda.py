@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import platform
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -19,6 +18,7 @@ from lutra.devices.sessions.worker_session import WorkerSession
 from lutra.devices.worker.nvml import Gpu, NoGpu, list_gpus, slowed
 from lutra.devices.worker.runtimes import CUDA_RUNTIMES
 from lutra.errors import PermanentDeviceError, UsageError
+from lutra.files import parse_json
 from lutra.text import last_words
 
 _PCI_VENDORS = "/sys/bus/pci/devices/*/vendor"
@@ -105,7 +105,7 @@ class GpuReport:
     def parse(cls, text: str, spec: str) -> GpuReport:
         """What ``nvml.py N`` printed; raises `PermanentDeviceError` when it says why not."""
         try:
-            answer = json.loads(text.splitlines()[-1])
+            answer = parse_json(text.splitlines()[-1])
             if "error" in answer:
                 raise PermanentDeviceError(f"{spec}: {answer['error']}")
             report = cls(dict(answer["facts"]), dict(answer["state"]))

@@ -193,7 +193,11 @@ class BenchmarkSession(Session):
             refused = f"it is the {run.program} build, which has other flags"
         if refused is not None:
             return RequestFailure(request.id, "run", refused, transient=False)
-        return _sample(request, run, self._processes)
+        try:
+            return _sample(request, run, self._processes)
+        except ValueError as error:
+            message = f"{_PROGRAM} says what cannot have been measured: {error}"
+            return RequestFailure(request.id, "run", message, transient=False)
 
     # which program it is
 

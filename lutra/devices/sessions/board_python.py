@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 from lutra.devices.remote.shell import Shell, home_path, quoted
 from lutra.devices.sessions.runtimes import known_runtimes
+from lutra.files import parse_json
 from lutra.text import last_words
 
 DEFAULT_PYTHON = "python3"
@@ -58,13 +58,13 @@ def ask_python(shell: Shell, command: str = DEFAULT_PYTHON) -> BoardPython:
         problem = f"it has no {command}: `sudo apt install python3-venv` adds one"
         return BoardPython(command, problem=problem)
     try:
-        answer = json.loads(done.output.splitlines()[-1])
-        version = tuple(answer["version"])
+        answer = parse_json(done.output.splitlines()[-1])
+        old = list(answer["version"]) < list(_OLDEST_PYTHON)
         found = frozenset(str(name) for name in answer["packages"])
     except (ValueError, KeyError, TypeError, IndexError):
         problem = f"its {command} does not work: {last_words(done.output)}"
         return BoardPython(command, problem=problem)
-    if version < _OLDEST_PYTHON:
+    if old:
         return BoardPython(command, problem=f"its {command} is older than 3.8")
     return BoardPython(command, found)
 

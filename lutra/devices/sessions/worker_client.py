@@ -7,6 +7,7 @@ from typing import Any
 
 from lutra.devices.remote.channel import Channel, LineReader, ProgramEnded
 from lutra.errors import TransientDeviceError
+from lutra.files import parse_json
 
 _START_SECONDS = 120.0
 
@@ -41,7 +42,7 @@ class WorkerClient:
             self.kill()
             raise WorkerHung(f"no answer within {limit_seconds:g} s; the worker was killed")
         try:
-            answer = json.loads(line)
+            answer = parse_json(line)
         except ValueError:
             answer = None
         if not isinstance(answer, dict):

@@ -15,14 +15,14 @@ from lutra.devices.base import (
     RuntimeInfo,
     Sample,
     Session,
-    SystemShare,
     TimingRequest,
 )
 from lutra.devices.options import options_text
 from lutra.devices.remote.cores import core_mask
 from lutra.devices.sessions.runtimes import known_runtimes
+from lutra.devices.sessions.worker_answers import Described, described, is_fatal, outcome_of
 from lutra.devices.sessions.worker_client import WorkerClient, WorkerDied, WorkerHung
-from lutra.errors import PermanentDeviceError, TransientDeviceError
+from lutra.errors import DeviceError
 
 
 class WorkerSession(Session):
@@ -51,14 +51,14 @@ class WorkerSession(Session):
         self._cores = cores
         self._client: WorkerClient | None = None
         self._processes = 0
-        self._described: dict[str, Any] = {}
+        self._described = Described("", "", 0)
 
     def describe(self) -> RuntimeInfo:
         self._ready()
         return RuntimeInfo(
             name=self._config.runtime,
-            version=self._described["version"],
-            delegate=self._described["delegate"],
+            version=self._described.version,
+            delegate=self._described.delegate,
             core_mask=core_mask(self._cores),
             options=options_text(self._config, self._runtime.options),
         )
@@ -67,9 +67,7 @@ class WorkerSession(Session):
     def worker_pid(self) -> int:
         """The process id of the worker in use."""
         self._ready()
-        pid = self._described["pid"]
-        assert isinstance(pid, int)
-        return pid
+        return self._described.pid
 
     def _ready(self) -> WorkerClient:
         """The worker, started and opened if need be."""
@@ -89,13 +87,11 @@ class WorkerSession(Session):
                         "cuda": self._cuda,
                     }
                 )
-            except TransientDeviceError:
+                self._described = described(answer)
+            except DeviceError:
                 client.close()
                 raise
-            if not answer.get("ok"):
-                client.close()
-                raise PermanentDeviceError(answer.get("message", "the runtime did not open"))
-            self._client, self._described = client, answer
+            self._client = client
             self._processes += 1
         return self._client
 
@@ -108,36 +104,16 @@ class WorkerSession(Session):
         client = self._ready()
         try:
             answer = client.ask(_wire(request, place), request.limit_seconds)
-            return self._outcome(request, answer)
+            outcome = outcome_of(request.id, answer, self._processes)
         except (WorkerDied, WorkerHung) as error:
             kind: FailureKind = "timeout" if isinstance(error, WorkerHung) else "crash"
             self._drop()
             return RequestFailure(request.id, kind, str(error), transient=True)
-
-    def _outcome(self, request: TimingRequest, answer: dict[str, Any]) -> Outcome:
-        if not answer["ok"]:
-            fatal = answer.get("fatal", False)
-            if fatal:
-                self._drop()
-            kind: FailureKind = "crash" if fatal else answer["kind"]
-            transient = fatal or answer.get("transient", False)
-            return RequestFailure(request.id, kind, answer["message"], transient=transient)
-        flags = tuple(answer.get("flags", ()))
-        self._throttled = "throttled" in flags
-        return Sample(
-            request.id,
-            tuple(answer["block_ms"]),
-            answer["runs_per_block"],
-            self._processes,
-            answer["load_seconds"],
-            answer["busy_seconds"],
-            answer["timed_seconds"],
-            tuple(answer["nodes"]) if answer["nodes"] else None,
-            device_ms=answer.get("device_ms"),
-            clock_mhz=answer.get("clock_mhz"),
-            flags=flags,
-            system=SystemShare(**answer["system"]) if answer.get("system") else None,
-        )
+        if is_fatal(answer):
+            self._drop()
+        elif isinstance(outcome, Sample):
+            self._throttled = "throttled" in outcome.flags
+        return outcome
 
     def throttled(self) -> bool:
         return self._throttled
