@@ -133,8 +133,11 @@ def repeatability_percent(visits: Sequence[Visit]) -> float | None:
 
 
 def process_ratios(visits: Sequence[Visit]) -> list[float]:
-    """What a workload took in each process of the run with the most visits, to what it took."""
-    ran = _by_process(visits)
+    """What a workload took in each process of the run with the most visits, to what it took.
+
+    1, as of one process, for a workload whose visits are not there.
+    """
+    ran = _by_process(visits) or [[1.0]]
     middle = median(value for own in ran for value in own)
     return [median(own) / middle for own in ran]
 

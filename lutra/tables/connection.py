@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from lutra.errors import NotATableError, TableVersionError, TableWriteError
 from lutra.tables.schema import APPLICATION_ID, VERSION, migrate
+from lutra.tables.values import check_values
 
 _BUSY_SECONDS = 5.0
 
@@ -71,6 +72,8 @@ def check_schema(path: Path, connection: sqlite3.Connection) -> None:
         raise TableVersionError(
             f"{path} has schema {version}, this lutra reads up to {VERSION}; upgrade lutra"
         )
+    if version < 1:
+        raise NotATableError(f"{path} is damaged: it says that its schema is number {version}")
     problem = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if problem != "ok":
         raise NotATableError(f"{path} is damaged: {problem}")
@@ -79,6 +82,7 @@ def check_schema(path: Path, connection: sqlite3.Connection) -> None:
             migrate(writer, version)
     if schema_of(connection) != expected_schema():
         raise NotATableError(f"{path} is damaged: its schema is not the one that lutra writes")
+    check_values(path, connection)
 
 
 def schema_of(connection: sqlite3.Connection) -> list[tuple[str, str, str | None]]:

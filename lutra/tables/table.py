@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from lutra.errors import NotATableError, TableWriteError
+from lutra.files import parse_json
 from lutra.tables.columns import from_columns, insert, selected, to_columns
 from lutra.tables.connection import check_schema, connect, mapped
 from lutra.tables.frame import FRAME_COLUMNS, row_record
@@ -131,14 +132,18 @@ class LatencyTable:
     @property
     def target(self) -> Target:
         """The operating point of every number in this table."""
-        return Target.from_json(self.meta("target"))
+        document = self.meta("target")
+        try:
+            return Target.from_json(document)
+        except NotATableError as error:
+            raise NotATableError(f"{self.path}: its target is damaged: {error}") from error
 
     def meta(self, name: str) -> Any:
         """A stored JSON document (``target``, ``space``, ``calibration``...), or None."""
         found = self._rows("SELECT value FROM meta WHERE name = :name", name=name)
         try:
-            return json.loads(found[0]["value"]) if found else None
-        except (ValueError, RecursionError) as error:
+            return parse_json(found[0]["value"]) if found else None
+        except ValueError as error:
             raise NotATableError(f"{self.path} is damaged: {name} is not JSON") from error
 
     def put_meta(self, name: str, document: Any) -> None:

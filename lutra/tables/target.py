@@ -6,6 +6,8 @@ from dataclasses import MISSING, asdict, dataclass, fields
 
 from lutra.errors import NotATableError, TargetMismatchError
 
+_MOST = 1 << 16  # threads, inputs of a batch
+
 
 @dataclass(frozen=True)
 class Target:
@@ -38,11 +40,17 @@ class Target:
         """Read a stored target; raises `NotATableError` for missing or wrong fields."""
         expected = {item.name: item.type for item in fields(cls)}
         required = {item.name for item in fields(cls) if item.default is MISSING}
-        if not isinstance(document, dict) or not required <= set(document) <= set(expected):
-            raise NotATableError("the table's target is damaged")
+        if not isinstance(document, dict):
+            raise NotATableError("it is no object")
+        if missing := sorted(required - set(document)):
+            raise NotATableError(f"it lacks {missing[0]}")
+        if foreign := sorted(set(document) - set(expected)):
+            raise NotATableError(f"it has '{foreign[0]:.40}', which no target has")
         for name, value in document.items():
             if type(value).__name__ != (kind := expected[name]):
-                raise NotATableError(f"the table's target is damaged: {name} is no {kind}")
+                raise NotATableError(f"its {name} is no {kind}")
+            if isinstance(value, int) and not 1 <= value <= _MOST:
+                raise NotATableError(f"its {name} is not from 1 to {_MOST}")
         return cls(**document)
 
     def require(self, other: Target, where: str) -> None:

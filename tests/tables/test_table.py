@@ -197,6 +197,63 @@ def test_a_newer_schema_is_refused(path: Path) -> None:
         LatencyTable.open(path, write=True)
 
 
+@pytest.mark.parametrize("version", [-4, -1, 0, -(2**31)])
+@pytest.mark.parametrize("write", [False, True])
+def test_a_schema_that_never_was_is_refused(path: Path, version: int, write: bool) -> None:
+    LatencyTable.create(path, TARGET).close()
+    connection = sqlite3.connect(path)
+    connection.execute(f"PRAGMA user_version = {version}")
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(NotATableError, match=f"its schema is number {version}$"):
+        LatencyTable.open(path, write=write)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("UPDATE visits SET process = 9223372036854775807", "process is 9223372036854775807"),
+        ("UPDATE visits SET run = 4294967296", "run is 4294967296"),
+        ("UPDATE visits SET round = -1", "round is -1"),
+        ("UPDATE visits SET low_ms = 9e999", "low_ms is inf"),
+        ("UPDATE visits SET low_ms = 0.0", "low_ms is 0.0"),
+        ("UPDATE visits SET clock_mhz = 0.0", "clock_mhz is 0.0"),
+        ("UPDATE visits SET device_ms = -1.0", "device_ms is -1.0"),
+        ("UPDATE visits SET preemptions = -1", "preemptions is -1"),
+        ("UPDATE measurements SET latency_ms = 1e300", "latency_ms is 1e+300"),
+        ("UPDATE measurements SET ci_low_ms = 1e6", "latency_ms - ci_low_ms is -"),
+        ("UPDATE measurements SET drift = -9e999", "drift is -inf"),
+        ("UPDATE subjects SET nodes = 5", "(nodes IS NULL) - (delegated_nodes IS NULL) is -1"),
+        ("INSERT INTO failures VALUES (1, 'run', '', 7, 1, '')", "transient is 7"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused(path: Path, change: str, says: str) -> None:
+    with LatencyTable.create(path, TARGET) as table:
+        record(table)
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA ignore_check_constraints = 1")
+    connection.execute(change)
+    connection.commit()
+    connection.close()
+    with pytest.raises(NotATableError, match="is damaged") as raised:
+        LatencyTable.open(path)
+    assert says in str(raised.value)
+
+
+def test_json_that_is_nested_deeply_is_damage(path: Path) -> None:
+    with LatencyTable.create(path, TARGET) as table:
+        table.put_meta("calibration", {})
+    deep = "[" * 900 + "]" * 900
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE meta SET value = ? WHERE name = 'calibration'", [deep])
+    connection.commit()
+    connection.close()
+    with LatencyTable.open(path) as table:
+        with pytest.raises(NotATableError, match="calibration is not JSON"):
+            table.meta("calibration")
+
+
 def test_a_foreign_trigger_is_refused(path: Path) -> None:
     LatencyTable.create(path, TARGET).close()
     connection = sqlite3.connect(path)
