@@ -56,16 +56,16 @@ def note_noise(repeatability_percent: float) -> None:
 
 def print_json(document: Any) -> None:
     """A JSON document on stdout; null for numbers that are not known."""
-    click.echo(json.dumps(_without_nan(document), indent=2, allow_nan=False))
+    click.echo(json.dumps(_finite(document), indent=2, allow_nan=False))
 
 
-def _without_nan(value: Any) -> Any:
-    """The value with None for NaN, which JSON lacks."""
+def _finite(value: Any) -> Any:
+    """The value with None for NaN and what is infinite, which JSON lacks."""
     if isinstance(value, dict):
-        return {name: _without_nan(item) for name, item in value.items()}
+        return {name: _finite(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,7 +18,7 @@ from lutra.profiler.protocols import NETWORK_PROTOCOL, TimingProtocol
 from lutra.profiler.statistics import process_ratios, repeatability_percent
 from lutra.profiler.watch import UNWATCHED, Watch
 from lutra.profiler.workload import network_workload
-from lutra.spaces import Architecture, Rows, SearchSpace, parse_architecture, sample_networks
+from lutra.spaces import Architecture, Rows, SearchSpace, sample_networks
 from lutra.tables import LatencyTable
 from lutra.tables.documents import CALIBRATION, VALIDATION, store_document
 from lutra.tables.measurement import CALIBRATE, VALIDATE
@@ -296,7 +295,7 @@ def _held(
         architecture
         for row in table.rows("network", CALIBRATE)
         if row.measurement is not None
-        and (architecture := parse_architecture(json.loads(row.key))).space == space.name
+        and (architecture := space.from_key(row.key)) is not None
         and architecture.r in resolutions
     ]
 

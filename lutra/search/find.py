@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -100,7 +99,7 @@ def _anchors(table: LatencyTable, space: SearchSpace) -> dict[str, float]:
         for row in table.rows("network", CALIBRATE)
         if row.measurement is not None and not row.measurement.flags
     ]
-    own = [item for item in sorted(measured) if json.loads(item[1]).get("space") == space.name]
+    own = [item for item in sorted(measured) if space.from_key(item[1]) is not None]
     return {key: latency_ms for latency_ms, key in evenly(own, ANCHORS["network"])}
 
 

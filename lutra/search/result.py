@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from lutra.emitters.emission import Emission
-from lutra.errors import LutraError, NotATableError, ResultError
+from lutra.errors import NotATableError, ResultError, UsageError
 from lutra.files import read_json, write_atomically
 from lutra.profiler.bench import emission_of
-from lutra.spaces import Architecture, get_space, parse_architecture
+from lutra.search.fields import Fields
+from lutra.spaces import Architecture, SearchSpace, get_space, parse_architecture
 from lutra.tables import Target
 
 FORMAT = "lutra-search-result"
@@ -57,30 +58,17 @@ class Candidate:
         return document
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any], space: str) -> Candidate:
-        """Read a stored candidate; raises `ResultError`, `KeyError`, `TypeError`, `ValueError`."""
-        verified = None
-        if "measured_ms" in document:
-            verified = Verified(
-                measured_ms=float(document["measured_ms"]),
-                raw_ms=float(document.get("raw_ms", document["measured_ms"])),
-                ci_low_ms=float(document["ci_low_ms"]),
-                ci_high_ms=float(document["ci_high_ms"]),
-                within_budget=document["within_budget"],
-                error_percent=float(document["error_percent"]),
-                flags=tuple(map(str, document["flags"])),
-            )
-        architecture = parse_architecture(document["architecture"], space)
-        get_space(space).encode(architecture)
+    def from_json(cls, fields: Fields, space: SearchSpace) -> Candidate:
+        """Read a stored candidate; raises `ResultError`."""
         return cls(
-            architecture,
-            float(document["predicted_ms"]),
-            _optional(document["predicted_low_ms"]),
-            _optional(document["predicted_high_ms"]),
-            float(document["accuracy"]),
-            int(document["macs"]),
-            int(document["params"]),
-            verified,
+            _architecture(fields, space),
+            fields.positive("predicted_ms"),
+            fields.positive_or_none("predicted_low_ms"),
+            fields.positive_or_none("predicted_high_ms"),
+            fields.number("accuracy", 0.0, 100.0),
+            fields.whole("macs"),
+            fields.whole("params"),
+            _verified(fields) if "measured_ms" in fields else None,
         )
 
 
@@ -149,35 +137,27 @@ class SearchResult:
         """Read a stored result; raises `ResultError` that says what is wrong and ``where``."""
         if not isinstance(document, Mapping) or document.get("format") != FORMAT:
             raise ResultError(f"{where} is no search result; `lutra search ... -o FILE` makes one")
-        if document.get("version") != VERSION:
-            raise ResultError(
-                f"{where} is of version {document.get('version')}; this lutra reads {VERSION}"
-            )
-        try:
-            space = get_space(document["space"]).name
-            candidates = [Candidate.from_json(item, space) for item in document["candidates"]]
-            return cls(
-                space=space,
-                target=Target.from_json(document["target"]),
-                table=str(document["table"]),
-                limits={str(k): float(v) for k, v in document["limits"].items()},
-                algorithm=str(document["algorithm"]),
-                seed=int(document["seed"]),
-                hyperparameters=dict(document["settings"]),
-                evaluations=int(document["evaluations"]),
-                cpu_seconds=float(document["cpu_seconds"]),
-                accuracy_source=dict(document["accuracy_source"]),
-                candidates=_at_least_one(candidates),
-                reference_ms={str(k): float(v) for k, v in document["reference_ms"].items()},
-                anchors_ms=_anchors(document.get("anchors_ms", {})),
-                notes=tuple(map(str, document["notes"])),
-            )
-        except NotATableError as error:
-            raise ResultError(f"{where}: its target is damaged") from error
-        except LutraError as error:
-            raise ResultError(f"{where}: {error}") from error
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ResultError(f"{where} is damaged: {type(error).__name__}: {error}") from error
+        fields = Fields(document, where)
+        version = fields.whole("version")
+        if version != VERSION:
+            raise ResultError(f"{where} is of version {version}; this lutra reads {VERSION}")
+        space = _space(fields)
+        return cls(
+            space=space.name,
+            target=_target(fields),
+            table=fields.text("table"),
+            limits=fields.positives("limits"),
+            algorithm=fields.text("algorithm"),
+            seed=fields.whole("seed"),
+            hyperparameters=fields.kept("settings"),
+            evaluations=fields.whole("evaluations"),
+            cpu_seconds=fields.number("cpu_seconds", 0.0),
+            accuracy_source=fields.kept("accuracy_source"),
+            candidates=_candidates(fields, space),
+            reference_ms=fields.positives("reference_ms"),
+            anchors_ms=_anchors(fields, space),
+            notes=fields.texts("notes"),
+        )
 
     @classmethod
     def read(cls, path: str | Path) -> SearchResult:
@@ -201,24 +181,66 @@ def read_found(path: str | Path, space: str | None = None) -> tuple[Architecture
     if isinstance(document, Mapping) and document.get("format") == FORMAT:
         result = SearchResult.from_json(document, str(path))
         document, emission = result.best.architecture.to_json(), result.emission
-    architecture = parse_architecture(document, space)
-    get_space(architecture.space).encode(architecture)
+    try:
+        architecture = parse_architecture(document, space)
+        get_space(architecture.space).encode(architecture)
+    except (ResultError, UsageError) as error:
+        raise type(error)(f"{path}: {error}") from error
     return architecture, emission
 
 
-def _at_least_one(candidates: list[Candidate]) -> tuple[Candidate, ...]:
-    if not candidates:
-        raise ValueError("it holds no candidates")
-    return tuple(candidates)
+def _space(fields: Fields) -> SearchSpace:
+    try:
+        return get_space(fields.text("space"))
+    except UsageError as error:
+        fields.refuse("space", f"names no space: {error}")
 
 
-def _anchors(document: Mapping[str, Any]) -> dict[str, float]:
-    """Networks and their milliseconds; raises for what is none, like the rest of a document."""
-    for key in document:
-        architecture = parse_architecture(json.loads(key))
-        get_space(architecture.space).encode(architecture)
-    return {key: float(value) for key, value in document.items()}
+def _target(fields: Fields) -> Target:
+    try:
+        target = Target.from_json(fields.value("target"))
+        emission_of(target)
+    except (NotATableError, UsageError) as error:
+        fields.refuse("target", f"is damaged: {error}")
+    return target
 
 
-def _optional(value: float | None) -> float | None:
-    return None if value is None else float(value)
+def _architecture(fields: Fields, space: SearchSpace) -> Architecture:
+    try:
+        architecture = parse_architecture(fields.value("architecture"), space.name)
+        space.encode(architecture)
+    except (ResultError, UsageError) as error:
+        fields.refuse("architecture", f"is of no use: {error}")
+    return architecture
+
+
+def _verified(fields: Fields) -> Verified:
+    return Verified(
+        measured_ms=fields.positive("measured_ms"),
+        raw_ms=fields.positive("raw_ms" if "raw_ms" in fields else "measured_ms"),
+        ci_low_ms=fields.positive("ci_low_ms"),
+        ci_high_ms=fields.positive("ci_high_ms"),
+        within_budget=fields.truth("within_budget"),
+        error_percent=fields.number("error_percent"),
+        flags=fields.texts("flags"),
+    )
+
+
+def _candidates(fields: Fields, space: SearchSpace) -> tuple[Candidate, ...]:
+    found = tuple(Candidate.from_json(item, space) for item in fields.each("candidates"))
+    if not found:
+        fields.refuse("candidates", "holds no candidates")
+    return found
+
+
+def _anchors(fields: Fields, space: SearchSpace) -> dict[str, float]:
+    """Networks of the space by their keys, and their milliseconds; none in older results."""
+    anchors_ms = fields.positives("anchors_ms") if "anchors_ms" in fields else {}
+    for key in anchors_ms:
+        try:
+            known = space.from_key(key) is not None
+        except (ResultError, UsageError) as error:
+            fields.refuse("anchors_ms", f"holds what is no network: {error}")
+        if not known:
+            fields.refuse("anchors_ms", f"holds a network of another space than {space.name}")
+    return anchors_ms

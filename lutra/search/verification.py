@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,7 +15,7 @@ from lutra.profiler.protocols import NETWORK_PROTOCOL, TimingProtocol
 from lutra.profiler.watch import UNWATCHED, Watch
 from lutra.profiler.workload import Workload, network_workload
 from lutra.search.result import Candidate, SearchResult, Verified
-from lutra.spaces import get_space, parse_architecture
+from lutra.spaces import get_space
 from lutra.tables import LatencyTable, Measurement
 from lutra.tables.measurement import CALIBRATE, VERIFY, is_architecture
 from lutra.tables.profiled import device_of
@@ -108,8 +107,9 @@ def _anchors(bench: Bench, result: SearchResult) -> list[Workload]:
     keys = evenly(list(result.anchors_ms), count)
     space = get_space(result.space)
     return [
-        network_workload(space, parse_architecture(json.loads(key)), CALIBRATE, bench.emission)
+        network_workload(space, architecture, CALIBRATE, bench.emission)
         for key in keys
+        if (architecture := space.from_key(key)) is not None
     ]
 
 

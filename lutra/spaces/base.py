@@ -9,7 +9,7 @@ same architecture exactly when they are equal.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lutra.errors import ResultError, UsageError
+from lutra.files import parse_json
 from lutra.ops import Graph, OpConfig, chain_graph
 from lutra.spaces.architecture import Architecture
 from lutra.spaces.lattice import Lattice
@@ -94,7 +95,7 @@ class SearchSpace(ABC):
         for resolution in resolutions:
             if resolution not in self.resolutions:
                 raise UsageError(
-                    f"resolution {resolution} is not in {self.name};"
+                    f"resolution {resolution!s:.20} is not in {self.name};"
                     f" it has {_in_words(self.resolutions)}"
                 )
 
@@ -146,8 +147,9 @@ class SearchSpace(ABC):
         self.check_resolutions([architecture.r])
         lists = {**dict(architecture.lists), "r": (architecture.r,)}
         row = np.zeros(len(self.genes), dtype=np.int16)
-        for name in dict.fromkeys([*self.list_names, *lists]):
-            given, columns = lists.get(name, ()), self.columns(name)
+        self._require_own_lists(lists)
+        for name, given in lists.items():
+            columns = self.columns(name)
             if len(given) != len(columns):
                 raise ResultError(
                     f"'{name}' has {len(given)} entries; {self.name} needs {len(columns)}"
@@ -157,21 +159,45 @@ class SearchSpace(ABC):
         canonical: npt.NDArray[np.int16] = self.canonical(row[None, :])[0]
         return canonical
 
+    def _require_own_lists(self, names: Collection[str]) -> None:
+        """Raise `ResultError`, naming a list that is not the space's or is not there."""
+        foreign = [name for name in names if name not in self.list_names]
+        missing = [name for name in self.list_names if name not in names]
+        if foreign or missing:
+            wrong = f"'{foreign[0]}' is none of them" if foreign else f"'{missing[0]}' is missing"
+            raise ResultError(
+                f"the lists of {self.name} are {', '.join(self.list_names)}, and {wrong}:"
+                " is the architecture of another space?"
+            )
+
     def parse(self, document: Mapping[str, Any]) -> Architecture:
         """One of OFA's dictionaries: a list per name, ``r`` (number or list) or ``image_size``.
 
         Of other entries lists are kept, for `encode` to refuse, and the rest is left out. Raises
         `ResultError`; whether the choices are the space's, `encode` says.
         """
-        resolution = document.get("r", document.get("image_size"))
-        if isinstance(resolution, list) and len(resolution) == 1:
-            resolution = resolution[0]
-        if not isinstance(resolution, int):
-            raise ResultError('the architecture has no resolution; add "r": 224, for example')
+        resolution = _resolution(document)
         foreign = [name for name, value in document.items() if isinstance(value, list | tuple)]
         names = dict.fromkeys([*self.list_names, *foreign])
         lists = {name: _numbers(document, name) for name in names if name not in _RESOLUTION}
         return Architecture(self.name, resolution, lists)
+
+    def from_key(self, key: str) -> Architecture | None:
+        """The architecture of a network's key in a table; None for one of another space.
+
+        Raises `ResultError` and `UsageError` for what is no architecture.
+        """
+        try:
+            document = parse_json(key)
+        except ValueError:
+            document = None
+        if not isinstance(document, dict):
+            raise ResultError(f"'{key:.40}' is the key of no architecture")
+        if document.get("space") != self.name:
+            return None
+        architecture = self.parse(document)
+        self.encode(architecture)
+        return architecture
 
     @cached_property
     def list_names(self) -> tuple[str, ...]:
@@ -204,13 +230,37 @@ def _in_words(resolutions: tuple[int, ...]) -> str:
     return ", ".join(map(str, resolutions))
 
 
+def _resolution(document: Mapping[str, Any]) -> int:
+    """The one resolution that the document names, once or twice."""
+    given = {name: document[name] for name in _RESOLUTION if document.get(name) is not None}
+    if not given:
+        raise ResultError('the architecture has no resolution; add "r": 224, for example')
+    sizes = [_whole(_only(value)) for value in given.values()]
+    for name, size in zip(given, sizes, strict=True):
+        if type(size) is not int:
+            raise ResultError(f'the architecture\'s "{name}" must be one whole number, as 224')
+    if len(set(sizes)) > 1:
+        raise ResultError("the architecture's r and image_size differ: leave one of them out")
+    return int(sizes[0])
+
+
+def _only(value: Any) -> Any:
+    """The entry of a list that has but one."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
 def _numbers(document: Mapping[str, Any], name: str) -> tuple[float, ...]:
     """A list of the document; whole numbers as integers, which is how spaces have them."""
-    values = document.get(name) or ()
+    values = document.get(name)
+    if values is None:
+        return ()
     if not isinstance(values, list | tuple) or not all(
-        isinstance(value, int | float) for value in values
+        type(value) in (int, float) for value in values
     ):
         raise ResultError(f'the architecture\'s "{name}" must be a list of numbers')
-    return tuple(
-        int(value) if isinstance(value, float) and value.is_integer() else value for value in values
-    )
+    return tuple(map(_whole, values))
+
+
+def _whole(value: Any) -> Any:
+    """A float that stands for a whole number as an integer; anything else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value

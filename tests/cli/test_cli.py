@@ -315,9 +315,9 @@ def damage(path: Path, **changes: object) -> None:
         ({"space": "imaginary"}, "unknown space"),
         ({"version": 99}, "version 99"),
         ({"candidates": []}, "no candidates"),
-        ({"candidates": "x"}, "damaged"),
-        ({"target": {}}, "target is damaged"),
-        ({"limits": None}, "damaged"),
+        ({"candidates": "x"}, "'candidates' must be a list"),
+        ({"target": {}}, "'target' is damaged"),
+        ({"limits": None}, "'limits' must be an object"),
     ],
 )
 def test_damaged_results(

@@ -246,7 +246,15 @@ def test_foreign_resolution() -> None:
 
 
 @pytest.mark.parametrize(
-    "form", [{"r": 160}, {"r": [160]}, {"image_size": 160}, {"r": [160], "wid": None}]
+    "form",
+    [
+        {"r": 160},
+        {"r": [160]},
+        {"r": 160.0},
+        {"image_size": 160},
+        {"r": [160.0], "image_size": 160},
+        {"r": [160], "wid": None},
+    ],
 )
 def test_the_forms_in_the_wild(form: dict[str, Any]) -> None:
     document = {"ks": [3] * 20, "e": [4] * 20, "d": [2] * 5, **form}
@@ -264,10 +272,20 @@ def test_the_forms_in_the_wild(form: dict[str, Any]) -> None:
         ({"e": 5}, "list of numbers"),
         ({"d": [9] * 5}, "d = 9 is not in"),
         ({"r": None}, "no resolution"),
-        ({"r": [128, 160]}, "no resolution"),
+        ({"r": [128, 160]}, '"r" must be one whole number'),
+        ({"r": True}, '"r" must be one whole number'),
+        ({"r": 160.5}, '"r" must be one whole number'),
+        ({"r": float("inf")}, '"r" must be one whole number'),
+        ({"r": float("nan"), "image_size": 160}, '"r" must be one whole number'),
+        ({"image_size": 128}, "r and image_size differ: leave one"),
         ({"r": 131}, "resolution 131 is not in"),
-        ({"w": [1]}, "'w' has 1 entries"),
-        ({"self": [1]}, "'self' has 1 entries"),
+        ({"w": [1]}, "are ks, e, d, r, and 'w' is none of them"),
+        ({"self": [1]}, "'self' is none of them"),
+        ({"ks": []}, "'ks' is missing"),
+        ({"ks": {}}, "list of numbers"),
+        ({"e": 0}, "list of numbers"),
+        ({"ks": [True] * 20}, "list of numbers"),
+        ({"d": [float("inf")] * 5}, "d = inf is not in"),
         ({"d": [2.5] * 5}, "d = 2.5 is not in"),
         ({"d": [float("nan")] * 5}, "d = nan is not in"),
         ({"d": [10**400] * 5}, "d = "),
@@ -288,6 +306,37 @@ def test_bad_architecture_files(tmp_path: Path, content: str) -> None:
     with pytest.raises(ResultError) as raised:
         read_found(path, "ofa-mbv3-w1.0")
     assert "\n" not in str(raised.value)
+
+
+def test_a_truth_value_is_no_choice_where_1_is_one() -> None:
+    space = get_space("ofa-resnet50d")
+    document = space.decode(space.sample(1, np.random.default_rng(0))[0]).to_json()
+    document["d"] = [True for _ in document["d"]]
+    with pytest.raises(ResultError, match='"d" must be a list of numbers'):
+        parse_architecture(document)
+
+
+def test_a_resnet_is_told_from_the_table_s_space(tmp_path: Path) -> None:
+    """As OFA writes it: without the name of its space."""
+    path = tmp_path / "arch.json"
+    document = {"d": [2, 0, 0, 1, 1], "e": [0.2] * 18, "w": [0] * 6, "image_size": 224}
+    path.write_text(json.dumps(document))
+    with pytest.raises(ResultError) as raised:
+        read_found(path, "ofa-mbv3-w1.0")
+    assert str(raised.value) == (
+        f"{path}: the lists of ofa-mbv3-w1.0 are ks, e, d, r, and 'w' is none of them:"
+        " is the architecture of another space?"
+    )
+
+
+def test_the_architecture_of_a_key() -> None:
+    space, other = get_space("ofa-mbv3-w1.0"), get_space("ofa-mbv3-w1.2")
+    architecture = space.decode(space.sample(1, np.random.default_rng(0))[0])
+    assert space.from_key(architecture.key) == architecture
+    assert other.from_key(architecture.key) is None
+    for key in ("", "{", "[" * 100_000, "[1]", '{"space":"ofa-mbv3-w1.0"}'):
+        with pytest.raises(ResultError):
+            space.from_key(key)
 
 
 def test_missing_architecture_file(tmp_path: Path) -> None:
