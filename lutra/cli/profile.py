@@ -58,6 +58,13 @@ _INCOMPLETE = 3
     help="Time this .onnx or .tflite file instead of a space; may be repeated.",
 )
 @click.option(
+    "--shape",
+    "shapes",
+    multiple=True,
+    metavar="NAME=SIZES",
+    help="What an .onnx file leaves open: an input's x=1,3,224,224 or one size, batch=1.",
+)
+@click.option(
     "--runtime",
     help="onnxruntime, litert, tflite-runtime, torch or benchmark_model; by default the"
     " device's first.",

@@ -79,10 +79,11 @@ class ModelWork(Work):
 
 def model_work(paths: Sequence[Path], given: dict[str, Any]) -> ModelWork:
     """The files' models; raises `ModelError` and `UsageError`."""
-    from lutra.emitters.model_file import read_model_file
+    from lutra.cli.quantities import parse_shapes
+    from lutra.emitters.model_file import read_model_files
     from lutra.profiler.protocols import NETWORK_PROTOCOL
 
-    models = [read_model_file(path) for path in paths]
+    models = read_model_files(paths, parse_shapes(given["shapes"]))
     _refuse_space_options(models, given)
     return ModelWork(**options_of(given, NETWORK_PROTOCOL), models=models)
 

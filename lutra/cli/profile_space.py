@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import lutra
 from lutra.cli.output import note, note_drift, note_noise
 from lutra.cli.profile_work import Done, Work, options_of, print_records, print_rows
+from lutra.errors import UsageError
 
 if TYPE_CHECKING:
     from lutra.devices.base import Device
@@ -144,6 +145,8 @@ def space_work(given: dict[str, Any]) -> SpaceWork:
     from lutra.emitters.emission import Emission
     from lutra.profiler.protocols import OP_PROTOCOL
 
+    if given["shapes"]:
+        raise UsageError("--shape is of model files: it goes with --model")
     space = lutra.get_space(given["space"] or DEFAULT_SPACE)
     chosen = parse_resolutions(given["resolutions"] or DEFAULT_RESOLUTIONS, space.resolutions)
     space.check_resolutions(chosen)

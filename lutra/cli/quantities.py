@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 
 from lutra.errors import UsageError
 
@@ -53,6 +54,19 @@ def _positive(value: float, text: str) -> float:
     if not math.isfinite(value) or value <= 0:
         raise UsageError(f"'{text}' must be more than zero and finite")
     return value
+
+
+def parse_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """``x=1,3,224,224`` and ``batch=1`` as sizes by name; raises `UsageError` for anything else."""
+    found: dict[str, tuple[int, ...]] = {}
+    for text in texts:
+        match = re.fullmatch(r"(.+)=\s*(\d{1,10}(?:\s*,\s*\d{1,10})*)\s*", text)
+        if match is None:
+            raise UsageError(f"--shape {text}: write NAME=SIZES, as x=1,3,224,224 or batch=1")
+        name, sizes = match.group(1), tuple(map(int, match.group(2).split(",")))
+        if found.setdefault(name, sizes) != sizes:
+            raise UsageError(f"--shape {text}: it was {','.join(map(str, found[name]))} before")
+    return found
 
 
 def parse_resolutions(text: str, known: tuple[int, ...]) -> tuple[int, ...]:

@@ -3,96 +3,130 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from lutra.errors import ModelError
+from lutra.emitters.onnx_file import (
+    Shape,
+    Shapes,
+    external_files,
+    fixed_shapes,
+    open_names,
+    precision_of,
+    read_onnx,
+    with_shapes,
+)
+from lutra.errors import ModelError, UsageError
 
 _MAX_BYTES = 2 << 30  # protobuf and flatbuffers address no more
 _TFLITE_IDENTIFIER = b"TFL3"
-_ONNX_INT8_OPS = {
-    "QuantizeLinear",
-    "DequantizeLinear",
-    "DynamicQuantizeLinear",
-    "QLinearConv",
-    "QLinearMatMul",
-    "ConvInteger",
-    "MatMulInteger",
-}
+_PART_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A checked model file. ``precision`` is ``int8`` as soon as a layer has 8-bit weights."""
+    """A checked model file. ``precision`` is ``int8`` as soon as a layer has 8-bit weights.
+
+    ``shapes`` are those of the inputs whose sizes the file leaves open; ``open_names`` is what
+    they could be given for.
+    """
 
     path: Path
     format: str
     precision: str
     digest: str
+    shapes: tuple[tuple[str, Shape], ...] = ()
+    open_names: frozenset[str] = frozenset()
 
     @property
     def key(self) -> str:
-        """The key of its row in a table: its name and the start of its content's digest."""
-        return f"{self.path.name}@sha256:{self.digest[:12]}"
+        """The key of its row in a table: its name, the start of its digest, the given shapes.
+
+        The digest is of the content, with that of the files beside it that hold weights.
+        """
+        shapes = (f"/{name}={'x'.join(map(str, shape))}" for name, shape in self.shapes)
+        return f"{self.path.name}@sha256:{self.digest[:12]}{''.join(shapes)}"
+
+    @property
+    def content(self) -> Path | Callable[[], bytes]:
+        """The file to time, or what makes it where the given shapes are not those of the file."""
+        if not self.shapes:
+            return self.path.absolute()
+        return lambda: with_shapes(self.path, dict(self.shapes))
 
 
-def read_model_file(path: str | Path) -> ModelFile:
+def read_model_files(
+    models: Sequence[ModelFile | str | Path], shapes: Shapes | None = None
+) -> list[ModelFile]:
+    """`read_model_file` of each; raises `UsageError` for a shape that none of them has room for."""
+    given = shapes or {}
+    for name, sizes in given.items():
+        if not sizes or not all(type(size) is int and size > 0 for size in sizes):
+            raise UsageError(f"--shape {name}: sizes are whole numbers above 0")
+    files = [
+        model if isinstance(model, ModelFile) else read_model_file(model, given) for model in models
+    ]
+    known = {name for file in files for name in file.open_names}
+    for name in given:
+        if name not in known:
+            have = f"they have {', '.join(sorted(known))}" if known else "only .onnx files have"
+            raise UsageError(f"--shape {name}: no model has such an input or open size; {have}")
+    return files
+
+
+def read_model_file(path: str | Path, shapes: Shapes | None = None) -> ModelFile:
     """Look at an .onnx or .tflite file.
 
+    ``shapes`` gives an .onnx file's inputs, or by their names single sizes, what it leaves open.
     Raises `ModelError` when it is missing, another kind of file, too large, damaged, or has inputs
-    of dynamic shape.
+    of open shape, and `UsageError` for a shape that contradicts it.
     """
     path = Path(path)
-    readers = {".onnx": _onnx_precision, ".tflite": _tflite_precision}
+    readers = {".onnx": _read_onnx, ".tflite": _read_tflite}
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise ModelError(f"{path}: a model file ends in {' or '.join(readers)}")
     try:
-        size = path.stat().st_size
-        if size > _MAX_BYTES:
-            raise ModelError(f"{path} has {size / 2**30:.1f} GiB; model files have at most 2")
-        precision = reader(path)
-        digest = _digest(path)
+        _require_size(path, [path])
+        return reader(path, shapes or {})
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}") from error
-    return ModelFile(path, path.suffix.lower().removeprefix("."), precision, digest)
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _require_size(path: Path, parts: Sequence[Path]) -> None:
+    size = sum(part.stat().st_size for part in parts)
+    if size > _MAX_BYTES:
+        raise ModelError(f"{path} has {size / 2**30:.1f} GiB; model files have at most 2")
 
 
-def _onnx_precision(path: Path) -> str:
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    try:
-        graph = onnx.load_model(path, load_external_data=False).graph
-    except DecodeError as error:
-        raise ModelError(f"{path} is no ONNX model, or it is damaged") from error
-    if not graph.node:
-        raise ModelError(f"{path} is no ONNX model, or it is damaged: it has no operators")
-    _require_static_shapes(path, graph)
-    if any(node.op_type in _ONNX_INT8_OPS for node in graph.node):
-        return "int8"
-    halves = any(item.data_type == onnx.TensorProto.FLOAT16 for item in graph.initializer)
-    return "fp16" if halves else "fp32"
+def _digest(paths: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while part := file.read(_PART_BYTES):
+                digest.update(part)
+    return digest.hexdigest()
 
 
-def _require_static_shapes(path: Path, graph: Any) -> None:
-    constants = {item.name for item in graph.initializer}
-    for value in graph.input:
-        if value.name in constants:
-            continue
-        sizes = [item.dim_param or item.dim_value for item in value.type.tensor_type.shape.dim]
-        if not all(isinstance(size, int) and size > 0 for size in sizes):
-            shape = ", ".join(str(size or "?") for size in sizes)
-            raise ModelError(
-                f"{path}: input '{value.name}' has the dynamic shape ({shape}); fix its sizes with"
-                " `python -m onnxruntime.tools.make_dynamic_shape_fixed`"
-            )
+def _read_onnx(path: Path, given: Shapes) -> ModelFile:
+    model = read_onnx(path)
+    shapes = fixed_shapes(path, model, given)
+    parts = [path, *external_files(path, model)]
+    if shapes:
+        _require_size(path, parts)  # they become one file
+    return ModelFile(
+        path,
+        "onnx",
+        precision_of(model),
+        _digest(parts),
+        tuple(shapes.items()),
+        open_names(model),
+    )
+
+
+def _read_tflite(path: Path, _: Shapes) -> ModelFile:
+    return ModelFile(path, "tflite", _tflite_precision(path), _digest([path]))
 
 
 def _tflite_precision(path: Path) -> str:

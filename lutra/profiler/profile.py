@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lutra.devices.base import RuntimeConfig
 from lutra.devices.registry import opened_device, runtimes_of
-from lutra.emitters.model_file import ModelFile, read_model_file
+from lutra.emitters.model_file import ModelFile, read_model_files
 from lutra.errors import TableError, UsageError
 from lutra.predictors.efficiency.predictor import GPU
 from lutra.profiler.bench import (
@@ -130,6 +130,7 @@ def profile_models(
     models: Sequence[ModelFile | str | Path],
     table: str | Path,
     *,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
     runtime: str | None = None,
     threads: int = 1,
     options: Mapping[str, str] | None = None,
@@ -139,15 +140,17 @@ def profile_models(
     """Measure whole model files (at least one) into the table in a file, as network rows.
 
     They must be of one format and precision, as a table speaks of one target; the batch is theirs.
-    Raises `ModelError` for a file that is no model, `UsageError` if they differ or the runtime
-    loads another format, else as `profile` does.
+    ``shapes`` gives what ONNX files leave open: an input's sizes (``{"x": (1, 3, 48, 320)}``), or
+    one size by its name (``{"batch": (1,)}``); the row's key tells it.
+    Raises `ModelError` for a file that is no model or leaves a size open, `UsageError` if they
+    differ, the runtime loads another format or a shape does not fit, else as `profile` does.
 
     >>> export("result.json", "model.onnx")["precision"]
     'fp32'
     >>> profile_models("cpu", ["model.onnx"], "models.lut").workloads
     1
     """
-    files = [read_model_file(item) if not isinstance(item, ModelFile) else item for item in models]
+    files = read_model_files(models, shapes)
     first = files[0]
     with opened_device(device) as opened:
         config = RuntimeConfig(

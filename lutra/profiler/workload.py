@@ -47,7 +47,7 @@ def network_workload(
 
 def model_workload(model: ModelFile) -> Workload:
     """A whole model file of the user's."""
-    return Workload("network", model.key, model.path.resolve(), MODEL)
+    return Workload("network", model.key, model.content, MODEL)
 
 
 def reference_workloads(emission: Emission, batch: int = 1) -> list[Workload]:

@@ -16,7 +16,7 @@ from lutra.search.export import export
 from lutra.search.result import read_found
 from lutra.tables import LatencyTable
 from tests.cli.test_cli import Capture, assert_one_line, call, call_json
-from tests.emitters.test_model_file import LIGHT, packaged_tflite
+from tests.emitters.test_model_file import LIGHT, packaged_tflite, relu
 from tests.tflite_runtimes import INTERPRETERS
 
 SQUEEZENET = LIGHT / "light_squeezenet.onnx"
@@ -181,6 +181,28 @@ def test_a_model_that_does_not_run_is_a_failure(tmp_path: Path, capsys: Capture)
     assert "NoSuchOp" in capsys.readouterr().out
 
 
+def test_a_model_of_open_shape_is_timed_as_told(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    relu(Path("open.onnx"), ["batch", 3, None, None])
+    flags = ["profile", "cpu", "--model", "open.onnx", "--budget", "1s", "-o", "x.lut"]
+    assert call(*flags) == 1
+    assert_one_line(capsys, "open.onnx: input 'x0' has the open shape (batch, 3, ?, ?)")
+    for sizes in ("1,3,48,320", "2,3,48,320"):
+        assert call(*flags, "--shape", f"x0={sizes}") in (0, 3)
+        assert f"/x0={sizes.replace(',', 'x')} " in capsys.readouterr().out
+    with LatencyTable.open(tmp_path / "x.lut") as table:
+        small, large = (row.measurement for row in table.rows("network", "model"))
+    assert small is not None
+    assert large is not None
+    assert large.latency_ms > 1.2 * small.latency_ms
+    assert call(*flags, "--shape", "batch=1") == 1
+    assert_one_line(capsys, "--shape x0=1,3,224,224")
+    assert call(*flags[:2], *flags[4:], "--shape", "batch=1") == 2
+    assert_one_line(capsys, "goes with --model")
+
+
 BAD_MODELS: list[tuple[list[object], int, str]] = [
     (["--model", "none.onnx"], 1, "No such file"),
     (["--model", "junk.tflite"], 1, "is no .tflite model"),
@@ -189,6 +211,8 @@ BAD_MODELS: list[tuple[list[object], int, str]] = [
     (["--model", SQUEEZENET, "--space", "ofa-mbv3-w1.0"], 2, "exclude each other"),
     (["--model", SQUEEZENET, "--precision", "int8"], 2, "is fp32"),
     (["--model", SQUEEZENET, "--runtime", "litert"], 2, "litert cannot load"),
+    (["--model", SQUEEZENET, "--shape", "x"], 2, "write NAME=SIZES"),
+    (["--model", SQUEEZENET, "--shape", "x=1"], 2, "no model has such an input or open size"),
 ]
 
 

@@ -10,6 +10,7 @@ from lutra.cli.quantities import (
     parse_percent,
     parse_resolutions,
     parse_seconds,
+    parse_shapes,
 )
 from lutra.errors import UsageError
 
@@ -92,3 +93,19 @@ def test_percentages(text: str, percent: float) -> None:
 def test_no_percentages(text: str) -> None:
     with pytest.raises(UsageError):
         parse_percent(text)
+
+
+def test_shapes() -> None:
+    assert parse_shapes([]) == {}
+    assert parse_shapes(["x=1,3,48,320", "a=b = 2", "x=1, 3,48,320"]) == {
+        "x": (1, 3, 48, 320),
+        "a=b ": (2,),
+    }
+
+
+@pytest.mark.parametrize(
+    "texts", [["x"], ["x="], ["=1"], ["x=1,"], ["x=-1"], ["x=1.5"], ["x=1x3"], ["x=1", "x=2"], [""]]
+)
+def test_no_shapes(texts: list[str]) -> None:
+    with pytest.raises(UsageError, match="--shape "):
+        parse_shapes(texts)

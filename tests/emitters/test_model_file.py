@@ -1,18 +1,23 @@
 """Model files of the user's: real ones are recognised, bad ones are one line."""
 
+import hashlib
 import importlib.util
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
+from lutra.cli.quantities import parse_shapes
 from lutra.emitters.emission import FORMATS, Emission
-from lutra.emitters.model_file import read_model_file
-from lutra.errors import ModelError
+from lutra.emitters.model_file import read_model_file, read_model_files
+from lutra.errors import ModelError, UsageError
 from lutra.ops import MBConv, Shape, seeded_weights
 
 BLOCK = MBConv(Shape(8, 8, 8), 8, 16, 3, 1, "relu", se=False, residual=True)
@@ -92,13 +97,164 @@ def test_a_huge_file(tmp_path: Path) -> None:
         read_model_file(path)
 
 
-def test_a_dynamic_shape(tmp_path: Path) -> None:
-    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3])
-    result = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 3])
-    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [value], [result])
-    path = tmp_path / "dynamic.onnx"
-    path.write_bytes(helper.make_model(graph).SerializeToString())
-    with pytest.raises(ModelError, match=r"'x' has the dynamic shape \(N, 3\)"):
+Sizes = Sequence[int | str | None] | None
+
+
+def relu(path: Path, *inputs: Sizes) -> Path:
+    """A model of as many inputs, x0, x1, ..., and the first one's ReLU."""
+    values = [
+        helper.make_tensor_value_info(f"x{place}", TensorProto.FLOAT, sizes)
+        for place, sizes in enumerate(inputs)
+    ]
+    result = helper.make_tensor_value_info("y", TensorProto.FLOAT, inputs[0])
+    graph = helper.make_graph([helper.make_node("Relu", ["x0"], ["y"])], "g", values, [result])
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, ir_version=8, opset_imports=opset), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("sizes", "says"),
+    [
+        (["N", 3], "has the open shape (N, 3); say what to time, as --shape N=1"),
+        (["N", 3, "H", "H"], "(N, 3, H, H); say what to time, as --shape N=1 --shape H=224"),
+        ([None, 3], "has the open shape (?, 3); say what to time, as --shape x0=1,3"),
+        ([-1, 3, "H"], "(?, 3, H); say what to time, as --shape x0=1,3,224"),
+        (None, "has no shape; say what to time, as --shape x0=1,3,224,224"),
+        ([1, 0, 8], "has a size of 0: (1, 0, 8)"),
+        ([1 << 20, 1 << 20], "more than"),
+    ],
+)
+def test_an_open_shape_is_asked_for(sizes: Sizes, says: str, tmp_path: Path) -> None:
+    path = relu(tmp_path / "open.onnx", sizes)
+    with pytest.raises(ModelError) as caught:
+        read_model_file(path)
+    assert says in str(caught.value)
+    if options := re.findall(r"--shape (\S+)", str(caught.value)):  # what it says is enough
+        assert read_model_file(path, parse_shapes(options)).shapes
+
+
+@pytest.mark.parametrize(
+    ("inputs", "shapes", "key"),
+    [
+        ([["N", 3]], {"N": (2,)}, "/x0=2x3"),
+        ([["N", 3]], {"x0": (2, 3)}, "/x0=2x3"),
+        ([["N", "W"], ["N", 5, "W"]], {"x0": (2, 7)}, "/x0=2x7/x1=2x5x7"),
+        ([[None, 3], [4]], {"x0": (1, 3)}, "/x0=1x3"),
+        ([None], {"x0": (1, 3, 8)}, "/x0=1x3x8"),
+        ([[2, 3]], {"x0": (2, 3)}, ""),
+    ],
+)
+def test_given_shapes_are_written_into_the_model_and_told_by_its_key(
+    inputs: list[Sizes], shapes: dict[str, tuple[int, ...]], key: str, tmp_path: Path
+) -> None:
+    path = relu(tmp_path / "open.onnx", *inputs)
+    model = read_model_file(path, shapes)
+    assert (
+        model.key == f"open.onnx@sha256:{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}{key}"
+    )
+    content = model.content
+    if not key:
+        assert content == path
+        return
+    assert not isinstance(content, Path)
+    session = onnxruntime.InferenceSession(content(), providers=["CPUExecutionProvider"])
+    fed = {value.name: value.shape for value in session.get_inputs()}
+    assert "".join(f"/{name}={'x'.join(map(str, fed[name]))}" for name, _ in model.shapes) == key
+    assert session.get_outputs()[0].shape == fed["x0"]
+
+
+@pytest.mark.parametrize(
+    ("shapes", "says"),
+    [
+        ({"x0": (2, 3, 4)}, "--shape x0=2,3,4: the input has 2 sizes: (N, 3)"),
+        ({"x0": (2, 4)}, "--shape x0=2,4: 4 contradicts 3; the input is (N, 3)"),
+        ({"x0": (2, 3), "N": (4,)}, "--shape x0=2,3: 2 contradicts 4"),
+        ({"N": (2, 3)}, "--shape N=2,3: 'N' is one size, not a shape"),
+        ({"N": (0,)}, "--shape N: sizes are whole numbers above 0"),
+        ({"N": ()}, "--shape N: sizes are whole numbers above 0"),
+        ({"N": (1,), "n": (1,)}, "--shape n: no model has such an input or open size"),
+    ],
+)
+def test_shapes_that_contradict_the_file(
+    shapes: dict[str, tuple[int, ...]], says: str, tmp_path: Path
+) -> None:
+    path = relu(tmp_path / "open.onnx", ["N", 3])
+    with pytest.raises(UsageError) as caught:
+        read_model_files([path], shapes)
+    assert says in str(caught.value)
+
+
+def test_a_shape_is_of_the_models_that_have_its_name(tmp_path: Path) -> None:
+    with_batch = relu(tmp_path / "a.onnx", ["N", 3])
+    without = relu(tmp_path / "b.onnx", [1, 3])
+    first, second = read_model_files([with_batch, without], {"N": (4,)})
+    assert first.shapes == (("x0", (4, 3)),)
+    assert second.shapes == ()
+    tflite = emitted(tmp_path, Emission("tflite"))
+    with pytest.raises(UsageError, match="only .onnx files have"):
+        read_model_files([tflite], {"N": (4,)})
+
+
+def test_an_input_that_is_no_tensor(tmp_path: Path) -> None:
+    value = helper.make_tensor_sequence_value_info("x", TensorProto.FLOAT, [1, 3])
+    result = helper.make_tensor_value_info("y", TensorProto.INT64, [])
+    node = helper.make_node("SequenceLength", ["x"], ["y"])
+    path = tmp_path / "sequence.onnx"
+    onnx.save(helper.make_model(helper.make_graph([node], "g", [value], [result])), path)
+    with pytest.raises(ModelError, match="'x' is no tensor"):
+        read_model_file(path)
+
+
+def external(folder: Path, value: float, sizes: Sizes = (4,)) -> Path:
+    """A model that adds weights which are kept in a file beside it."""
+    tensor = helper.make_tensor_value_info("x", TensorProto.FLOAT, sizes)
+    result = helper.make_tensor_value_info("y", TensorProto.FLOAT, sizes)
+    weights = numpy_helper.from_array(np.full(4, value, dtype=np.float32), "w")
+    node = helper.make_node("Add", ["x", "w"], ["y"])
+    graph = helper.make_graph([node], "g", [tensor], [result], [weights])
+    opset = [helper.make_opsetid("", 17)]
+    path = folder / "external.onnx"
+    onnx.save(
+        helper.make_model(graph, ir_version=8, opset_imports=opset),
+        path,
+        save_as_external_data=True,
+        location="weights.bin",
+        size_threshold=0,
+    )
+    return path
+
+
+def test_the_key_is_of_the_weights_beside_the_file_too(tmp_path: Path) -> None:
+    path = external(tmp_path, 1.0)
+    content, before = path.read_bytes(), read_model_file(path).key
+    (tmp_path / "weights.bin").unlink()
+    external(tmp_path, 2.0)
+    assert path.read_bytes() == content
+    assert read_model_file(path).key != before
+
+
+def test_given_shapes_take_the_weights_along(tmp_path: Path) -> None:
+    content = read_model_file(external(tmp_path, 3.0, ("N", 4)), {"N": (2,)}).content
+    assert not isinstance(content, Path)
+    session = onnxruntime.InferenceSession(content(), providers=["CPUExecutionProvider"])
+    (result,) = session.run(None, {"x": np.zeros((2, 4), dtype=np.float32)})
+    np.testing.assert_array_equal(result, np.full((2, 4), 3.0))
+
+
+@pytest.mark.parametrize("location", ["none.bin", "../weights.bin", "/etc/passwd", "", "a\0b"])
+def test_weights_that_are_not_beside_the_file(location: str, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    path = external(folder, 1.0)
+    (folder / "weights.bin").rename(tmp_path / "weights.bin")
+    model = onnx.load_model(path, load_external_data=False)
+    (tensor,) = model.graph.initializer
+    for entry in tensor.external_data:
+        if entry.key == "location":
+            entry.value = location
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match="has weights in"):
         read_model_file(path)
 
 

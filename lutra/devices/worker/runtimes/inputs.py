@@ -17,11 +17,11 @@ _STEPS_PER_UNIT = 32  # of an 8-bit grid that reaches four standard deviations
 def random_input(shape: Sequence[Any], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     """An array of a shape and type: normal noise, also on 8-bit grids; zeros for other integers.
 
-    Zeros are valid for token ids, lengths and masks. Raises ValueError for a dynamic shape and
+    Zeros are valid for token ids, lengths and masks. Raises ValueError for an open shape and
     for a type that is no number.
     """
     if not all(isinstance(size, (int, np.integer)) and size > 0 for size in shape):
-        raise ValueError(f"dynamic shape {list(shape)}; fix its sizes in the file first")
+        raise ValueError(f"the sizes {list(shape)} are not all numbers above 0")
     kind = np.dtype(dtype)
     if kind.kind == "f":
         return np.resize(_NOISE, shape).astype(kind)
