@@ -14,9 +14,7 @@ from lutra.cli.output import note, print_json
 @click.command("export")
 @click.argument("result", type=FILE)
 @click.option("-o", "--output", type=FILE, required=True, help="The model file.")
-@click.option(
-    "--format", "format_name", help="onnx, tflite or torch; by default what the runtime loads."
-)
+@click.option("--format", "format_name", help="onnx, tflite or torch; by default what -o ends in.")
 @click.option("--precision", help="fp32, fp16 or int8; by default the table's.")
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the weights."

@@ -25,6 +25,7 @@ from lutra.cli.profile_models import model_work
 from lutra.cli.profile_space import DEFAULT_RESOLUTIONS, DEFAULT_SPACE, space_work
 from lutra.cli.profile_work import Work
 from lutra.errors import LutraError, UsageError
+from lutra.files.kinds import TABLE, require_kind
 from lutra.text import printable_line
 
 if TYPE_CHECKING:
@@ -102,6 +103,8 @@ def command(
         check_spec(spec)
     specs = tuple(with_gpu(spec, cuda) for spec in specs)
     tables = _tables(specs, output)
+    for table in tables:
+        require_kind(table, TABLE)
     work = model_work(models, given) if models else space_work(given)
     if dry_run:
         work.print_plan(specs, tables, as_json)

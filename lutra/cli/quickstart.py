@@ -15,6 +15,8 @@ from lutra.cli.options import as_json
 from lutra.cli.output import Report, note, note_drift, note_noise, print_json, progress, watch
 from lutra.cli.verify import print_verified
 from lutra.errors import UsageError
+from lutra.files import check_output
+from lutra.files.kinds import MODELS, RESULT, TABLE, require_kind
 
 if TYPE_CHECKING:
     from lutra.profiler.calibration import Validation
@@ -52,6 +54,7 @@ def command(output: Path, device_spec: str, max_latency: str | None, as_json: bo
     except OSError as error:
         raise UsageError(f"cannot make the folder {output}: {error.strerror}") from error
     table, result_file, model = (output / name for name in ("cpu.lut", "result.json", "model.onnx"))
+    _check_outputs(table, result_file, model)
     note(f"OFA-MobileNetV3 on '{device_spec}': at most five minutes, best on an idle machine")
     started = time.monotonic()
     validation = _measure(table, device_spec)
@@ -60,7 +63,9 @@ def command(output: Path, device_spec: str, max_latency: str | None, as_json: bo
         result = lutra.verify(
             result, device=device_spec, count=VERIFIED, watch=watch(report, VERIFY_SECONDS)
         )
-        result.write(result_file)
+    if not as_json:
+        print_verified(result, VERIFIED)
+    result.write(result_file)
     with _step(5, "export"):
         metadata = lutra.export(result, model)
     seconds = time.monotonic() - started
@@ -78,6 +83,13 @@ def command(output: Path, device_spec: str, max_latency: str | None, as_json: bo
         )
         return
     _print_summary(result, validation, paths, metadata["weights"], seconds)
+
+
+def _check_outputs(table: Path, result_file: Path, model: Path) -> None:
+    """Raise now what writing them would: minutes of measuring come before."""
+    require_kind(table, TABLE)
+    check_output(result_file, RESULT)
+    check_output(model, MODELS[model.suffix.removeprefix(".")])
 
 
 @contextmanager
@@ -135,7 +147,6 @@ def _print_summary(
     seconds: float,
 ) -> None:
     budget = result.limits["latency_ms"]
-    print_verified(result, VERIFIED)
     note("")
     note(f"device     {result.target.summary()}")
     note(f"budget     {budget:.4g} ms")

@@ -10,6 +10,8 @@ import lutra
 from lutra.cli.options import FILE, as_json, space_option, table_argument
 from lutra.cli.output import note, print_json, print_table, progress
 from lutra.errors import UsageError
+from lutra.files import check_output
+from lutra.files.kinds import RESULT
 
 
 @click.command("search")
@@ -44,6 +46,8 @@ def command(
     macs = parse_count(max_flops) if max_flops is not None else None
     if output is not None and not output.parent.is_dir():
         raise UsageError(f"there is no folder {output.parent} for {output.name}")
+    if output is not None:
+        check_output(output, RESULT)
     if seed < 0:
         raise UsageError(f"--seed {seed} must not be negative")
     with lutra.LatencyTable.open(table) as opened, progress("search") as report:

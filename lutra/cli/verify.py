@@ -9,6 +9,8 @@ import click
 import lutra
 from lutra.cli.options import FILE, as_json
 from lutra.cli.output import note, print_json, print_table, progress, watch
+from lutra.files import check_output
+from lutra.files.kinds import RESULT
 
 _WORTH_SAYING = 0.01  # of a latency
 
@@ -26,14 +28,17 @@ _WORTH_SAYING = 0.01  # of a latency
 @as_json
 def command(result: Path, device_spec: str, count: int, as_json: bool) -> None:
     """Measure the found subnets end to end; the result file gains what was measured."""
+    found = lutra.SearchResult.read(result)
+    check_output(result, RESULT)
     with progress("verify") as report:
-        verified = lutra.verify(result, device=device_spec, count=count, watch=watch(report))
-    verified.write(result)
+        verified = lutra.verify(found, device=device_spec, count=count, watch=watch(report))
     if as_json:
         print_json(verified.to_json())
-        return
-    print_verified(verified, count)
-    note(f"written to {result}")
+    else:
+        print_verified(verified, count)
+    verified.write(result)  # behind what was measured is safe on the screen
+    if not as_json:
+        note(f"written to {result}")
 
 
 def print_verified(verified: lutra.SearchResult, count: int) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lutra.emitters.emission import Emission
 from lutra.files import write_atomically
+from lutra.files.kinds import MODELS
 from lutra.ops import seeded_weights
 from lutra.spaces import Architecture, get_space
 
@@ -16,7 +17,8 @@ def write_model(
     """Write the architecture's network with seeded random weights; returns the file's metadata.
 
     The structure and with it the latency are those of the network; the weights are not trained,
-    and the metadata says so. Raises `ResultError` when the file cannot be written.
+    and the metadata says so. Raises `ResultError` when the file cannot be written, `UsageError`
+    where a file is that is no model of the format.
     """
     graph = get_space(architecture.space).graph(architecture)
     metadata = {
@@ -24,5 +26,6 @@ def write_model(
         "precision": emission.precision,
         "weights": f"random, seed {seed}: the structure only, not trained",
     }
-    write_atomically(path, emission.emit(graph, seeded_weights(graph, seed), metadata))
+    data = emission.emit(graph, seeded_weights(graph, seed), metadata)
+    write_atomically(path, data, kind=MODELS[emission.format])
     return metadata

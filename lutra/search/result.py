@@ -11,12 +11,12 @@ from typing import Any
 from lutra.emitters.emission import Emission
 from lutra.errors import NotATableError, ResultError, UsageError
 from lutra.files import read_json, write_atomically
+from lutra.files.kinds import RESULT, RESULT_FORMAT
 from lutra.profiler.bench import emission_of
 from lutra.search.fields import Fields
 from lutra.spaces import Architecture, SearchSpace, get_space, parse_architecture
 from lutra.tables import Target
 
-FORMAT = "lutra-search-result"
 VERSION = 1
 
 
@@ -113,7 +113,7 @@ class SearchResult:
     def to_json(self) -> dict[str, Any]:
         """The document that `from_json` reads; the best candidate's fields stand at its top."""
         return {
-            "format": FORMAT,
+            "format": RESULT_FORMAT,
             "version": VERSION,
             "space": self.space,
             **self.best.to_json(),
@@ -135,7 +135,7 @@ class SearchResult:
     @classmethod
     def from_json(cls, document: object, where: str) -> SearchResult:
         """Read a stored result; raises `ResultError` that says what is wrong and ``where``."""
-        if not isinstance(document, Mapping) or document.get("format") != FORMAT:
+        if not isinstance(document, Mapping) or document.get("format") != RESULT_FORMAT:
             raise ResultError(f"{where} is no search result; `lutra search ... -o FILE` makes one")
         fields = Fields(document, where)
         version = fields.whole("version")
@@ -165,8 +165,12 @@ class SearchResult:
         return cls.from_json(read_json(Path(path)), str(path))
 
     def write(self, path: str | Path) -> None:
-        """Write the result so that the file is old or new, never half; raises `ResultError`."""
-        write_atomically(Path(path), (json.dumps(self.to_json(), indent=2) + "\n").encode())
+        """Write the result so that the file is old or new, never half.
+
+        Raises `ResultError`, and `UsageError` where a file is that is no search result.
+        """
+        data = (json.dumps(self.to_json(), indent=2) + "\n").encode()
+        write_atomically(Path(path), data, kind=RESULT)
 
 
 def read_found(path: str | Path, space: str | None = None) -> tuple[Architecture, Emission]:
@@ -178,7 +182,7 @@ def read_found(path: str | Path, space: str | None = None) -> tuple[Architecture
     space does not have.
     """
     document, emission = read_json(Path(path)), Emission()
-    if isinstance(document, Mapping) and document.get("format") == FORMAT:
+    if isinstance(document, Mapping) and document.get("format") == RESULT_FORMAT:
         result = SearchResult.from_json(document, str(path))
         document, emission = result.best.architecture.to_json(), result.emission
     try:

@@ -1,18 +1,31 @@
 """Files: written whole or not at all, read within bounds; every problem is the caller's error."""
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from lutra.errors import AccuracyError, ResultError
+from lutra.errors import AccuracyError, ResultError, UsageError
 from lutra.files import (
     MAX_JSON_BYTES,
+    check_output,
     parse_json,
     read_bounded,
     read_json,
     replacing,
     write_atomically,
 )
+from lutra.files.kinds import RESULT
+
+
+@pytest.fixture(params=["files without a name", "temporary names"], autouse=True)
+def temporary(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways of the file systems."""
+    if request.param == "temporary names":
+        monkeypatch.delattr(os, "O_TMPFILE", raising=False)
 
 
 def test_a_written_file_is_whole_readable_and_alone(tmp_path: Path) -> None:
@@ -50,6 +63,52 @@ def test_what_cannot_be_written_is_one_error(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(AccuracyError, match="cannot write"):
         write_atomically(tmp_path / "folder", b"", AccuracyError)
+
+
+def test_a_file_that_must_be_new_replaces_none(tmp_path: Path) -> None:
+    path = tmp_path / "table"
+    write_atomically(path, b"first", new=True)
+    with pytest.raises(ResultError, match="cannot write .*table: File exists"):
+        write_atomically(path, b"second", new=True)
+    assert path.read_bytes() == b"first"
+    assert [item.name for item in tmp_path.iterdir()] == ["table"]
+
+
+def test_a_link_stays_one_and_the_file_s_permissions_stay(tmp_path: Path) -> None:
+    target, link = tmp_path / "real" / "result.json", tmp_path / "link.json"
+    target.parent.mkdir()
+    link.symlink_to(target)
+    write_atomically(link, b"first")
+    target.chmod(0o600)
+    write_atomically(link, b"second")
+    assert link.readlink() == target
+    assert target.read_bytes() == b"second"
+    assert target.stat().st_mode & 0o777 == 0o600
+    assert [item.name for item in target.parent.iterdir()] == ["result.json"]
+
+
+def test_a_kill_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
+    if not hasattr(os, "O_TMPFILE"):
+        pytest.skip("a kill leaves a temporary name")
+    code = (
+        "import os, signal, sys; from pathlib import Path; from lutra.errors import ResultError;"
+        "from lutra.files import replacing; context = replacing(Path(sys.argv[1]), ResultError);"
+        "file = context.__enter__(); file.write(b'half'); file.flush();"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "x")], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_written_is_known_before(tmp_path: Path) -> None:
+    check_output(tmp_path / "result.json", RESULT)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ResultError, match=r"cannot write .*nowhere/x: No such file"):
+        check_output(tmp_path / "nowhere" / "x", RESULT)
+    (tmp_path / "notes").write_text("mine")
+    with pytest.raises(UsageError, match="notes is a file of another kind"):
+        check_output(tmp_path / "notes", RESULT)
 
 
 def test_reading_is_bounded(tmp_path: Path) -> None:

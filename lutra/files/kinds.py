@@ -1,0 +1,67 @@
+"""What a file is, by its content: none of ours is written over a file that is something else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lutra.errors import UsageError
+
+RESULT_FORMAT = "lutra-search-result"
+_SEEN_BYTES = 1 << 20
+_ONNX_NEXT_FIELDS = b"\x12\x1a\x22\x2a\x32\x3a\x42\x72"  # behind ir_version; onnx.proto's numbers
+_TORCH_NAMED = 100
+
+
+@dataclass(frozen=True)
+class FileKind:
+    """What lutra writes; ``is_one`` tells by a file's first bytes (a MiB) whether it is that."""
+
+    name: str
+    is_one: Callable[[bytes], bool]
+
+
+TABLE = FileKind("a latency table", lambda data: data.startswith(b"SQLite format 3\0"))
+RESULT = FileKind("a search result", lambda data: f'"{RESULT_FORMAT}"'.encode() in data)
+MODELS = {
+    "onnx": FileKind(
+        "an ONNX model",
+        lambda data: data[:1] == b"\x08" and data[2:3] != b"" and data[2] in _ONNX_NEXT_FIELDS,
+    ),
+    "tflite": FileKind("a TFLite model", lambda data: data[4:8] == b"TFL3"),
+    "torch": FileKind(
+        "a torch file",
+        lambda data: data.startswith(b"PK\x03\x04") and b"/data.pkl" in data[:_TORCH_NAMED],
+    ),
+}
+
+
+def require_kind(path: Path, kind: FileKind) -> None:
+    """Raise `UsageError` where writing a ``kind`` of file would lose one that is something else.
+
+    Nothing is lost where there is no file, or an empty one. What cannot be read, or is a device
+    or a pipe, is taken for something else.
+    """
+    if not path.exists():
+        return
+    reason = _why_not(path, kind)
+    if reason is not None:
+        raise UsageError(
+            f"{path} {reason}: {kind.name} is not written over it; name another file, or remove"
+            " this one"
+        )
+
+
+def _why_not(path: Path, kind: FileKind) -> str | None:
+    if not path.is_file():
+        return "is no regular file"
+    try:
+        with path.open("rb") as file:
+            data = file.read(_SEEN_BYTES)
+    except OSError as problem:
+        return f"cannot be read ({problem.strerror})"
+    if not data or kind.is_one(data):
+        return None
+    others = (other.name for other in (TABLE, RESULT, *MODELS.values()) if other.is_one(data))
+    return f"is {next(others, 'a file of another kind')}"

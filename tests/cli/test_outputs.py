@@ -1,0 +1,196 @@
+"""What commands write: over nothing else, in the format that the name says, after it is shown."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lutra
+from lutra.cli import quickstart
+from lutra.files.kinds import MODELS
+from tests.cli.test_cli import assert_one_line, call, call_json
+
+Capture = pytest.CaptureFixture[str]
+SEARCH = ("--max-latency", "20ms", "--algorithm", "random")
+
+
+@pytest.fixture
+def result_path(table_path: Path, tmp_path: Path, capsys: Capture) -> Path:
+    path = tmp_path / "result.json"
+    assert call("search", table_path, *SEARCH, "-o", path) == 0
+    capsys.readouterr()
+    return path
+
+
+# over nothing else
+
+
+@pytest.mark.parametrize(
+    ("command", "victim", "says"),
+    [
+        (["search", "TABLE", *SEARCH], "TABLE", "is a latency table: a search result is not"),
+        (["search", "TABLE", *SEARCH], "NOTES", "is a file of another kind: a search result"),
+        (["export", "RESULT"], "RESULT", "is a search result: an ONNX model is not written"),
+        (["export", "RESULT"], "TABLE", "is a latency table: an ONNX model is not written"),
+        (["export", "RESULT", "--format", "torch"], "NOTES", "another kind: a torch file"),
+        (["profile", "fake"], "RESULT", "is a search result: a latency table is not written"),
+        (["profile", "fake"], "NOTES", "is a file of another kind: a latency table"),
+        (["profile", "fake", "--dry-run"], "NOTES", "is a file of another kind: a latency table"),
+    ],
+)
+def test_no_command_writes_over_its_input_or_another_kind(
+    command: list[str],
+    victim: str,
+    says: str,
+    table_path: Path,
+    result_path: Path,
+    tmp_path: Path,
+    capsys: Capture,
+) -> None:
+    notes = tmp_path / "notes.txt"
+    notes.write_text("mine, for years")
+    files = {"TABLE": table_path, "RESULT": result_path, "NOTES": notes}
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    arguments = [files.get(word, word) for word in command]
+    assert call(*arguments, "-o", files[victim]) == 2
+    assert_one_line(capsys, str(files[victim]), says)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_an_older_output_of_the_same_kind_is_replaced(
+    table_path: Path, result_path: Path, tmp_path: Path
+) -> None:
+    before = result_path.read_bytes()
+    assert call("search", table_path, *SEARCH, "--seed", 5, "-o", result_path) == 0
+    assert result_path.read_bytes() != before
+    for _ in range(2):
+        assert call("export", result_path, "-o", tmp_path / "model.onnx") == 0
+
+
+def test_quickstart_writes_over_nothing_of_another_kind(tmp_path: Path, capsys: Capture) -> None:
+    for name in ("cpu.lut", "result.json", "model.onnx"):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / name).write_text("mine, for years")
+        assert call("quickstart", "--device", "fake", "-o", folder) == 2
+        assert_one_line(capsys, name, "is a file of another kind")
+        assert [(item.name, item.read_text()) for item in folder.iterdir()] == [
+            (name, "mine, for years")
+        ]
+
+
+# in the format that the name says
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "format_name"),
+    [
+        ("m.tflite", [], "tflite"),
+        ("m.TFLITE", [], "tflite"),
+        ("m.onnx", ["--format", "onnx"], "onnx"),
+        ("m.torch", [], "torch"),
+        ("m.pt", [], "torch"),
+        ("m", [], "onnx"),
+        ("m.bin", ["--format", "tflite"], "tflite"),
+    ],
+)
+def test_the_suffix_chooses_the_format(
+    name: str,
+    flags: list[str],
+    format_name: str,
+    result_path: Path,
+    tmp_path: Path,
+    capsys: Capture,
+) -> None:
+    path = tmp_path / name
+    document = call_json(capsys, "export", result_path, *flags, "-o", path)
+    assert document["format"] == format_name
+    assert MODELS[format_name].is_one(path.read_bytes())
+
+
+@pytest.mark.parametrize(("name", "asked"), [("a.onnx", "tflite"), ("a.pth", "onnx")])
+def test_a_suffix_of_another_format_is_refused(
+    name: str, asked: str, result_path: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    path = tmp_path / name
+    assert call("export", result_path, "--format", asked, "-o", path) == 2
+    assert_one_line(capsys, f"{name} is to be {asked}, but", "suffix")
+    assert not path.exists()
+
+
+# verify
+
+
+@pytest.fixture
+def read_only(result_path: Path, tmp_path: Path) -> Path:
+    """The result on a disk that cannot be written to."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "tmpfs", str(disk)]
+    if sys.platform != "linux" or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a file system needs Linux and root")
+    path = Path(shutil.copy(result_path, disk))
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    return path
+
+
+def test_verify_says_before_it_measures_that_it_cannot_write(
+    read_only: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[object] = []
+    monkeypatch.setattr(lutra, "verify", lambda *_, **__: measured.append(1))
+    try:
+        assert call("verify", read_only, "--device", "fake") == 1
+        assert_one_line(capsys, "cannot write", "Read-only file system")
+        assert not measured
+    finally:
+        subprocess.run(["umount", "--lazy", str(read_only.parent)], check=True)
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_what_was_measured_is_shown_when_it_cannot_be_written_after_all(
+    as_json: bool, result_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: lutra.SearchResult, path: Path) -> None:
+        raise lutra.LutraError(f"cannot write {path}: No space left on device")
+
+    monkeypatch.setattr(lutra.SearchResult, "write", refuse)
+    assert call("verify", result_path, "--device", "fake", *(["--json"] if as_json else [])) == 1
+    captured = capsys.readouterr()
+    assert "No space left" in captured.err
+    if as_json:
+        assert json.loads(captured.out)["measured_ms"] > 0
+    else:
+        assert "measured_ms" in captured.out
+
+
+def test_quickstart_shows_what_it_measured_before_it_writes(
+    table_path: Path, result_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr(quickstart, "print_verified", lambda *_: shown.append("shown"))
+    monkeypatch.setattr(
+        lutra.SearchResult, "write", lambda self, path: shown.append(f"written {path.name}")
+    )
+    folder = tmp_path / "quick"
+    folder.mkdir()
+    shutil.copy(table_path, folder / "cpu.lut")
+    assert call("quickstart", "--device", "fake", "-o", folder) == 0
+    assert shown == ["written result.json", "shown", "written result.json"]
+
+
+def test_a_result_behind_a_link_is_replaced_and_the_link_stays(
+    result_path: Path, tmp_path: Path
+) -> None:
+    link = tmp_path / "link.json"
+    link.symlink_to(result_path)
+    result_path.chmod(0o600)
+    assert call("verify", link, "--device", "fake") == 0
+    assert link.is_symlink()
+    assert result_path.stat().st_mode & 0o777 == 0o600
+    assert json.loads(result_path.read_text())["measured_ms"] > 0
