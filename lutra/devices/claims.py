@@ -2,33 +2,18 @@
 
 Two runs on one core make networks 1.5 times too slow and call them stable; two on one phone fight
 over its clocks and its screen. So a session claims what it measures on for as long as it is open.
-On Linux a claim is a socket with an abstract name (unix(7)): on no file system, seen by every user
-of the machine, gone with its process, and it says who holds it. It does not reach into containers
-with a network namespace of their own. Elsewhere it is a locked file in the temporary folder.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import hashlib
-import os
-import socket
-import struct
-import sys
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 from lutra.errors import TransientDeviceError
-from lutra.text import one_line
+from lutra.files.locks import Lock, take
 
-Claim = contextlib.ExitStack
+Claim = Lock
 """What is held; closing it gives it up."""
-
-# docs/decisions.md: Claims are sockets
-_LONGEST_NAME = 80  # sockets' names have 108 bytes
-_PEER_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
+_taken = take
 
 
 def claim(resource: str) -> Claim:
@@ -65,66 +50,3 @@ def _busy(what: str) -> TransientDeviceError:
     return TransientDeviceError(
         f"{what}. Two runs at once would spoil both: wait for it to end, or stop it"
     )
-
-
-def _taken(resource: str) -> Claim | str:
-    """The claim, or who holds it."""
-    name = f"lutra/{resource}".encode()
-    if len(name) > _LONGEST_NAME:
-        name = b"lutra/" + hashlib.sha256(name).hexdigest().encode()
-    return _taken_by_socket(name) if sys.platform == "linux" else _taken_by_file(name)
-
-
-def _taken_by_socket(name: bytes) -> Claim | str:
-    with contextlib.ExitStack() as opened:
-        held = opened.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
-        try:
-            held.bind(b"\0" + name)
-            held.listen(8)
-        except OSError:
-            return _holder_of_socket(name)
-        return opened.pop_all()
-
-
-def _holder_of_socket(name: bytes) -> str:
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
-            asking.settimeout(1.0)
-            asking.connect(b"\0" + name)
-            size = _PEER_CREDENTIALS.size
-            credentials = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
-    except OSError:  # it ended just now, or many ask
-        return "another run"
-    return _process(_PEER_CREDENTIALS.unpack(credentials)[0])
-
-
-def _taken_by_file(name: bytes) -> Claim | str:
-    folder = Path(tempfile.gettempdir()) / f"lutra-claims-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    with contextlib.ExitStack() as opened:
-        path = folder / hashlib.sha256(name).hexdigest()
-        held = opened.enter_context(path.open("a+", encoding="ascii"))
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            held.seek(0)
-            text = held.read(20)
-            return _process(int(text) if text.isdigit() else 0)
-        held.truncate(0)
-        held.write(str(os.getpid()))
-        held.flush()
-        return opened.pop_all()
-
-
-def _process(pid: int) -> str:
-    """A process in words; 0 is one that cannot be seen from here."""
-    if pid == os.getpid():
-        return "this very run"
-    if pid == 0:
-        return "another run"
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return f"another run (pid {pid})"
-    command = one_line(b" ".join(words).decode("utf-8", "replace"))[:80]
-    return f"`{command}` (pid {pid})"

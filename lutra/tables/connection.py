@@ -1,26 +1,126 @@
-"""Opening a table's SQLite file, and SQLite's errors in our words."""
+"""Making, locking and opening a table's SQLite file, and SQLite's errors in our words."""
 
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import sqlite3
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from lutra.errors import NotATableError, TableVersionError, TableWriteError
+from lutra.files import write_atomically
+from lutra.files.kinds import TABLE
+from lutra.files.locks import Lock, take
+from lutra.tables.columns import insert
 from lutra.tables.schema import APPLICATION_ID, VERSION, migrate
 from lutra.tables.values import check_values
 
 _BUSY_SECONDS = 5.0
+_VERSION_AT, _WITH_LOG = 18, b"\x02"  # https://sqlite.org/fileformat.html: the write version
 
 
-def connect(path: Path, mode: str) -> sqlite3.Connection:
-    """Open the file in SQLite's mode ``ro``, ``rw`` or ``rwc``; transactions are ours to begin."""
+class TableWarning(UserWarning):
+    """A table can be used, but may hold less than was measured."""
+
+
+def write_lock(path: Path) -> Lock:
+    """The right to write a table, one process's at a time; freed however that process ends.
+
+    Whether the file exists or not: by its folder and name. Raises `TableWriteError`, which names
+    the process that has it.
+    """
+    real = Path(os.path.realpath(path))
+    try:
+        folder = real.parent.stat()
+    except OSError as error:
+        raise TableWriteError(
+            f"cannot open {path} for writing: there is no folder {path.parent}"
+        ) from error
+    taken = take(f"table {folder.st_dev}:{folder.st_ino}/{real.name}")
+    if isinstance(taken, str):
+        raise TableWriteError(
+            f"{path} is in use by {taken}: one run at a time writes a table; wait for it to end, or"
+            " name another file"
+        )
+    return taken
+
+
+def create_file(path: Path, target: Mapping[str, Any]) -> None:
+    """A new file that is an empty table of a target: it is there whole, or not at all.
+
+    Raises `TableWriteError`, also where there is one.
+    """
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        migrate(connection)
+        insert(connection, "meta", {"name": "target", "value": json.dumps(target)})
+        data = connection.serialize()
+    write_atomically(path, data, TableWriteError, new=True)
+
+
+def open_file(path: Path, *, write: bool) -> sqlite3.Connection:
+    """A table's file of the newest schema, to which an older one is brought.
+
+    What a kill left half done is undone. Raises as `LatencyTable.open` does, and warns
+    (`TableWarning`) where the file was copied without its latest visits.
+    """
+    lone = _lacks_its_log(path)
+    if lone:
+        warnings.warn(
+            f"{path} was not closed in order, and {path.name}-wal is not beside it: if it was"
+            " copied without that file, it lacks what was measured last; copy both",
+            TableWarning,
+            stacklevel=3,
+        )
+    if _journal(path).exists():
+        with contextlib.closing(connect(path, "rw")) as healing, mapped(path):
+            healing.execute("PRAGMA user_version")
+    # A reader that SQLite lets make the log would hide from the next one that it was missing.
+    connection = connect(path, "rw" if write else "ro", unchanging=lone and not write)
+    try:
+        with mapped(path):
+            newest = check_schema(path, connection)
+    except BaseException:
+        connection.close()
+        raise
+    if newest:
+        return connection
+    connection.close()
+    with contextlib.closing(connect(path, "rw")) as older, mapped(path):
+        migrate(older)
+    return open_file(path, write=write)
+
+
+def _lacks_its_log(path: Path) -> bool:
+    """Whether the file says that changes are in a write-ahead log, and there is none."""
+    if _log(path).exists():
+        return False
+    try:
+        with path.open("rb") as file:
+            head = file.read(_VERSION_AT + 1)
+    except OSError:  # SQLite will say
+        return False
+    return TABLE.is_one(head) and head[_VERSION_AT:] == _WITH_LOG
+
+
+def _log(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
+
+
+def _journal(path: Path) -> Path:
+    return path.with_name(f"{path.name}-journal")
+
+
+def connect(path: Path, mode: str, *, unchanging: bool = False) -> sqlite3.Connection:
+    """Open the file in SQLite's mode ``ro`` or ``rw``; transactions are ours to begin."""
     with mapped(path):
         return sqlite3.connect(
-            f"file:{quote(str(path.absolute()))}?mode={mode}",
+            f"file:{quote(str(path.absolute()))}?mode={mode}&immutable={unchanging:d}",
             uri=True,
             timeout=_BUSY_SECONDS,
             isolation_level=None,
@@ -43,26 +143,32 @@ def mapped(path: Path) -> Iterator[None]:
                     " what was recorded before is safe"
                 ) from error
             case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM:
-                reason = _why_not_writable(path)
-                raise TableWriteError(f"cannot open {path} for writing: {reason}") from error
+                raise TableWriteError(_why_not_opened(path)) from error
             case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
                 raise TableWriteError(f"{path} is in use by another run of lutra") from error
         raise NotATableError(f"{path} cannot be used as a latency table: {error}") from error
 
 
-def _why_not_writable(path: Path) -> str:
+def _why_not_opened(path: Path) -> str:
+    for left in (_log(path), _journal(path)):
+        if left.exists():
+            return (
+                f"{path} was not closed in order, so {left.name} holds a part of it; reading the"
+                " two needs a folder that can be written to: copy both to one"
+            )
     if path.is_dir():
-        return "it is a folder"
-    if not path.parent.is_dir():
-        return f"there is no folder {path.parent}"
-    return "it is read-only" if path.exists() else "the folder is not writable"
+        reason = "it is a folder"
+    elif not path.parent.is_dir():
+        reason = f"there is no folder {path.parent}"
+    else:
+        reason = "it is read-only" if path.exists() else "the folder is not writable"
+    return f"cannot open {path} for writing: {reason}"
 
 
-def check_schema(path: Path, connection: sqlite3.Connection) -> None:
-    """Make sure that this is a whole table of a schema we know; migrate an older one.
+def check_schema(path: Path, connection: sqlite3.Connection) -> bool:
+    """Make sure that this is a whole table of a schema we know; whether it is the newest one.
 
-    Raises `NotATableError`, `TableVersionError` and, for an older schema in a read-only file,
-    `TableWriteError`.
+    Raises `NotATableError` and `TableVersionError`.
     """
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -78,11 +184,11 @@ def check_schema(path: Path, connection: sqlite3.Connection) -> None:
     if problem != "ok":
         raise NotATableError(f"{path} is damaged: {problem}")
     if version < VERSION:
-        with contextlib.closing(connect(path, "rw")) as writer, mapped(path):
-            migrate(writer, version)
+        return False
     if schema_of(connection) != expected_schema():
         raise NotATableError(f"{path} is damaged: its schema is not the one that lutra writes")
     check_values(path, connection)
+    return True
 
 
 def schema_of(connection: sqlite3.Connection) -> list[tuple[str, str, str | None]]:
@@ -95,5 +201,5 @@ def schema_of(connection: sqlite3.Connection) -> list[tuple[str, str, str | None
 def expected_schema() -> list[tuple[str, str, str | None]]:
     """The `schema_of` an up-to-date table."""
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-        migrate(connection, 0)
+        migrate(connection)
         return schema_of(connection)

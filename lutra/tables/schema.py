@@ -8,6 +8,9 @@ the end of `MIGRATIONS`, and none is ever edited.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+
+from lutra.tables.transaction import transaction
 
 APPLICATION_ID = 0x4C555452  # "LUTR"
 
@@ -92,10 +95,24 @@ MIGRATIONS: tuple[str, ...] = (
 VERSION = len(MIGRATIONS)
 
 
-def migrate(connection: sqlite3.Connection, version: int) -> None:
-    """Bring a table of an older (or, with 0, an empty) schema up to date, step by step."""
-    for step in range(version, VERSION):
-        connection.executescript(
-            f"BEGIN IMMEDIATE; {MIGRATIONS[step]}; PRAGMA user_version = {step + 1};"
-            f" PRAGMA application_id = {APPLICATION_ID}; COMMIT;"
-        )
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring a table of an older schema, or an empty one, up to date; all of it or nothing.
+
+    What counts is the version once it is our turn: another process may have done it meanwhile.
+    """
+    with transaction(connection):
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        for statement in _statements("".join(MIGRATIONS[version:])):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+def _statements(script: str) -> Iterator[str]:
+    """The statements of a script, each of which begins on a line of its own."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 from lutra.errors import NotATableError, TableWriteError
 from lutra.files import parse_json
+from lutra.files.locks import Lock
 from lutra.tables.columns import from_columns, insert, selected, to_columns
-from lutra.tables.connection import check_schema, connect, mapped
+from lutra.tables.connection import create_file, mapped, open_file, write_lock
 from lutra.tables.frame import FRAME_COLUMNS, row_record
 from lutra.tables.measurement import Category, Failure, Measurement, Row, Visit
-from lutra.tables.schema import migrate
 from lutra.tables.target import Target
+from lutra.tables.transaction import transaction
 
 if TYPE_CHECKING:
     import pandas
@@ -50,71 +51,67 @@ class LatencyTable:
     (96, True)
     """
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, *, writable: bool) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection, lock: Lock | None) -> None:
+        """``lock`` is the right to write it (`write_lock`); None to read."""
         self.path = path
         connection.row_factory = sqlite3.Row
         self._connection = connection
-        self._writable = writable
+        self._lock = lock
 
     @classmethod
     def create(cls, path: str | Path, target: Target) -> LatencyTable:
-        """A new, empty table for a target; raises `TableWriteError` if the file exists."""
+        """A new, empty table for a target.
+
+        Raises `TableWriteError` if the file exists or another process is making it.
+        """
         path = Path(path)
-        if path.exists():
-            raise TableWriteError(f"{path} already exists")
-        connection = connect(path, "rwc")
-        try:
-            with mapped(path):
-                migrate(connection, 0)
-                table = cls._writer(path, connection)
-            table.put_meta("target", target.to_json())
-        except BaseException:
-            connection.close()
-            for name in (path, Path(f"{path}-wal"), Path(f"{path}-shm"), Path(f"{path}-journal")):
-                name.unlink(missing_ok=True)
-            raise
-        return table
+        with write_lock(path) as lock:
+            if path.exists():
+                raise TableWriteError(f"{path} already exists")
+            create_file(path, target.to_json())
+            return cls._open(path, lock.pop_all())
 
     @classmethod
     def open(cls, path: str | Path, *, write: bool = False) -> LatencyTable:
         """An existing table.
 
         Raises `NotATableError` (missing, another kind of file, damaged), `TableVersionError`
-        (newer schema) or, to write, `TableWriteError` (read-only, locked).
+        (newer schema) or, to write, `TableWriteError` (read-only, or another process writes it).
         """
         path = Path(path)
         if not path.is_file():
             raise NotATableError(
                 f"there is no table {path}; `lutra profile ... -o {path}` makes one"
             )
-        connection = connect(path, "rw" if write else "ro")
-        try:
-            with mapped(path):
-                check_schema(path, connection)
-                table = (
-                    cls._writer(path, connection)
-                    if write
-                    else cls(path, connection, writable=False)
-                )
-            _ = table.target
-        except BaseException:
-            connection.close()
-            raise
-        return table
+        return cls._open(path, write_lock(path) if write else None)
 
     @classmethod
-    def _writer(cls, path: Path, connection: sqlite3.Connection) -> LatencyTable:
-        connection.execute("PRAGMA journal_mode = WAL")  # docs/decisions.md: One file afterwards
-        connection.execute("PRAGMA synchronous = NORMAL")
-        return cls(path, connection, writable=True)
+    def _open(cls, path: Path, lock: Lock | None) -> LatencyTable:
+        with contextlib.ExitStack() as opened:
+            if lock is not None:
+                opened.enter_context(lock)
+            table = cls(path, open_file(path, write=lock is not None), lock)
+            opened.callback(table.close)
+            if lock is not None:
+                table._keep_a_log()
+            _ = table.target
+            opened.pop_all()
+        return table
+
+    def _keep_a_log(self) -> None:
+        with mapped(self.path):
+            # docs/decisions.md: One file afterwards
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = NORMAL")
 
     def close(self) -> None:
         """Fold the write-ahead log into the one file and close it; safe to call twice."""
-        if self._writable:
+        if self._lock is not None:
             with contextlib.suppress(sqlite3.Error):  # another reader: the next closing does it
                 self._connection.execute("PRAGMA journal_mode = DELETE")
         self._connection.close()
-        self._writable = False
+        if self._lock is not None:
+            self._lock.close()
 
     def __enter__(self) -> Self:
         return self
@@ -278,15 +275,8 @@ class LatencyTable:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with mapped(self.path):
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._connection
-            except BaseException:
-                if self._connection.in_transaction:  # a full disk has already rolled back
-                    self._connection.execute("ROLLBACK")
-                raise
-            self._connection.execute("COMMIT")
+        with mapped(self.path), transaction(self._connection):
+            yield self._connection
 
 
 @contextlib.contextmanager

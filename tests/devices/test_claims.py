@@ -23,6 +23,7 @@ from lutra.devices.cuda import CudaDevice
 from lutra.devices.remote.cores import core_mask, cores_of
 from lutra.devices.ssh import SshDevice
 from lutra.errors import TransientDeviceError
+from lutra.files import locks
 from lutra.profiler.doctor import examine
 from tests.peers.board import Board
 from tests.peers.gpu.scripted import ScriptedGpu
@@ -92,17 +93,17 @@ def test_files_hold_where_sockets_cannot(
     pid_is_known: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
-    taken = claims._taken_by_file(b"core 1")
-    assert isinstance(taken, claims.Claim)
+    taken = locks.taken_by_file(b"core 1")
+    assert isinstance(taken, locks.Lock)
     (file,) = tmp_path.glob("lutra-claims-*/*")
     assert file.read_text() == str(os.getpid())
     if not pid_is_known:
         file.write_text("?")
     expected = "this very run" if pid_is_known else "another run"
-    assert claims._taken_by_file(b"core 1") == expected
+    assert locks.taken_by_file(b"core 1") == expected
     taken.close()
-    again = claims._taken_by_file(b"core 1")
-    assert isinstance(again, claims.Claim)
+    again = locks.taken_by_file(b"core 1")
+    assert isinstance(again, locks.Lock)
     again.close()
 
 
