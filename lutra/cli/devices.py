@@ -99,10 +99,10 @@ class _Seen:
 def _look_at_all() -> list[_Seen]:
     """Every attached device, asked at the same time: one that hangs takes long to give up."""
     from lutra.devices.registry import attached_devices
+    from lutra.devices.remote.adb_server import no_server_left
 
-    found = attached_devices()
-    with ThreadPoolExecutor() as pool:
-        return list(pool.map(_look, found))
+    with no_server_left(), ThreadPoolExecutor() as pool:
+        return list(pool.map(_look, attached_devices()))
 
 
 def _look(attached: Attached) -> _Seen:

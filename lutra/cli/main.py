@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 import traceback
+import warnings
 
 import click
 
 import lutra
 from lutra.errors import LutraError
+from lutra.text import printable_line
 
 COMMANDS = {
     "devices": "what is attached, with the spec string to use",
@@ -57,13 +60,21 @@ def cli(verbose: bool) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; ends the process with the code that `run` returns."""
+    """Run the command line; ends the process with the code that `run` returns.
+
+    When the system asks it to end, or its terminal goes, it ends in order as on Ctrl-C, unless it
+    was started to ignore that (`nohup`).
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
+    warnings.formatwarning = _warning_line
     given = sys.argv[1:] if arguments is None else arguments
     sys.exit(run(given))
 
 
 def run(arguments: list[str]) -> int:
-    """Run the command line; returns 0 done, 1 error, 2 usage, 3 not all measured, 130 Ctrl-C."""
+    """Run the command line; returns 0 done, 1 error, 2 usage, 3 not all measured, 130 stopped."""
     try:
         code = cli.main(arguments, prog_name="lutra", standalone_mode=False)
         return int(code or 0)
@@ -90,6 +101,12 @@ def run(arguments: list[str]) -> int:
             traceback.print_exc()
         click.echo(f"lutra: {error}", err=True)
         return 1
+
+
+def _warning_line(
+    message: Warning | str, category: object, filename: str, lineno: int, line: str | None = None
+) -> str:
+    return f"lutra: {printable_line(str(message))}\n"
 
 
 def _verbose(arguments: list[str]) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from lutra.devices.base import Device, RuntimeConfig, Session
 from lutra.devices.registry import format_of, opened_device, runtimes_of
 from lutra.emitters.emission import Emission
 from lutra.errors import PermanentDeviceError, TableError
+from lutra.files.scratch import scratch_folder
 from lutra.profiler.protocols import TimingProtocol
 from lutra.profiler.record import RunSummary
 from lutra.profiler.run import ProfilingRun
@@ -86,7 +86,7 @@ def open_bench(device: Device, config: RuntimeConfig, precision: str = "fp32") -
     """
     emission = Emission(format_of(config.runtime), precision, config.batch)
     with (
-        tempfile.TemporaryDirectory(prefix="lutra-") as folder,
+        scratch_folder() as folder,
         device.open(config) as session,
     ):
         runtime = session.describe()
@@ -101,7 +101,7 @@ def open_bench(device: Device, config: RuntimeConfig, precision: str = "fp32") -
             batch=config.batch,
             options=runtime.options,
         )
-        yield Bench(device, session, target, ModelStore(Path(folder), emission.format), emission)
+        yield Bench(device, session, target, ModelStore(folder, emission.format), emission)
 
 
 @contextlib.contextmanager

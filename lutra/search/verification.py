@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from lutra.errors import NotATableError, TransientDeviceError, UsageError
+from lutra.files.scratch import scratch_folder
 from lutra.profiler.bench import Bench, DeviceOrSpec, bench_of_target
 from lutra.profiler.gate import reference_baseline
 from lutra.profiler.plan import evenly
@@ -76,8 +76,8 @@ def verify_on(
     ]
     anchors = _anchors(bench, result)
     with (
-        tempfile.TemporaryDirectory(prefix="lutra-") as folder,
-        LatencyTable.create(Path(folder) / "verify.lut", bench.target) as table,
+        scratch_folder() as folder,
+        LatencyTable.create(folder / "verify.lut", bench.target) as table,
     ):
         bench.measure(
             table,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -99,6 +100,17 @@ def devices_json(capsys: Capture, *arguments: str) -> Any:
 
 
 # lutra devices
+
+
+def test_an_adb_server_is_left_as_it_was(adb_server: AdbServer) -> None:
+    command = [sys.executable, "-m", "lutra", "devices", "--json"]
+    for runs in (True, False):
+        if not runs:
+            adb_server.close()
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert [item["spec"] for item in json.loads(done.stdout)["devices"]] == ["cpu"]
+        assert ("daemon started successfully" in done.stderr) == (not runs)
+        assert adb_server._answers() == runs
 
 
 def test_the_cpu_and_every_android_device_are_listed(

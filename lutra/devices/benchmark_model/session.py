@@ -16,7 +16,6 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from lutra.devices.base import (
     FailureKind,
@@ -45,6 +44,7 @@ from lutra.devices.remote.link_retry import measure_despite_losses
 from lutra.devices.remote.shell import Shell, quoted
 from lutra.devices.remote.workspace import Workspace, WorkspaceSpec
 from lutra.errors import PermanentDeviceError, TransientDeviceError, UsageError
+from lutra.files.scratch import scratch_folder
 from lutra.text import last_words
 
 _PROGRAM = "benchmark_model"
@@ -207,8 +207,8 @@ class BenchmarkSession(Session):
         Raises `PermanentDeviceError` if it does not run here or its output cannot be used.
         """
         if self._program is None:
-            with TemporaryDirectory(prefix="lutra-") as folder:
-                model = Path(folder) / "probe.tflite"
+            with scratch_folder() as folder:
+                model = folder / "probe.tflite"
                 model.write_bytes(probe_model())
                 self._program = self._find_program(
                     TimingRequest(0, model, 0.001, 0.0, limit_seconds=_PROBE_SECONDS)
