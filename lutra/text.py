@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 _LONGEST = 200
 
 
@@ -32,4 +34,26 @@ def printable_line(text: str) -> str:
 
 def printable(text: str) -> str:
     """The text without line breaks and without escapes that a terminal would obey."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+    return text if text.isprintable() else "".join(map(_printable_letter, text))
+
+
+def _printable_letter(letter: str) -> str:
+    if letter.isprintable():
+        return letter
+    return " " if letter.isspace() else "?"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The sentence to put behind "unknown": of the known words those nearest to a mistyped one.
+
+    Empty where none is near.
+
+    >>> did_you_mean("CPU", ["adb", "cpu", "cuda"])
+    ". Did you mean 'cpu'?"
+    """
+    from difflib import get_close_matches
+
+    names = {name.casefold(): name for name in known}
+    near = get_close_matches(word[:_LONGEST].casefold(), names)
+    named = " or ".join(f"'{names[name]}'" for name in near)
+    return f". Did you mean {named}?" if near else ""

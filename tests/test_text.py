@@ -1,9 +1,18 @@
 """Text of others: one line, printable, bounded."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lutra.text import first_words, last_words, one_line, printable, printable_line, why
+from lutra.text import (
+    did_you_mean,
+    first_words,
+    last_words,
+    one_line,
+    printable,
+    printable_line,
+    why,
+)
 
 
 @given(st.text())
@@ -21,6 +30,24 @@ def test_nothing_that_moves_a_cursor_is_printed(text: str) -> None:
     assert printable(text).isprintable()
     assert printable_line(text).isprintable()
     assert len(printable(text)) == len(text)
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("profle", ["profile"]),
+        ("CPU", ["cpu"]),
+        ("evolutoin", ["evolution"]),
+        ("ofa-mbv3", ["ofa-mbv3-w1.0", "ofa-mbv3-w1.2"]),
+        ("nonsense", []),
+        ("", []),
+    ],
+)
+def test_near_misses_are_named(word: str, meant: list[str]) -> None:
+    known = ["adb", "cpu", "cuda", "profile", "evolution", "ofa-mbv3-w1.0", "ofa-mbv3-w1.2"]
+    said = did_you_mean(word, known)
+    assert said.startswith(". Did you mean '") is bool(meant)
+    assert sorted(said.split("'")[1::2]) == meant
 
 
 def test_an_error_without_words_is_its_type() -> None:

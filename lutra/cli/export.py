@@ -8,7 +8,7 @@ import click
 
 import lutra
 from lutra.cli.options import FILE, as_json
-from lutra.cli.output import note, print_json
+from lutra.cli.output import line, note, print_json
 
 
 @click.command("export")
@@ -37,5 +37,5 @@ def command(
     if as_json:
         print_json(metadata)
         return
-    click.echo(str(output))
+    line(str(output))
     note(f"{metadata['format']}, {metadata['precision']}; weights: {metadata['weights']}")

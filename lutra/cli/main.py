@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import shlex
 import signal
 import sys
-import traceback
 import warnings
 
 import click
 
 import lutra
+from lutra.cli.last_resort import unexpected
+from lutra.cli.output import line, note, note_traceback
 from lutra.errors import LutraError
-from lutra.text import printable_line
+from lutra.text import did_you_mean, printable_line
 
 COMMANDS = {
     "devices": "what is attached, with the spec string to use",
@@ -29,6 +31,7 @@ COMMANDS = {
     "export": "write a found subnet as a model file",
 }
 INTERRUPTED = 130
+_RESUMED = ("profile", "calibrate", "validate", "quickstart")  # they record as they measure
 
 
 class LazyGroup(click.Group):
@@ -45,6 +48,15 @@ class LazyGroup(click.Group):
         command = importlib.import_module(f"lutra.cli.{name}").command
         assert isinstance(command, click.Command)
         return command
+
+    def resolve_command(
+        self, context: click.Context, arguments: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the arguments begin with; for a mistyped one, the nearest is named."""
+        name = arguments[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            context.fail(f"No such command '{name}'{did_you_mean(name, COMMANDS) or '.'}")
+        return super().resolve_command(context, arguments)
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """The list of commands, without importing any."""
@@ -79,28 +91,31 @@ def run(arguments: list[str]) -> int:
         code = cli.main(arguments, prog_name="lutra", standalone_mode=False)
         return int(code or 0)
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())
+        for text in error.format_message().splitlines():
+            line(text)
         return 2
     except click.ClickException as error:
         command = error.ctx.command_path if getattr(error, "ctx", None) else "lutra"  # type: ignore[attr-defined]
-        click.echo(f"{command}: {error.format_message()} See `{command} --help`.", err=True)
+        note(f"{command}: {error.format_message()} See `{command} --help`.")
         return 2
-    except LutraError as error:
-        if _verbose(arguments):
-            traceback.print_exc()
-        click.echo(f"lutra: {error}", err=True)
-        return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("lutra: interrupted; what was recorded is kept, rerun to resume", err=True)
+        resumes = next((word for word in arguments if word[:1] != "-"), "") in _RESUMED
+        note(f"lutra: interrupted{'; what was recorded is kept, rerun to resume' * resumes}")
         return INTERRUPTED
-    except BrokenPipeError:  # `lutra table show | head`
-        sys.stderr.close()
+    except SystemExit:  # click's, where the reader of a pipe has gone: `lutra table show | head`
         return 0
-    except OSError as error:  # a temporary folder that is full or gone, say
+    except Exception as error:
         if _verbose(arguments):
-            traceback.print_exc()
-        click.echo(f"lutra: {error}", err=True)
-        return 1
+            note_traceback(error)
+        note(f"lutra: {_line_of(error, arguments)}")
+        return error.exit_code if isinstance(error, LutraError) else 1
+
+
+def _line_of(error: Exception, arguments: list[str]) -> str:
+    """What is said of an error; the system's own words for a temporary folder that is full, say."""
+    if isinstance(error, LutraError | OSError):
+        return str(error)
+    return unexpected(error, f"running `lutra {shlex.join(arguments)}`")
 
 
 def _warning_line(

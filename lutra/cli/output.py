@@ -1,18 +1,25 @@
-"""What commands print: data to stdout, everything else to stderr, JSON where asked for."""
+"""What commands print: data to stdout, everything else to stderr, JSON where asked for.
+
+This is the one way out for text: what tables, devices and files say moves no cursor here, and
+nothing else in lutra prints (`tests/test_architecture.py`).
+"""
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 import click
 
 import lutra
+from lutra.cli.layout import folded, table_lines
 from lutra.text import printable, printable_line
 
 if TYPE_CHECKING:
@@ -22,16 +29,52 @@ _PLAIN_SECONDS = 10.0
 _NOISY_PERCENT = 2.0  # half of what an op's interval may be
 
 
+def line(text: str) -> None:
+    """A line of data, on stdout."""
+    _put(text, sys.stdout)
+
+
 def note(text: str) -> None:
     """A remark for people, on stderr; above the progress bars, while there are any."""
-    click.echo(text, file=sys.stderr)  # err=True would write past what rich put in its place
+    width = _terminal_columns(sys.stderr)  # not what it was before rich put something in its place
+    for part in [text] if width is None or len(text) <= width else folded(printable(text), width):
+        _put(part, sys.stderr)
+
+
+def note_next(command: str) -> None:
+    """The command that helps most now, on stderr, in one line that can be copied."""
+    _put(f"next: {command}", sys.stderr)
+
+
+def _terminal_columns(stream: TextIO) -> int | None:
+    """The width of the terminal that a stream is; None where it is none."""
+    try:
+        return (os.get_terminal_size(stream.fileno()).columns or None) if stream.isatty() else None
+    except (OSError, ValueError):  # one that is closed or stands for another
+        return None
+
+
+def note_traceback(error: BaseException) -> None:
+    """The traceback of an error, on stderr."""
+    for text in traceback.format_exception(error):
+        for part in text.splitlines():
+            note(part)
+
+
+def _put(text: str, stream: TextIO) -> None:
+    """Print one line, with nothing in it that a terminal would obey or an encoding lacks."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    safe = printable(text).encode(encoding, "replace").decode(encoding)
+    click.echo(safe, file=stream)
 
 
 def note_target(spec: str, target: Target) -> None:
     """Say what a run measures on."""
+    from lutra.devices.remote.cores import cores_text
+
     plural = "s" if target.threads > 1 else ""
-    cores = "any core" if target.core_mask == "any" else f"cores {target.core_mask}"
-    how = [target.delegate, target.options, f"{target.threads} thread{plural}", cores]
+    threads = f"{target.threads} thread{plural}"
+    how = [target.delegate, target.options, threads, cores_text(target.core_mask)]
     note(printable_line(f"{spec}: {target.runtime} ({', '.join(filter(None, how))})"))
 
 
@@ -54,9 +97,21 @@ def note_noise(repeatability_percent: float) -> None:
         )
 
 
+def note_few(networks: int) -> None:
+    """Say so when networks are too few to tell what 95 % of others do."""
+    from lutra.predictors.efficiency.fitting import ENOUGH_NETWORKS
+
+    if networks < ENOUGH_NETWORKS:
+        note(
+            f"{networks} networks tell little of others: the interval that predictions state is"
+            f" wider for it, or still that of more of them; --networks {ENOUGH_NETWORKS} is enough"
+        )
+
+
 def print_json(document: Any) -> None:
     """A JSON document on stdout; null for numbers that are not known."""
-    click.echo(json.dumps(_finite(document), indent=2, allow_nan=False))
+    for text in json.dumps(_finite(document), indent=2, allow_nan=False).splitlines():
+        line(text)
 
 
 def _finite(value: Any) -> Any:
@@ -68,19 +123,15 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
-    """A table on stdout; numbers to the right. Never cuts a cell, on a pipe too."""
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """A table on stdout; numbers to the right. Never cuts a cell, and fits a terminal."""
     cells = [[_cell(value) for value in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
-    right = [all(isinstance(row[i], int | float) for row in rows) for i in range(len(columns))]
-    if title:
-        click.echo(click.style(title, bold=True))
-    for line in (list(columns), *cells):
-        padded = [
-            cell.rjust(width) if number else cell.ljust(width)
-            for cell, width, number in zip(line, widths, right, strict=True)
-        ]
-        click.echo("  ".join(padded).rstrip())
+    right = [
+        all(value is None or isinstance(value, int | float) for value in column)
+        for column in zip(*rows, strict=True)
+    ] or [False] * len(columns)
+    for text in table_lines(columns, cells, right, _terminal_columns(sys.stdout)):
+        line(text)
 
 
 def _cell(value: object) -> str:

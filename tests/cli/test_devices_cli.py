@@ -468,6 +468,6 @@ def test_a_phone_is_listed_examined_and_profiled(
     assert not any("cpupower" in finding for finding in found["findings"])
     assert run(["profile", spec, "fake", "-o", f"{tmp_path}/tables/", "--budget", "1s"]) == 3
     errors = capsys.readouterr().err
-    assert f"{spec}: benchmark_model (xnnpack, 1 thread, cores " in errors
+    assert f"{spec}: benchmark_model (xnnpack, 1 thread, core " in errors
     tables = sorted(path.name for path in (tmp_path / "tables").iterdir())
     assert tables == [f"adb_{phone.serial.replace(':', '_')}.lut", "fake.lut"]

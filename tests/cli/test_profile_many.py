@@ -112,8 +112,8 @@ def test_it_says_what_each_runs_on(toys: Install, folder: Path, capsys: Capture)
     toys(b=Toy(runtimes=("litert", "onnxruntime")))
     assert profile("toy:a", "toy:b", "-o", f"{folder}/", "--budget", "0.0001s") == 3
     errors = capsys.readouterr().err.splitlines()
-    assert "toy:a: onnxruntime (scripted, 1 thread, cores 1)" in errors
-    assert "toy:b: litert (scripted, 1 thread, cores 1)" in errors
+    assert "toy:a: onnxruntime (scripted, 1 thread, core 0)" in errors
+    assert "toy:b: litert (scripted, 1 thread, core 0)" in errors
 
 
 def test_no_spec_leaves_the_folder_or_reaches_a_shell_or_the_terminal(

@@ -15,7 +15,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from adbutils import AdbClient, AdbConnection, AdbError
+from adbutils import AdbClient, AdbConnection, AdbError, adb_path
 
 from lutra.devices.remote.channel import Channel, LinkLost
 from lutra.devices.remote.shell import Shell, full, is_full
@@ -26,6 +26,7 @@ _CHUNK = 1 << 16  # the most that the sync service takes at once
 _EXECUTABLE_FILE = 0o100755
 _ANSWER_SECONDS = 10.0
 _CONNECT_SECONDS = 8.0
+_START_SECONDS = 20.0
 _ADB_ERRORS = (AdbError, OSError, EOFError, subprocess.SubprocessError)
 _STATES = {
     "unauthorized": "confirm 'Allow USB debugging?' on its screen (unlock it first); if no question"
@@ -62,6 +63,7 @@ class AdbShell(Shell):
     def connect(self) -> None:
         """Make sure that the device answers; over the network, connect to it anew."""
         try:
+            _start_server()
             if self._answers():
                 return
             if _is_address(self._serial):
@@ -187,6 +189,7 @@ class AdbChannel(Channel):
 def attached() -> dict[str, str]:
     """Serial -> state of every device that the adb server knows; raises `DeviceError`."""
     try:
+        _start_server()
         connection = AdbClient().make_connection(timeout=_ANSWER_SECONDS)
         try:
             connection.send_command("host:devices")
@@ -198,6 +201,21 @@ def attached() -> dict[str, str]:
         raise TransientDeviceError(f"the adb server cannot be used: {why(error)}") from error
     pairs = (line.split("\t", 1) for line in text.splitlines() if "\t" in line)
     return {serial: state.strip() for serial, state in pairs}
+
+
+def _start_server() -> None:
+    """Start the adb server where there is none; adbutils would let it print to our terminal."""
+    client = AdbClient()
+    try:
+        socket.create_connection((client.host, client.port), _ANSWER_SECONDS).close()
+    except OSError:
+        subprocess.run(
+            [adb_path(), "start-server"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=_START_SECONDS,
+            check=False,
+        )
 
 
 def _is_address(serial: str) -> bool:

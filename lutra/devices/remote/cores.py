@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import groupby
 
 from lutra.devices.base import RuntimeConfig
 from lutra.devices.remote.probe import SystemFacts, fastest_cores
@@ -21,6 +22,16 @@ def cores_of(mask: str) -> tuple[int, ...]:
     """The cores of a hexadecimal mask, sorted; none for ``any`` and for what is no mask."""
     bits = int(mask, 16) if re.fullmatch("[0-9a-fA-F]+", mask) else 0
     return tuple(core for core in range(_MOST_CORES) if bits >> core & 1)
+
+
+def cores_text(mask: str) -> str:
+    """The cores of a mask in words: ``core 1``, ``cores 0, 4-7``, ``any core``."""
+    cores = cores_of(mask)
+    if not cores:
+        return "any core"
+    runs = [list(run) for _, run in groupby(cores, key=lambda core: core - cores.index(core))]
+    spans = [f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs]
+    return f"core{'s' if len(cores) > 1 else ''} {', '.join(spans)}"
 
 
 def chosen_cores(config: RuntimeConfig, facts: SystemFacts, spec: str) -> tuple[int, ...]:
