@@ -1,4 +1,4 @@
-"""Budgets as people write them: ``20ms``, ``850us``, ``300M``."""
+"""Quantities as people write them: ``20ms``, ``850us``, ``10m``, ``300M``, ``1%``."""
 
 from __future__ import annotations
 
@@ -8,17 +8,50 @@ from collections.abc import Sequence
 
 from lutra.errors import UsageError
 
-_MILLISECONDS = {"ns": 1e-6, "us": 1e-3, "ms": 1.0, "s": 1e3}
+# One list for whatever is a time; the case of letters does not matter.
+_MILLISECONDS = {
+    "ns": 1e-6,
+    "us": 1e-3,
+    "\N{GREEK SMALL LETTER MU}s": 1e-3,  # the micro sign too: it is casefolded to this letter
+    "ms": 1.0,
+    "s": 1e3,
+    "m": 60e3,
+    "min": 60e3,
+    "h": 3600e3,
+    "d": 86400e3,
+}
+_UNITS = "ns, us, ms, s, m (minutes), h or d"
 _COUNTS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
 _NUMBER = r"([0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?)"
 
 
 def parse_latency_ms(text: str) -> float:
     """``20ms``, ``850us``, ``0.02s`` in milliseconds; raises `UsageError` without a unit."""
-    match = re.fullmatch(rf"\s*{_NUMBER}\s*(ns|us|ms|s)\s*", text)
+    return _milliseconds(text, "latency", "20ms")
+
+
+def parse_seconds(text: str) -> float:
+    """``90s``, ``10m``, ``500ms`` in seconds; raises `UsageError` without a unit."""
+    return _milliseconds(text, "time", "10m") / 1e3
+
+
+def is_time(text: str) -> bool:
+    """Whether the text is a number and a unit of time."""
+    return _time(text) is not None
+
+
+def _milliseconds(text: str, what: str, example: str) -> float:
+    match = _time(text)
     if match is None:
-        raise UsageError(f"'{text}' is not a latency; write a positive number and a unit, as 20ms")
-    return _positive(float(match.group(1)) * _MILLISECONDS[match.group(2)], text)
+        raise UsageError(
+            f"'{text}' is not a {what}; write a positive number and a unit ({_UNITS}), as {example}"
+        )
+    return _positive(float(match[1]) * _MILLISECONDS[match[2]], text)
+
+
+def _time(text: str) -> re.Match[str] | None:
+    units = "|".join(_MILLISECONDS)
+    return re.fullmatch(rf"\s*{_NUMBER}\s*({units})\s*", text.casefold())
 
 
 def parse_count(text: str) -> float:
@@ -27,14 +60,6 @@ def parse_count(text: str) -> float:
     if match is None:
         raise UsageError(f"'{text}' is not a count; write a positive number, as 300M")
     return _positive(float(match.group(1)) * _COUNTS[match.group(2)], text)
-
-
-def parse_seconds(text: str) -> float:
-    """``90s``, ``10m``, ``2h`` in seconds; raises `UsageError` without a unit."""
-    match = re.fullmatch(rf"\s*{_NUMBER}\s*([smh])\s*", text)
-    if match is None:
-        raise UsageError(f"'{text}' is not a time; write a positive number and a unit, as 10m")
-    return _positive(float(match.group(1)) * {"s": 1, "m": 60, "h": 3600}[match.group(2)], text)
 
 
 def parse_percent(text: str) -> float:

@@ -17,7 +17,7 @@ from lutra.devices.benchmark_model.flags import RUNTIME as BENCHMARK
 from lutra.devices.sessions.runtimes import known_runtimes
 from lutra.errors import UsageError
 from lutra.plugins import load_plugin, plugin_names
-from lutra.text import why
+from lutra.text import did_you_mean, why
 
 _GROUP = "lutra.devices"
 _BUILT_IN = {
@@ -66,8 +66,9 @@ def check_spec(spec: str) -> None:
     """Raise `UsageError` unless the spec's scheme is known; nothing is imported or opened."""
     scheme = spec.partition(":")[0]
     if scheme not in device_schemes():
+        near = did_you_mean(scheme, device_schemes())
         raise UsageError(
-            f"unknown device '{scheme}'; known: {', '.join(device_schemes())}."
+            f"unknown device '{scheme}'; known: {', '.join(device_schemes())}{near or '.'}"
             " `lutra devices` lists what is attached"
         )
 
@@ -92,7 +93,8 @@ def format_of(runtime: str) -> str:
     """The format of the files that a runtime loads; raises `UsageError` for an unknown one."""
     formats = _runtime_formats()
     if runtime not in formats:
-        raise UsageError(f"unknown runtime '{runtime}'; known: {', '.join(formats)}")
+        near = did_you_mean(runtime, formats)
+        raise UsageError(f"unknown runtime '{runtime}'; known: {', '.join(formats)}{near}")
     return formats[runtime]
 
 

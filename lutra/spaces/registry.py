@@ -11,6 +11,7 @@ from lutra.errors import ResultError, UsageError
 from lutra.plugins import load_plugin, plugin_names
 from lutra.spaces.architecture import Architecture
 from lutra.spaces.base import SearchSpace
+from lutra.text import did_you_mean
 
 DEFAULT_SPACE = "ofa-mbv3-w1.0"
 """The space of a run that names none."""
@@ -43,7 +44,8 @@ def get_space(name: str | SearchSpace) -> SearchSpace:
         return name
     if name not in _SPACES:
         if name not in space_names():
-            raise UsageError(f"unknown space '{name}'; known: {', '.join(space_names())}")
+            near = did_you_mean(name, space_names())
+            raise UsageError(f"unknown space '{name}'; known: {', '.join(space_names())}{near}")
         factory = _FACTORIES.get(name) or load_plugin(_GROUP, name)
         _SPACES[name] = factory()
     return _SPACES[name]

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lutra.cli.quantities import (
+    is_time,
     parse_count,
     parse_latency_ms,
     parse_percent,
@@ -24,6 +25,10 @@ from lutra.errors import UsageError
         ("5 ms", 5.0),
         ("1e3us", 1.0),
         ("7ns", 7e-6),
+        ("850\N{MICRO SIGN}s", 0.85),
+        ("850 \N{GREEK SMALL LETTER MU}s", 0.85),
+        ("5MS", 5.0),
+        ("1min", 60e3),
     ],
 )
 def test_latency(text: str, milliseconds: float) -> None:
@@ -31,12 +36,16 @@ def test_latency(text: str, milliseconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["20", "ms", "0ms", "-5ms", "nan", "nanms", "infms", "1e999ms", "20 m s", "20MS", ""]
+    "text",
+    ["20", "ms", "0ms", "-5ms", "nan", "nanms", "infms", "1e999ms", "20 m s", "20 x", ""],
 )
 def test_bad_latency(text: str) -> None:
     with pytest.raises(UsageError) as raised:
         parse_latency_ms(text)
     assert "\n" not in str(raised.value)
+    assert "ns, us, ms, s, m (minutes), h or d" in str(raised.value) or "more than" in str(
+        raised.value
+    )
 
 
 @given(st.floats(1e-3, 1e6))
@@ -59,6 +68,9 @@ def test_bad_count(text: str) -> None:
 
 def test_seconds() -> None:
     assert parse_seconds("10m") == 600.0
+    assert parse_seconds("10ms") == 0.01
+    assert parse_seconds("2 H") == 7200.0
+    assert parse_seconds("30d") == 30 * 86400.0
     with pytest.raises(UsageError):
         parse_seconds("10")
 
@@ -109,3 +121,16 @@ def test_shapes() -> None:
 def test_no_shapes(texts: list[str]) -> None:
     with pytest.raises(UsageError, match="--shape "):
         parse_shapes(texts)
+
+
+LETTERS = "0129.eE+- numshdiNUMSK\N{MICRO SIGN}\N{LATIN SMALL LETTER LONG S}"
+
+
+@given(st.text(st.sampled_from(LETTERS), max_size=8))
+def test_whatever_is_written_is_a_time_or_a_usage_error(text: str) -> None:
+    try:
+        seconds = parse_seconds(text)
+    except UsageError:
+        return
+    assert is_time(text)
+    assert parse_latency_ms(text) == pytest.approx(1e3 * seconds)

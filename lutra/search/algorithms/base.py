@@ -13,6 +13,7 @@ import numpy.typing as npt
 from lutra.errors import UsageError
 from lutra.search.problem import Problem
 from lutra.spaces import Rows
+from lutra.text import did_you_mean
 
 OnStep = Callable[[int, int], None]
 """Called with how many steps are done and how many there are."""
@@ -189,5 +190,6 @@ def algorithm_names() -> tuple[str, ...]:
 def get_algorithm(name: str) -> Algorithm[Any]:
     """The algorithm of that name; raises `UsageError` naming the known ones."""
     if name not in _ALGORITHMS:
-        raise UsageError(f"unknown algorithm '{name}'; known: {', '.join(_ALGORITHMS)}")
+        near = did_you_mean(name, _ALGORITHMS)
+        raise UsageError(f"unknown algorithm '{name}'; known: {', '.join(_ALGORITHMS)}{near}")
     return _ALGORITHMS[name]
