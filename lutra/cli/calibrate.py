@@ -17,7 +17,7 @@ from lutra.cli.options import (
     space_option,
     table_argument,
 )
-from lutra.cli.output import note, print_json, print_table, progress, watch
+from lutra.cli.output import note, note_few, note_next, print_json, print_table, progress, watch
 
 if TYPE_CHECKING:
     from lutra.predictors.efficiency.composition import Composition
@@ -79,7 +79,8 @@ def command(
             f"{error_percent:g} % was not reached with {fitted.networks} networks: they repeat no"
             " better (lutra validate says how well), or the ops do not tell more"
         )
-    note(f"next: lutra validate {table}")
+    note_few(fitted.networks)
+    note_next(f"lutra validate {table}")
 
 
 def _text(composition: Composition) -> str:

@@ -17,7 +17,15 @@ from lutra.cli.options import (
     space_option,
     table_argument,
 )
-from lutra.cli.output import note_drift, note_noise, print_json, print_table, progress, watch
+from lutra.cli.output import (
+    note_drift,
+    note_few,
+    note_noise,
+    print_json,
+    print_table,
+    progress,
+    watch,
+)
 
 
 @click.command("validate")
@@ -53,5 +61,6 @@ def command(
         print_json(asdict(validation))
         return
     print_table(["measure", "value"], list(asdict(validation).items()))
+    note_few(validation.networks)
     note_drift(validation.drifted_networks, validation.networks)
     note_noise(validation.repeatability_percent)

@@ -117,7 +117,8 @@ def calibrate(
 ) -> Fit:
     """Measure random networks on a table's device, and fit how its ops add up to them.
 
-    The fit, its errors in percent, is stored in the table; predictions use it from then on. With
+    Those that the table holds count, so that it is fitted on ``networks`` at least. The fit, its
+    errors in percent, is stored in the table; predictions use it from then on. With
     ``error_percent`` networks are added, up to 160, until the cross-validated mean absolute
     percentage error is no more than that; `Fit.cv_mape_percent` says whether it was reached.
     ``device`` is by default the one that the table was made with, ``space`` need only be named if
@@ -126,9 +127,9 @@ def calibrate(
     `TargetMismatchError` when the device is not the table's, `UsageError` when device or space must
     be named, and `DeviceError`.
 
-    >>> fit = calibrate("cpu.lut", networks=4)
+    >>> fit = calibrate("cpu.lut", networks=8)
     >>> fit.networks, fit.cv_mape_percent < 50.0
-    (4, True)
+    (8, True)
     """
     with bench_of_table(table, device) as (opened, bench):
         protocol = replace(NETWORK_PROTOCOL, rounds=rounds)
@@ -136,7 +137,7 @@ def calibrate(
         while True:
             left = replace(watch, budget_seconds=until - time.monotonic())
             fitted = calibrate_on(bench, opened, networks, space, protocol, left)
-            networks *= 2
+            networks = 2 * max(networks, fitted.networks)
             enough = error_percent is None or fitted.cv_mape_percent <= error_percent
             if enough or networks > _MOST_NETWORKS or time.monotonic() >= until:
                 return fitted
@@ -153,11 +154,12 @@ def validate(
 ) -> Validation:
     """Measure networks that nothing was fitted on; compare, and store the errors in the table.
 
-    Arguments and errors are those of `calibrate`.
+    Those that did so before count, so that the errors are of ``networks`` at least. Arguments and
+    errors are those of `calibrate`.
 
-    >>> validation = validate("cpu.lut", networks=4)
+    >>> validation = validate("cpu.lut", networks=8)
     >>> validation.networks, validation.mape_percent < 50.0
-    (4, True)
+    (8, True)
     """
     with bench_of_table(table, device) as (opened, bench):
         protocol = replace(NETWORK_PROTOCOL, rounds=rounds)
@@ -189,7 +191,7 @@ def calibrate_as_measured(table: LatencyTable, space: SearchSpace | str | None =
     """
     predictor = EfficiencyPredictor(table, space, plain_sum=True)
     predictor.require_ops(_needed_ops(predictor))
-    held = _held(table, predictor.space, predictor.resolutions)
+    held = _held(table, CALIBRATE, predictor.space, predictor.resolutions)
     return _fitted(table, predictor, _collected(table, held))
 
 
@@ -248,7 +250,7 @@ def _measure(
     ]
     held = [
         network_workload(space, architecture, CALIBRATE, bench.emission)
-        for architecture in _held(table, space, predictor.resolutions)
+        for architecture in _held(table, CALIBRATE, space, predictor.resolutions)
     ]
     bench.measure(table, workloads, protocol, anchors=held, watch=watch)
     return _collected(table, architectures)
@@ -262,16 +264,22 @@ def _needed_ops(predictor: EfficiencyPredictor) -> Sequence[int]:
 def _networks_for(
     table: LatencyTable, predictor: EfficiencyPredictor, role: str, count: int
 ) -> list[Architecture]:
-    """The role's networks, always the same ones; to validate, none that calibrated the table."""
+    """The role's networks: all that the table holds, and with others at least ``count``.
+
+    To validate, none that calibrated the table.
+    """
     space, resolutions = predictor.space, predictor.resolutions
+    held = _held(table, role, space, resolutions)
     if role == VALIDATE:
         other = {row.key for row in table.rows("network", CALIBRATE)}
         drawn = sample_networks(space, resolutions, count + len(other), _SEEDS[role])
-        return [item for item in drawn if item.key not in other][:count]
+        fresh = [item for item in drawn if item.key not in other]
+        return _filled_up(held, fresh, max(count, len(held)))
     if predictor.host_and_device is None:
-        return calibrating_networks(table, space, resolutions, count)
+        return calibrating_networks(table, space, resolutions, max(count, len(held)))
     drawn = sample_networks(space, resolutions, count, _SEEDS[role])
-    return predictor.host_and_device.of_both_bounds(drawn, resolutions)
+    chosen = predictor.host_and_device.of_both_bounds(drawn, resolutions)
+    return _filled_up(chosen, held, len(chosen) + len(held))
 
 
 def calibrating_networks(
@@ -282,18 +290,25 @@ def calibrating_networks(
     Those that the table measured for it come first, in the order they were first measured; the
     others are random ones.
     """
-    held = _held(table, space, resolutions)
+    held = _held(table, CALIBRATE, space, resolutions)
     drawn = sample_networks(space, resolutions, count + len(held), _SEEDS[CALIBRATE])
-    return [*held, *(item for item in drawn if item not in held)][:count]
+    return _filled_up(held, drawn, count)
+
+
+def _filled_up(
+    first: Sequence[Architecture], others: Sequence[Architecture], count: int
+) -> list[Architecture]:
+    """``count`` networks, each once: the first ones, then others."""
+    return list(dict.fromkeys([*first, *others]))[:count]
 
 
 def _held(
-    table: LatencyTable, space: SearchSpace, resolutions: Sequence[int]
+    table: LatencyTable, role: str, space: SearchSpace, resolutions: Sequence[int]
 ) -> list[Architecture]:
-    """The networks of a space that calibrated the table, in the order they were first measured."""
+    """The networks of a space that the table measured in a role, in the order of measuring."""
     return [
         architecture
-        for row in table.rows("network", CALIBRATE)
+        for row in table.rows("network", role)
         if row.measurement is not None
         and (architecture := space.from_key(row.key)) is not None
         and architecture.r in resolutions

@@ -32,6 +32,10 @@ _LEAST_NOISE, _NOISE_STEPS = 0.003, (1.0, 1.4, 2.0, 2.8, 4.0)
 _NOISE_OF_REPEATABILITY = 0.0063
 _LEAST_NETWORKS = 6
 _COVERED = 0.95
+ENOUGH_NETWORKS = 19  # whose largest error 95 % of further ones do not exceed
+# Of 1 to 18 errors, to their root mean square: Student's t at 97.5 %.
+_OF_FEW = [12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26]
+_OF_FEW += [2.23, 2.20, 2.18, 2.16, 2.14, 2.13, 2.12, 2.11, 2.10]
 _FOLDS = 5
 _ALTERNATIONS = 10
 _START_QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
@@ -187,14 +191,19 @@ def fit(networks: Networks) -> Fit:
     )
 
 
-def conformal_percent(errors: Floats) -> float:
+def conformal_percent(errors: Floats, networks: int | None = None) -> float:
     """The percent within which 95 % of further networks lie, by errors on some that were held out.
 
     Split conformal prediction (Vovk et al. 2005): of n absolute errors, the one of rank
-    ceil(0.95 (n + 1)). Fewer than 19 networks cannot promise 95 %: then it is their largest, which
-    holds for n / (n + 1) of further ones.
+    ceil(0.95 (n + 1)). The ranks of fewer than 19 networks promise no 95 %: then it is what holds
+    if errors are normal, wider the fewer there are, and no less than the largest. ``networks`` is
+    how many the errors are of, where some are of the same.
     """
     ordered = np.sort(np.abs(errors))
+    count = len(ordered) if networks is None else networks
+    if count < ENOUGH_NETWORKS:
+        of_few = _OF_FEW[count - 1] * float(np.sqrt(np.mean(ordered**2)))
+        return 100.0 * max(of_few, float(ordered[-1]))
     rank = min(int(np.ceil(_COVERED * (len(ordered) + 1))), len(ordered))
     return 100.0 * float(ordered[rank - 1])
 
@@ -208,7 +217,7 @@ def _of_processes(networks: Networks, seen: _HeldOut) -> float:
     predicted = networks.measured_ms * (1.0 + seen.errors)
     ran = networks.measured_ms[:, None] if networks.process_ms is None else networks.process_ms
     errors = (predicted[:, None] / ran - 1.0) / seen.widening[:, None]
-    return conformal_percent(errors[~np.isnan(errors)])
+    return conformal_percent(errors[~np.isnan(errors)], len(networks))
 
 
 def _elsewhere_percent(networks: Networks, choice: TermChoice) -> float | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lutra.predictors.efficiency.fitting import ENOUGH_NETWORKS
 from lutra.tables import LatencyTable
 from lutra.tables.documents import CALIBRATION, VALIDATION, is_stale, read_document
 
@@ -40,20 +41,28 @@ class StatedError:
     ) -> StatedError | None:
         """What a table states of a space's networks, of the ops as they are (key -> ms).
 
-        By `validate`, else cross-validated by `calibrate`; None where that is of other ops, or not
-        known.
+        By `validate`, or cross-validated by `calibrate` where that rests on more networks, up to
+        what is enough; None where they are of other ops, or not known.
         """
         calibration = read_document(table, CALIBRATION, space) or {}
         elsewhere = _percent(calibration.get(ELSEWHERE))
+        known = []
         for name, before in _BEFORE.items():
             document = read_document(table, name, space) or {}
             percent = _percent(document.get(INTERVAL, document.get(before)))
-            if percent is None or is_stale(document, latencies_ms):
-                continue
-            known = document.get(RESOLUTIONS)
-            resolutions = known if isinstance(known, list) else []
-            return cls(percent, tuple(r for r in resolutions if isinstance(r, int)), elsewhere)
-        return None
+            if percent is not None and not is_stale(document, latencies_ms):
+                known.append((_worth(document), percent, document.get(RESOLUTIONS)))
+        if not known:
+            return None
+        _, percent, seen = max(known, key=lambda item: item[0])  # the first of those worth as much
+        resolutions = seen if isinstance(seen, list) else []
+        return cls(percent, tuple(r for r in resolutions if isinstance(r, int)), elsewhere)
+
+
+def _worth(document: Mapping[str, object]) -> int:
+    """How many networks a document rests on, up to what is enough."""
+    networks = document.get("networks")
+    return min(networks, ENOUGH_NETWORKS) if isinstance(networks, int) else 0
 
 
 def _percent(value: object) -> float | None:

@@ -14,11 +14,11 @@ from lutra.predictors.efficiency.composition import TERMS
 from lutra.predictors.efficiency.fitting import Networks, conformal_percent, fit
 from lutra.predictors.efficiency.predictor import EfficiencyPredictor
 from lutra.predictors.efficiency.stated_error import StatedError
-from lutra.profiler.calibration import calibrate
+from lutra.profiler.calibration import calibrate, validate
 from lutra.profiler.profile import profile
 from lutra.spaces import sample_networks
 from lutra.tables import LatencyTable
-from lutra.tables.documents import CALIBRATION
+from lutra.tables.documents import CALIBRATION, VALIDATION, store_document
 
 
 @pytest.mark.parametrize("count", [19, 20, 60, 200])
@@ -34,8 +34,60 @@ def test_it_covers_95_percent_of_further_networks(count: int, tail: float) -> No
 
 
 @given(st.lists(st.floats(-0.5, 0.5), min_size=1, max_size=18))
-def test_of_few_networks_it_is_the_largest_error(errors: list[float]) -> None:
-    assert conformal_percent(np.array(errors)) == pytest.approx(100 * np.abs(errors).max())
+def test_of_few_networks_it_is_no_less_than_the_largest_error(errors: list[float]) -> None:
+    assert conformal_percent(np.array(errors)) >= 100 * np.abs(errors).max()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 6, 18])
+def test_of_few_networks_it_covers_95_percent_too(count: int) -> None:
+    rng = np.random.default_rng(0)
+    covered = []
+    for _ in range(4000):
+        known, further = 0.01 * rng.standard_normal((2, count))
+        covered.append(np.mean(np.abs(further) <= conformal_percent(known) / 100.0))
+    assert np.mean(covered) >= 0.94
+
+
+def test_errors_of_the_same_networks_are_not_more_evidence() -> None:
+    errors = 0.01 * np.random.default_rng(0).standard_normal(24)
+    assert conformal_percent(errors, 2) > 1.5 * conformal_percent(errors)
+
+
+def test_few_networks_replace_no_interval_of_more(table_path: Path) -> None:
+    """Neither calibrating nor validating on a few narrows what more of them told."""
+    noisy = FakeDevice(FakeScript(noise=0.05, seed=3))
+    calibrate(table_path, device=noisy, networks=20)
+    stated = EfficiencyPredictor(table_path).stated
+    assert stated is not None
+    validation = validate(table_path, device=noisy, networks=3)
+    assert validation.networks == 3
+    assert EfficiencyPredictor(table_path).stated == stated
+    assert calibrate(table_path, device=noisy, networks=2).networks == 20
+    again = EfficiencyPredictor(table_path).stated  # the run has told more of the states
+    assert again is not None
+    assert again.percent == pytest.approx(stated.percent, rel=0.2)
+    assert validate(table_path, device=noisy, networks=20).networks == 20  # the three count
+    by_many = EfficiencyPredictor(table_path).stated
+    assert by_many != stated
+    assert validate(table_path, device=noisy, networks=3).networks == 20
+    assert EfficiencyPredictor(table_path).stated == by_many
+
+
+def test_of_two_small_ones_the_larger_counts(table_path: Path) -> None:
+    with LatencyTable.open(table_path, write=True) as table:
+        latencies = table.op_latencies()
+        for name, networks in ((CALIBRATION, 6), (VALIDATION, 4)):
+            document: dict[str, object] = {
+                "networks": networks,
+                "interval_percent": float(networks),
+            }
+            store_document(table, name, "ofa-mbv3-w1.0", document)
+        assert StatedError.read(table, "ofa-mbv3-w1.0", latencies) == StatedError(6.0)
+        known: list[tuple[object, float]] = [(6, 6.5), (True, 6.0), ("many", 6.0), (-1, 6.0)]
+        for count, percent in known:
+            document = {"networks": count, "interval_percent": 6.5}
+            store_document(table, VALIDATION, "ofa-mbv3-w1.0", document)
+            assert StatedError.read(table, "ofa-mbv3-w1.0", latencies) == StatedError(percent)
 
 
 def test_elsewhere_is_what_is_fitted_without_a_resolution() -> None:
