@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from lutra.profiler.calibration import validate as validate
     from lutra.profiler.profile import profile as profile
     from lutra.profiler.profile import profile_models as profile_models
+    from lutra.profiler.stopping import Again as Again
     from lutra.profiler.watch import Progress as Progress
     from lutra.profiler.watch import Watch as Watch
     from lutra.search.export import export as export
@@ -71,6 +72,7 @@ _HOMES = {
     "lutra.predictors.efficiency.predictor": ("EfficiencyPredictor",),
     "lutra.profiler.calibration": ("calibrate", "validate"),
     "lutra.profiler.profile": ("profile", "profile_models"),
+    "lutra.profiler.stopping": ("Again",),
     "lutra.profiler.watch": ("Progress", "Watch"),
     "lutra.search.export": ("export",),
     "lutra.search.find": ("find_networks",),

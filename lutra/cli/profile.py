@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import lutra
+from lutra.cli.last_resort import unexpected
 from lutra.cli.options import (
     FILE,
     as_json,
@@ -20,13 +20,12 @@ from lutra.cli.options import (
     threads_option,
     with_gpu,
 )
-from lutra.cli.output import note, print_json, progress, progress_of, watch
+from lutra.cli.output import note, note_traceback, print_json, progress, progress_of, watch
 from lutra.cli.profile_models import model_work
 from lutra.cli.profile_space import DEFAULT_RESOLUTIONS, DEFAULT_SPACE, space_work
-from lutra.cli.profile_work import Work
+from lutra.cli.profile_work import Work, message_of, say_plan
 from lutra.errors import LutraError, UsageError
 from lutra.files.kinds import TABLE, require_kind
-from lutra.text import printable_line
 
 if TYPE_CHECKING:
     from lutra.devices.base import Device
@@ -81,6 +80,12 @@ _INCOMPLETE = 3
     "--time-limit", default="60s", show_default=True, help="Give a model up after this long."
 )
 @budget_option
+@click.option(
+    "--again",
+    metavar="WHICH",
+    help="Measure again what is done: all, a pattern of keys such as 'mbconv/*/k=7/*', or what is"
+    " older than a time such as 30d.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Order of the visits.")
 @click.option("--dry-run", is_flag=True, help="Say what would be measured, and for how long.")
 @as_json
@@ -107,8 +112,7 @@ def command(
         require_kind(table, TABLE)
     work = model_work(models, given) if models else space_work(given)
     if dry_run:
-        work.print_plan(specs, tables, as_json)
-        return 0
+        return say_plan(work, specs, tables, as_json)
     if len(specs) > 1:
         _make_folder(tables[0].parent)
         verbose = bool(click.get_current_context().find_root().params.get("verbose"))
@@ -173,7 +177,7 @@ def _profile_many(
         )
     for result in results:
         if verbose and result.error is not None:
-            traceback.print_exception(result.error)
+            note_traceback(result.error)
     done = [
         (result.job.spec, result.job.table, result.summary)
         for result in results
@@ -189,19 +193,16 @@ def _profile_many(
 
 
 def _note_error(result: JobResult) -> None:
-    if result.error is not None:
-        note(printable_line(f"error: {result.job.spec}: {_message(result)}"))
-
-
-def _message(result: JobResult) -> str:
-    """What went wrong, without the spec in front."""
-    known = isinstance(result.error, LutraError | OSError)
-    text = str(result.error) if known else f"{type(result.error).__name__}: {result.error}"
-    return printable_line(text).removeprefix(f"{result.job.spec}: ")
+    error, spec = result.error, result.job.spec
+    if isinstance(error, LutraError | OSError):
+        note(f"error: {spec}: {message_of(spec, error)}")
+    elif error is not None:
+        note(f"error: {spec}: {unexpected(error, f'profiling {spec}')}")
 
 
 def _job_record(work: Work, result: JobResult) -> dict[str, Any]:
     spec, table = result.job.spec, result.job.table
-    if result.summary is None:
-        return {"spec": spec, "table": str(table), "error": _message(result)}
+    if result.error is not None:
+        return {"spec": spec, "table": str(table), "error": message_of(spec, result.error)}
+    assert result.summary is not None
     return {"spec": spec, **work.record(table, result.summary)}

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lutra
-from lutra.cli.output import print_json
-from lutra.cli.profile_work import Done, Work, options_of, print_records, print_rows
+from lutra.cli.profile_work import Done, Work, options_of, print_rows
 from lutra.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,6 +30,7 @@ class ModelWork(Work):
             device,
             self.models,
             table,
+            again=self.again,
             runtime=self.runtime,
             threads=self.threads,
             options=self.options,
@@ -38,22 +38,30 @@ class ModelWork(Work):
             watch=watch,
         )
 
-    def print_plan(self, specs: Sequence[str], tables: Sequence[Path], as_json: bool) -> None:
+    def plan(self, spec: str, table: Path) -> dict[str, Any]:
+        from lutra.profiler.profile import plan_models
+
+        target = plan_models(
+            spec,
+            self.models,
+            table,
+            again=self.again,
+            runtime=self.runtime,
+            threads=self.threads,
+            options=self.options,
+        )
+        return {
+            "models": [
+                {"model": item.key, "precision": item.precision, "runtime": target.runtime}
+                for item in self.models
+            ]
+        }
+
+    def print_plans(self, plans: Sequence[tuple[str, dict[str, Any]]], *, with_spec: bool) -> None:
+        found = [(spec, model) for spec, plan in plans for model in plan["models"]]
+        rows = [list(model.values()) for _, model in found]
         columns = ["model", "precision", "runtime"]
-        plans = []
-        for spec in specs:
-            runtime = self._runtime_on(spec)
-            plans.append([[item.key, item.precision, runtime] for item in self.models])
-        if as_json:
-            records = [[dict(zip(columns, row, strict=True)) for row in plan] for plan in plans]
-            if len(specs) == 1:
-                print_json(records[0])
-                return
-            print_records(specs, tables, [{"models": found} for found in records])
-            return
-        owners = [spec for spec, plan in zip(specs, plans, strict=True) for _ in plan]
-        rows = [row for plan in plans for row in plan]
-        print_rows(columns, owners, rows, with_spec=len(specs) > 1)
+        print_rows(columns, [spec for spec, _ in found], rows, with_spec=with_spec)
 
     def record(self, table: Path, summary: RunSummary) -> dict[str, Any]:
         return {"table": str(table), **summary.to_json(), "models": self._rows(table)}
@@ -62,12 +70,6 @@ class ModelWork(Work):
         found = [(spec, record) for spec, table, _ in done for record in self._rows(table)]
         rows = [[record[name] or "-" for name in _MODEL_COLUMNS] for _, record in found]
         print_rows(_MODEL_COLUMNS, [spec for spec, _ in found], rows, with_spec=with_spec)
-
-    def _runtime_on(self, spec: str) -> str:
-        from lutra.profiler.bench import choose_runtime
-
-        with lutra.open_device(spec) as device:
-            return self.runtime or choose_runtime(device, self.models[0].format)
 
     def _rows(self, table: Path) -> list[dict[str, Any]]:
         from lutra.tables.frame import row_record

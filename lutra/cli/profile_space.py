@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lutra
-from lutra.cli.output import note, note_drift, note_noise
-from lutra.cli.profile_work import Done, Work, options_of, print_records, print_rows
+from lutra.cli.output import note, note_drift, note_next, note_noise
+from lutra.cli.profile_work import Done, Work, options_of, print_rows
 from lutra.errors import UsageError
 
 if TYPE_CHECKING:
     from lutra.devices.base import Device
-    from lutra.profiler.protocols import TimingProtocol
     from lutra.profiler.record import RunSummary
     from lutra.spaces import SearchSpace
 
 DEFAULT_SPACE = "ofa-mbv3-w1.0"
 DEFAULT_RESOLUTIONS = "224"
-_VISIT_OVERHEAD_SECONDS = 0.003
 _SUMMARY_COLUMNS = (
     "table",
     "ops",
@@ -57,47 +56,35 @@ class SpaceWork(Work):
     networks: int | None
 
     def measure(self, device: Device, table: Path, watch: lutra.Watch) -> RunSummary:
-        return lutra.profile(
-            device,
-            self.space,
-            table,
-            resolutions=self.resolutions,
-            runtime=self.runtime,
-            precision=self.precision,
-            networks=self.networks,
-            threads=self.threads,
-            batch=self.batch,
-            options=self.options,
-            protocol=self.protocol,
-            watch=watch,
-        )
+        return lutra.profile(device, self.space, table, **self._asked(), watch=watch)
 
-    def print_plan(self, specs: Sequence[str], tables: Sequence[Path], as_json: bool) -> None:
-        plans = [self._plan(spec, table) for spec, table in zip(specs, tables, strict=True)]
-        if as_json:
-            print_records(specs, tables, plans)
-            return
+    def plan(self, spec: str, table: Path) -> dict[str, Any]:
+        from lutra.profiler.profile import plan
+
+        found = plan(spec, self.space, table, **self._asked())
+        return {**asdict(found), "least_seconds": round(found.least_seconds)}
+
+    def _asked(self) -> dict[str, Any]:
+        """What profiling and its plan are told alike."""
+        return {
+            "resolutions": self.resolutions,
+            "networks": self.networks,
+            "again": self.again,
+            "runtime": self.runtime,
+            "precision": self.precision,
+            "threads": self.threads,
+            "batch": self.batch,
+            "options": self.options,
+            "protocol": self.protocol,
+        }
+
+    def print_plans(self, plans: Sequence[tuple[str, dict[str, Any]]], *, with_spec: bool) -> None:
+        columns = ["ops", "to measure", "networks", "at least"]
         rows = [
             [plan["ops"], plan["missing"], plan["networks"], f"{plan['least_seconds']} s"]
-            for plan in plans
+            for _, plan in plans
         ]
-        columns = ["ops", "to measure", "networks", "at least"]
-        print_rows(columns, specs, rows, with_spec=len(specs) > 1)
-
-    def _plan(self, spec: str, table: Path) -> dict[str, Any]:
-        from lutra.profiler.profile import DEFAULT_NETWORKS, missing_keys
-        from lutra.profiler.protocols import NETWORK_PROTOCOL
-
-        by_default = 0 if _is_gpu(spec) else DEFAULT_NETWORKS
-        networks = by_default if self.networks is None else self.networks
-        missing = len(missing_keys(table, self.space, self.resolutions))
-        seconds = missing * _least_seconds(self.protocol)
-        return {
-            "ops": len(self.space.ops_at(self.resolutions)),
-            "missing": missing,
-            "networks": networks,
-            "least_seconds": round(seconds + networks * _least_seconds(NETWORK_PROTOCOL)),
-        }
+        print_rows(columns, [spec for spec, _ in plans], rows, with_spec=with_spec)
 
     def record(self, table: Path, summary: RunSummary) -> dict[str, Any]:
         return {"table": str(table), **summary.to_json()}
@@ -105,23 +92,37 @@ class SpaceWork(Work):
     def print_results(self, done: Sequence[Done], *, with_spec: bool) -> None:
         rows = [_summary_row(table, summary) for _, table, summary in done]
         print_rows(_SUMMARY_COLUMNS, [spec for spec, *_ in done], rows, with_spec=with_spec)
-        if any(summary.partial for *_, summary in done):
-            note("some ops were not visited often enough; the same command goes on")
         for _, table, summary in done:
             _note_flags(table, summary)
         fitted = [self._note_fit(table) for _, table, _ in done]
-        each = ", and so for each table" if len(done) > 1 else ""
-        note(f"next: lutra {'validate' if all(fitted) else 'calibrate'} {done[0][1]}{each}")
+        for (spec, table, summary), fits in zip(done, fitted, strict=True):
+            note_next(self._next(spec, table, summary, fits))
+
+    def _next(self, spec: str, table: Path, summary: RunSummary, fits: bool) -> str:
+        """The step that helps most now."""
+        if summary.partial:
+            return (
+                f"the same command again: {summary.partial} ops or networks of {table} were not"
+                f" visited often enough{_within(self.budget_seconds)}"
+            )
+        if summary.failed:
+            return f"lutra table show {table} says why {summary.failed} of its rows failed"
+        if not summary.stable:
+            return (
+                f"lutra doctor {spec}, as no row of {table} is stable; what it finds mended, the"
+                " same command with --again all"
+            )
+        return f"lutra {'validate' if fits else 'calibrate'} {table}"
 
     def _note_fit(self, table: Path) -> bool:
         """Say how well the calibration that the table holds predicts; whether it holds one."""
         from lutra.tables import LatencyTable
-        from lutra.tables.documents import CALIBRATION, read_document
+        from lutra.tables.documents import CALIBRATION, is_stale, read_document
 
         with LatencyTable.open(table) as opened:
             fit = read_document(opened, CALIBRATION, self.space.name)
-        if fit is None:
-            return False
+            if fit is None or is_stale(fit, opened.op_latencies()):
+                return False
         networks, drifted, error, plain, noise = (_number(fit, name) for name in _FIT_FIGURES)
         note(
             f"{table}: calibrated on {networks:.0f} networks, predicted within {error:.1f} % on"
@@ -130,6 +131,10 @@ class SpaceWork(Work):
         note_drift(int(drifted), int(networks))
         note_noise(noise)
         return True
+
+
+def _within(budget_seconds: float) -> str:
+    return "" if math.isinf(budget_seconds) else f" within {budget_seconds:g} s"
 
 
 def _number(document: dict[str, Any], name: str) -> float:
@@ -147,10 +152,11 @@ def space_work(given: dict[str, Any]) -> SpaceWork:
 
     if given["shapes"]:
         raise UsageError("--shape is of model files: it goes with --model")
-    space = lutra.get_space(given["space"] or DEFAULT_SPACE)
-    chosen = parse_resolutions(given["resolutions"] or DEFAULT_RESOLUTIONS, space.resolutions)
+    space = lutra.get_space(_given(given, "space", DEFAULT_SPACE))
+    resolutions = _given(given, "resolutions", DEFAULT_RESOLUTIONS)
+    chosen = parse_resolutions(resolutions, space.resolutions)
     space.check_resolutions(chosen)
-    precision = given["precision"] or "fp32"
+    precision = _given(given, "precision", "fp32")
     if given["runtime"] is not None:
         Emission(format_of(given["runtime"]), precision)  # refuses what cannot be, before a start
     return SpaceWork(
@@ -162,15 +168,9 @@ def space_work(given: dict[str, Any]) -> SpaceWork:
     )
 
 
-def _is_gpu(spec: str) -> bool:
-    return spec.startswith("cuda") or "/cuda:" in spec
-
-
-def _least_seconds(protocol: TimingProtocol) -> float:
-    """What the least number of visits to one workload takes where models stay loaded."""
-    short = protocol.in_short_visits()
-    each = short.seconds + short.warmup_seconds + _VISIT_OVERHEAD_SECONDS
-    return short.rule.min_rounds * each
+def _given(given: dict[str, Any], name: str, default: str) -> str:
+    value = given[name]
+    return default if value is None else str(value)
 
 
 def _note_flags(table: Path, summary: RunSummary) -> None:

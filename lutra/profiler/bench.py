@@ -25,6 +25,8 @@ from lutra.profiler.workload import (
 from lutra.tables import LatencyTable, Target, opened_table
 from lutra.tables.profiled import device_of
 
+_ANOTHER_FILE = "Use another -o file, or the setting the table was made with"
+
 DeviceOrSpec = Device | str
 """A device that is open, or the spec string of one that is opened and closed again."""
 
@@ -179,9 +181,17 @@ def open_or_create(path: str | Path, target: Target) -> LatencyTable:
     path = Path(path)
     if not path.exists():
         return LatencyTable.create(path, target)
-    table = LatencyTable.open(path, write=True)
+    return _of_target(LatencyTable.open(path, write=True), target)
+
+
+def open_to_read(path: str | Path, target: Target) -> LatencyTable:
+    """The table at ``path``; raises `TargetMismatchError` if it is another target's."""
+    return _of_target(LatencyTable.open(path), target)
+
+
+def _of_target(table: LatencyTable, target: Target) -> LatencyTable:
     try:
-        table.target.require(target, str(path))
+        table.target.require(target, str(table.path), _ANOTHER_FILE)
     except BaseException:
         table.close()
         raise

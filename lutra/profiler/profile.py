@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lutra.devices.base import RuntimeConfig
@@ -19,19 +19,35 @@ from lutra.profiler.bench import (
     known_core_mask,
     open_bench,
     open_or_create,
+    open_to_read,
 )
 from lutra.profiler.calibration import calibrate_as_measured, calibrating_networks
 from lutra.profiler.protocols import NETWORK_PROTOCOL, OP_PROTOCOL, TimingProtocol
 from lutra.profiler.record import RunSummary
+from lutra.profiler.stopping import Again
 from lutra.profiler.watch import UNWATCHED, Watch
 from lutra.profiler.workload import Workload, model_workload, network_workload, op_workload
 from lutra.spaces import SearchSpace, get_space
-from lutra.tables import LatencyTable
+from lutra.tables import LatencyTable, Target
 from lutra.tables.measurement import CALIBRATE
-from lutra.tables.profiled import note_profiled, resolutions_of
+from lutra.tables.profiled import note_profiled, read_profiled, resolutions_of
 
 DEFAULT_RESOLUTIONS = (224,)
 DEFAULT_NETWORKS = 20
+_VISIT_OVERHEAD_SECONDS = 0.003
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `profile` would measure: so many ``ops``, ``missing`` of them, and ``networks``.
+
+    It takes ``least_seconds`` at least.
+    """
+
+    ops: int
+    missing: int
+    networks: int
+    least_seconds: float
 
 
 def profile(
@@ -41,6 +57,7 @@ def profile(
     *,
     resolutions: Sequence[int] = DEFAULT_RESOLUTIONS,
     networks: int | None = None,
+    again: Again | None = None,
     runtime: str | None = None,
     precision: str = "fp32",
     threads: int = 1,
@@ -57,7 +74,8 @@ def profile(
 
     ``networks`` whole networks, 20 by default, are measured in the same rounds as the ops, so that
     both are of one state of the machine, and the table is calibrated on them. On GPUs there are
-    none: `calibrate` chooses them by what their ops took.
+    none: `calibrate` chooses them by what their ops took. ``again`` says what is measured again
+    although it is done.
 
     Raises `UsageError` (resolution, runtime, option), `TargetMismatchError` (a table of another
     target), `DeviceError` and `TableError`; whatever was measured before stays in the table.
@@ -67,36 +85,117 @@ def profile(
     (116, 20, True)
     """
     space = get_space(space)
+    setting = _Setting(runtime, precision, threads, batch, options or {})
+    with _bench_of_space(device, space, table, resolutions, again, setting) as bench:
+        count = _count(networks, bench)
+        with open_or_create(table, bench.target) as stored:
+            note_profiled(stored, bench.device.info().spec, space.name, resolutions)
+            watch.on_ready(bench.target)
+            covered = resolutions_of(stored, space.name)[1]
+            workloads = _ops(space, resolutions, bench)
+            workloads += _networks(stored, space, covered, count, bench)
+            if again is not None:
+                stored.replace_visits(again.chosen(stored, workloads))
+            summary = bench.measure(
+                stored,
+                workloads,
+                protocol,
+                network_protocol=_in_rounds_of(protocol),
+                anchors=_ops(space, covered, bench),
+                watch=watch,
+            )
+            if summary.visits and summary.networks:
+                with contextlib.suppress(TableError):  # not all ops, or two networks, yet
+                    calibrate_as_measured(stored, space)
+            return summary
+
+
+def plan(
+    device: DeviceOrSpec,
+    space: SearchSpace | str,
+    table: str | Path,
+    *,
+    resolutions: Sequence[int] = DEFAULT_RESOLUTIONS,
+    networks: int | None = None,
+    again: Again | None = None,
+    runtime: str | None = None,
+    precision: str = "fp32",
+    threads: int = 1,
+    batch: int = 1,
+    options: Mapping[str, str] | None = None,
+    protocol: TimingProtocol = OP_PROTOCOL,
+) -> Plan:
+    """What `profile` would do with these arguments; raises what it would, and writes nothing."""
+    space = get_space(space)
+    setting = _Setting(runtime, precision, threads, batch, options or {})
+    with _bench_of_space(device, space, table, resolutions, again, setting) as bench:
+        ops = _ops(space, resolutions, bench)
+        missing, wanted = len(ops), _count(networks, bench)
+        if Path(table).exists():
+            with open_to_read(table, bench.target) as stored:
+                covered = sorted({*read_profiled(stored).spaces.get(space.name, ()), *resolutions})
+                whole = _networks(stored, space, covered, wanted, bench)
+                missing, wanted = (_unfinished(stored, found, again) for found in (ops, whole))
+        seconds = missing * _least_seconds(protocol, bench)
+        seconds += wanted * _least_seconds(_in_rounds_of(protocol), bench)
+        return Plan(len(ops), missing, wanted, seconds)
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """How models are to run; ``runtime`` is None for the device's own."""
+
+    runtime: str | None
+    precision: str
+    threads: int
+    batch: int
+    options: Mapping[str, str]
+
+
+@contextlib.contextmanager
+def _bench_of_space(
+    device: DeviceOrSpec,
+    space: SearchSpace,
+    table: str | Path,
+    resolutions: Sequence[int],
+    again: Again | None,
+    setting: _Setting,
+) -> Iterator[Bench]:
+    """A bench that is ready to measure ops of a space; raises all that `profile` does before."""
     with opened_device(device) as opened:
         config = RuntimeConfig(
-            runtime or choose_runtime(opened),
-            threads=threads,
-            batch=batch,
-            options=options or {},
+            choose_runtime(opened) if setting.runtime is None else setting.runtime,
+            threads=setting.threads,
+            batch=setting.batch,
+            options=setting.options,
             core_mask=known_core_mask(table),
         )
         space.check_resolutions(resolutions)
-        with open_bench(opened, config, precision) as bench:
-            count = _count(networks, bench)
-            with open_or_create(table, bench.target) as stored:
-                note_profiled(stored, opened.info().spec, space.name, resolutions)
-                watch.on_ready(bench.target)
-                workloads = [op_workload(op, bench.emission) for op in space.ops_at(resolutions)]
-                workloads += _networks(stored, space, count, bench)
-                covered = resolutions_of(stored, space.name)[1]
-                held = [op_workload(op, bench.emission) for op in space.ops_at(covered)]
-                summary = bench.measure(
-                    stored,
-                    workloads,
-                    protocol,
-                    network_protocol=_in_rounds_of(protocol),
-                    anchors=held,
-                    watch=watch,
-                )
-                if summary.visits and summary.networks:
-                    with contextlib.suppress(TableError):  # not all ops, or two networks, yet
-                        calibrate_as_measured(stored, space)
-                return summary
+        if again is not None:
+            again.check([op.key for op in space.ops_at(resolutions)])
+        with open_bench(opened, config, setting.precision) as bench:
+            yield bench
+
+
+def _ops(space: SearchSpace, resolutions: Sequence[int], bench: Bench) -> list[Workload]:
+    return [op_workload(op, bench.emission) for op in space.ops_at(resolutions)]
+
+
+def _unfinished(table: LatencyTable, workloads: Sequence[Workload], again: Again | None) -> int:
+    """How many of the workloads would be measured."""
+    settled = {
+        (row.category, row.key) for row in table.rows() if row.status in ("stable", "unstable")
+    }
+    if again is not None:
+        settled -= set(again.chosen(table, workloads))
+    return sum((workload.category, workload.key) not in settled for workload in workloads)
+
+
+def _least_seconds(protocol: TimingProtocol, bench: Bench) -> float:
+    """What the least number of visits to one workload takes."""
+    suited = protocol.suited_to(bench.session)
+    each = suited.seconds + suited.warmup_seconds + _VISIT_OVERHEAD_SECONDS
+    return suited.rule.min_rounds * each
 
 
 def _in_rounds_of(ops: TimingProtocol) -> TimingProtocol:
@@ -104,12 +203,12 @@ def _in_rounds_of(ops: TimingProtocol) -> TimingProtocol:
     return replace(NETWORK_PROTOCOL, rule=ops.rule, short_visits=ops.short_visits)
 
 
-def _networks(table: LatencyTable, space: SearchSpace, count: int, bench: Bench) -> list[Workload]:
-    """Whole networks at all the resolutions that the table covers."""
-    covered = resolutions_of(table, space.name)[1]
+def _networks(
+    table: LatencyTable, space: SearchSpace, resolutions: Sequence[int], count: int, bench: Bench
+) -> list[Workload]:
     return [
         network_workload(space, architecture, CALIBRATE, bench.emission)
-        for architecture in calibrating_networks(table, space, covered, count)
+        for architecture in calibrating_networks(table, space, resolutions, count)
     ]
 
 
@@ -131,6 +230,7 @@ def profile_models(
     table: str | Path,
     *,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
+    again: Again | None = None,
     runtime: str | None = None,
     threads: int = 1,
     options: Mapping[str, str] | None = None,
@@ -151,41 +251,71 @@ def profile_models(
     1
     """
     files = read_model_files(models, shapes)
-    first = files[0]
+    with (
+        _bench_of_models(device, files, table, again, runtime, threads, options or {}) as bench,
+        open_or_create(table, bench.target) as stored,
+    ):
+        watch.on_ready(bench.target)
+        workloads = [model_workload(item) for item in files]
+        if again is not None:
+            stored.replace_visits(again.chosen(stored, workloads))
+        return bench.measure(stored, workloads, protocol, watch=watch)
+
+
+def plan_models(
+    device: DeviceOrSpec,
+    models: Sequence[ModelFile | str | Path],
+    table: str | Path,
+    *,
+    again: Again | None = None,
+    runtime: str | None = None,
+    threads: int = 1,
+    options: Mapping[str, str] | None = None,
+) -> Target:
+    """The target that `profile_models` would measure; raises what it would, and writes nothing."""
+    files = read_model_files(models)
+    with _bench_of_models(device, files, table, again, runtime, threads, options or {}) as bench:
+        if Path(table).exists():
+            open_to_read(table, bench.target).close()
+        return bench.target
+
+
+@contextlib.contextmanager
+def _bench_of_models(
+    device: DeviceOrSpec,
+    files: Sequence[ModelFile],
+    table: str | Path,
+    again: Again | None,
+    runtime: str | None,
+    threads: int,
+    options: Mapping[str, str],
+) -> Iterator[Bench]:
+    """A bench that is ready to measure model files."""
+    _check_alike(files)
+    if again is not None:
+        again.check([model.key for model in files])
     with opened_device(device) as opened:
         config = RuntimeConfig(
-            runtime or choose_runtime(opened, first.format),
+            choose_runtime(opened, files[0].format) if runtime is None else runtime,
             threads=threads,
-            options=options or {},
+            options=options,
             core_mask=known_core_mask(table),
         )
-        _check_models(files, config.runtime)
-        with (
-            open_bench(opened, config, first.precision) as bench,
-            open_or_create(table, bench.target) as stored,
-        ):
-            watch.on_ready(bench.target)
-            workloads = [model_workload(item) for item in files]
-            return bench.measure(stored, workloads, protocol, watch=watch)
+        if config.runtime not in runtimes_of(files[0].format):
+            known = ", ".join(runtimes_of(files[0].format))
+            raise UsageError(f"{config.runtime} cannot load {files[0].path}; use --runtime {known}")
+        with open_bench(opened, config, files[0].precision) as bench:
+            yield bench
 
 
-def _check_models(models: Sequence[ModelFile], runtime: str) -> None:
+def _check_alike(models: Sequence[ModelFile]) -> None:
+    """Raise `UsageError` where the files cannot go into one table."""
+    first = models[0]
     for model in models:
-        if runtime not in runtimes_of(model.format):
-            known = ", ".join(runtimes_of(model.format))
-            raise UsageError(f"{runtime} cannot load {model.path}; use --runtime {known}")
-        if model.precision != models[0].precision:
-            raise UsageError(
-                f"{model.path} is {model.precision}, {models[0].path} {models[0].precision}:"
-                " a table speaks of one precision; use a table for each"
-            )
-
-
-def missing_keys(path: str | Path, space: SearchSpace, resolutions: Sequence[int]) -> list[str]:
-    """The op keys that a profile of these resolutions would still have to finish."""
-    wanted = [op.key for op in space.ops_at(resolutions)]
-    if not Path(path).exists():
-        return wanted
-    with LatencyTable.open(path) as table:
-        settled = {row.key for row in table.rows("op") if row.status in ("stable", "unstable")}
-    return [key for key in wanted if key not in settled]
+        for what in ("format", "precision"):
+            mine, other = getattr(model, what), getattr(first, what)
+            if mine != other:
+                raise UsageError(
+                    f"{model.path} is {mine}, {first.path} {other}: a table speaks of one {what};"
+                    " measure them one after the other, into a table each"
+                )

@@ -15,7 +15,7 @@ from lutra.profiler.plan import ANCHORS, evenly
 from lutra.profiler.stopping import StoppingRule
 from lutra.profiler.workload import Workload
 from lutra.tables import Failure, LatencyTable, Measurement, Visit
-from lutra.tables.measurement import Category, Status
+from lutra.tables.measurement import REPLACED, Category, Status
 from lutra.tables.states import States
 
 MAX_ATTEMPTS = 3
@@ -149,8 +149,8 @@ class VisitRecord:
         return max(rounds, default=0)
 
     def count(self, workload: Workload) -> int:
-        """How often a workload was visited."""
-        return len(self._visits[workload])
+        """How often a workload was visited, not counting what is to be replaced."""
+        return sum(REPLACED not in visit.flags for visit in self._visits_of(workload))
 
     def _visits_of(self, workload: Workload) -> list[Visit]:
         return [visit for _, visit in self._visits[workload]]
@@ -199,7 +199,8 @@ class VisitRecord:
         counted: Counter[str] = Counter()
         timed_seconds = others_seconds = 0.0
         for workload in workloads:
-            visits = self._brought(workload.category, self._visits_of(workload))
+            known = [visit for visit in self._visits_of(workload) if REPLACED not in visit.flags]
+            visits = self._brought(workload.category, known)
             summary.flagged_visits += sum(bool(visit.flags) for visit in visits)
             counted.update(flag for visit in visits for flag in visit.flags)
             for number, visit in self._visits[workload]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -28,6 +29,7 @@ _DEAD_DEVICE_FAILURES = 8
 _REFERENCE_LIMIT_SECONDS = 60.0
 _BUSY_CORES = 0.5
 _NOTED_VISITS, _NOTED_SHARE = 4, 0.05  # a short visit is spoilt by a blink of the kernel's
+_LATE_SECONDS = 1.0  # for a visit that the end of the budget finds under way
 _SHORT_WINDOW = 5  # short visits of a reference; one alone is as noisy as what it would judge
 
 
@@ -151,9 +153,9 @@ class ProfilingRun:
         )
         self._gate.references_done()
         expected = self._expected(wanted)
-        size = self._session.batch
-        for start in range(0, len(order), size):
-            batch = order[start : start + size]
+        while order:
+            size = self._batch_size()
+            batch, order = order[:size], order[size:]
             if any(workload.category != "reference" for workload in batch):
                 self._cool(round_number)
             if self._over_budget():
@@ -161,8 +163,19 @@ class ProfilingRun:
             self._visit(batch, round_number, lambda: self._report(expected))
 
     def _report(self, expected: int) -> None:
-        done = self._summary.visits
-        self._watch.on_progress(Progress(done, max(done, expected), self._elapsed()))
+        """Say how far it is: to what is wanted, or to what the budget has time for at this pace."""
+        done, elapsed = self._summary.visits, self._elapsed()
+        if done and elapsed and math.isfinite(self._watch.budget_seconds):
+            expected = min(expected, int(done * self._watch.budget_seconds / elapsed))
+        self._watch.on_progress(Progress(done, max(done, expected), elapsed))
+
+    def _batch_size(self) -> int:
+        """As many requests as the session takes, and as the budget has time for at this pace."""
+        size, elapsed = self._session.batch, self._elapsed()
+        if size == 1 or not elapsed or math.isinf(self._watch.budget_seconds):
+            return size
+        left = self._watch.budget_seconds - elapsed
+        return max(1, min(size, int(left / elapsed * max(self._summary.visits, 1))))
 
     def _cool(self, round_number: int) -> None:
         """Wait while the gate is closed, as long as it may; references, or the device, open it."""
@@ -180,6 +193,8 @@ class ProfilingRun:
         asked: list[Workload] = []
         self._gate.batch_starts()
         for outcome in self._session.measure(self._requests(batch, asked)):
+            if isinstance(outcome, RequestFailure) and self._over_budget():
+                continue  # it may be the budget that ended it
             self._take(asked[outcome.id], outcome, round_number)
             after_each()
         self._reconsider(self._gate.device_says(throttled=self._session.throttled()))
@@ -213,7 +228,10 @@ class ProfilingRun:
             seconds=protocol.reference_seconds if reference else protocol.seconds,
             warmup_seconds=protocol.warmup_seconds,
             block_seconds=protocol.block_seconds,
-            limit_seconds=_REFERENCE_LIMIT_SECONDS if reference else protocol.limit_seconds,
+            limit_seconds=min(
+                _REFERENCE_LIMIT_SECONDS if reference else protocol.limit_seconds,
+                max(0.0, self._watch.budget_seconds - self._elapsed()) + _LATE_SECONDS,
+            ),
             min_blocks=protocol.min_blocks,
             keep=reference or self._session.keeps_models,
         )

@@ -14,7 +14,8 @@ from lutra.tables import Target
 class Progress:
     """How far a measurement is, in visits; ``seconds`` have gone by.
 
-    ``expected`` is how many it will take as far as is known: it grows while results are noisy.
+    ``expected`` is how many it will take as far as is known, or as many as the budget has time for:
+    it grows while results are noisy.
 
     >>> Progress(done=30, expected=60, seconds=15.0).eta_seconds
     15.0

@@ -9,6 +9,9 @@ Category = Literal["op", "network", "reference"]
 Status = Literal["stable", "unstable", "partial", "failed"]
 # Why a network was measured: its role in the table.
 CALIBRATE, VALIDATE, VERIFY, MODEL, ANCHOR = "calibrate", "validate", "verify", "model", "anchor"
+# The flag of a visit that is to give way to later ones, when those are enough.
+# docs/decisions.md: Measured again
+REPLACED = "replaced"
 Bound = Literal["launch", "device"]
 # Device times come from replays, which leave out some of the pause between kernels, and both are
 # measured to 1 or 2 %: an op within 10 % of its device time says nothing of its host.

@@ -17,7 +17,7 @@ from statistics import median
 import numpy as np
 import numpy.typing as npt
 
-from lutra.tables.measurement import Category, Visit, is_architecture
+from lutra.tables.measurement import REPLACED, Category, Visit, is_architecture
 from lutra.tables.table import LatencyTable
 
 _FULL_VISITS = 3  # an anchor of fewer counts for less
@@ -169,7 +169,7 @@ def _learnt(
 def _by_run(visits: Sequence[Visit]) -> dict[int, list[float]]:
     found: dict[int, list[float]] = defaultdict(list)
     for visit in visits:
-        if not visit.flags:
+        if not set(visit.flags) - {REPLACED}:
             found[visit.run].append(visit.low_ms)
     return found
 

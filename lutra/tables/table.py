@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +17,7 @@ from lutra.files.locks import Lock
 from lutra.tables.columns import from_columns, insert, selected, to_columns
 from lutra.tables.connection import create_file, mapped, open_file, write_lock
 from lutra.tables.frame import FRAME_COLUMNS, row_record
-from lutra.tables.measurement import Category, Failure, Measurement, Row, Visit
+from lutra.tables.measurement import REPLACED, Category, Failure, Measurement, Row, Visit
 from lutra.tables.target import Target
 from lutra.tables.transaction import transaction
 
@@ -205,6 +205,24 @@ class LatencyTable:
                 subject = _subject_id(connection, category, key, "")
                 _put_measurement(connection, subject, measurement)
 
+    def replace_visits(self, workloads: Iterable[tuple[Category, str]]) -> None:
+        """Have workloads measured again: their visits stay, flagged to give way to others.
+
+        A failure is withdrawn.
+        """
+        with self._transaction() as connection:
+            for category, key in workloads:
+                subject = _subject_id(connection, category, key, "")
+                connection.execute(
+                    "UPDATE visits SET flags = ltrim(flags || ',' || :flag, ',')"
+                    " WHERE subject = :subject AND instr(flags, :flag) = 0",
+                    {"subject": subject, "flag": REPLACED},
+                )
+                connection.execute(
+                    "UPDATE measurements SET status = 'partial' WHERE subject = ?", (subject,)
+                )
+                connection.execute("DELETE FROM failures WHERE subject = ?", (subject,))
+
     def record_run(self, document: Mapping[str, Any]) -> None:
         """Keep what a profiling run was: command, version, seed, seconds."""
         with self._transaction() as connection:
@@ -234,6 +252,14 @@ class LatencyTable:
             visits = found.setdefault((category, values["key"]), [])
             visits.append(from_columns(Visit, values))
         return found
+
+    def last_visits(self) -> dict[tuple[Category, str], str]:
+        """When each workload was last visited (UTC, ISO 8601), by category and key."""
+        found = self._rows(
+            "SELECT s.category, s.key, max(v.at) AS at"
+            " FROM visits v JOIN subjects s ON s.id = v.subject GROUP BY s.id"
+        )
+        return {(values["category"], values["key"]): values["at"] for values in found}
 
     def last_process(self) -> int:
         """The highest process number that any visit carries; 0 in an empty table."""

@@ -358,8 +358,9 @@ def test_plan_for_gpus_of_two_hosts(capsys: Capture, tmp_path: Path) -> None:
     code, said = lutra_json(
         capsys, "profile", *hosts, "--cuda", 1, "--dry-run", "-o", f"{tmp_path}/"
     )
-    assert code == 0
+    assert code == 1  # there are no such hosts, as a run would say too
     assert [plan["spec"] for plan in said["devices"]] == [f"{host}/cuda:1" for host in hosts]
+    assert all("error" in plan for plan in said["devices"])
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from lutra.devices.fake import FakeDevice, FakeScript
 from lutra.errors import MissingOpError, TableError, UsageError
 from lutra.predictors.efficiency.predictor import STALE, EfficiencyPredictor
 from lutra.profiler.calibration import Validation, calibrate, validate
-from lutra.profiler.profile import missing_keys, profile
+from lutra.profiler.profile import plan, profile
 from lutra.profiler.protocols import NETWORK_PROTOCOL
 from lutra.profiler.statistics import repeatability_percent
 from lutra.profiler.watch import Watch
@@ -87,7 +87,7 @@ def test_a_failed_op_is_missing(tmp_path: Path) -> None:
     predictor = predictor_of(path)
     predicted = predictor.predict(space.sample(300, np.random.default_rng(0), [128]))
     assert np.isnan(predicted).any()
-    assert missing_keys(path, space, [128])
+    assert plan("fake", space, path, resolutions=[128]).missing == 1
 
 
 @pytest.fixture
