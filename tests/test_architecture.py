@@ -281,6 +281,26 @@ def test_nothing_heavy_is_loaded_before_it_is_used(code: str) -> None:
     assert not packages_loaded_by(code) & {*HEAVY, "numpy", "psutil", "rich", "jinja2", "sklearn"}
 
 
+# what is printed
+
+OUTPUT = "lutra.cli.output"
+# Programs of their own, whose output lutra reads.
+PROGRAMS = {"lutra.devices.worker.nvml"}
+PRINTERS = {"print", "echo", "secho", "print_exc", "print_exception", "print_tb", "stdout"}
+
+
+def test_text_has_one_way_out() -> None:
+    """Where what others say is made safe for a terminal."""
+    for name in set(FILES) - {OUTPUT, *PROGRAMS}:
+        for node in ast.walk(ast.parse(FILES[name].read_text())):
+            match node:
+                case (
+                    ast.Call(func=ast.Name(id=used))
+                    | ast.Attribute(value=ast.Name(id="click" | "sys" | "traceback"), attr=used)
+                ):
+                    assert used not in PRINTERS, f"{name} prints past {OUTPUT}"
+
+
 # the front door
 
 

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 import lutra
 from lutra.cli.options import FILE, as_json, space_option, table_argument
-from lutra.cli.output import note, print_json, print_table, progress
+from lutra.cli.output import note, note_next, print_json, print_table, progress
 from lutra.errors import UsageError
 from lutra.files import check_output
 from lutra.files.kinds import RESULT
+
+if TYPE_CHECKING:
+    from lutra.spaces import Architecture
+
+_GROUP = 4  # blocks of a stage
 
 
 @click.command("search")
@@ -41,6 +47,7 @@ def command(
 ) -> None:
     """The most accurate subnet within a budget of latency, MACs or both."""
     from lutra.cli.quantities import parse_count, parse_latency_ms, parse_resolutions
+    from lutra.tables.profiled import read_profiled
 
     latency_ms = parse_latency_ms(max_latency) if max_latency is not None else None
     macs = parse_count(max_flops) if max_flops is not None else None
@@ -53,6 +60,7 @@ def command(
     with lutra.LatencyTable.open(table) as opened, progress("search") as report:
         predictor = lutra.EfficiencyPredictor(opened, space_name)
         space = predictor.space
+        device = read_profiled(opened).device or "DEVICE"
         result = lutra.find_networks(
             opened,
             max_latency_ms=latency_ms,
@@ -61,7 +69,9 @@ def command(
             accuracy=accuracy_file,
             algorithm=algorithm,
             seed=seed,
-            resolutions=parse_resolutions(resolutions, space.resolutions) if resolutions else None,
+            resolutions=None
+            if resolutions is None
+            else parse_resolutions(resolutions, space.resolutions),
             on_step=lambda done, expected: report(done, expected, float("nan")),
         )
     if output is not None:
@@ -73,8 +83,10 @@ def command(
         note(text)
     if not predictor.calibrated:
         note(f"the table is not calibrated: latencies are plain sums; run lutra calibrate {table}")
+    found = [candidate.architecture for candidate in result.candidates]
+    genes = [name for name, _ in found[0].lists]
     print_table(
-        ["accuracy %", "predicted_ms", "low", "high", "macs M", "params M", "r", "d"],
+        ["accuracy %", "predicted_ms", "low", "high", "macs M", "params M", "r", *genes],
         [
             [
                 c.accuracy,
@@ -84,11 +96,20 @@ def command(
                 c.macs / 1e6,
                 c.params / 1e6,
                 c.architecture.r,
-                "".join(map(str, c.architecture["d"])),
+                *(genes_text(c.architecture, name) for name in genes),
             ]
             for c in result.candidates
         ],
     )
     note(f"{result.evaluations} architectures scored in {result.cpu_seconds:.1f} CPU s")
     if output is not None:
-        note(f"next: lutra verify {output} --device DEVICE")
+        note_next(f"lutra verify {output} --device {device}")
+
+
+def genes_text(architecture: Architecture, name: str) -> str:
+    """One of an architecture's lists: digits, many in groups, else numbers with commas."""
+    values = [f"{value:g}" for value in architecture[name]]
+    if any(len(value) > 1 for value in values):
+        return ", ".join(values)
+    size = _GROUP if len(values) > 2 * _GROUP else len(values)
+    return " ".join("".join(values[start : start + size]) for start in range(0, len(values), size))

@@ -13,7 +13,7 @@ from lutra.devices.remote.device_state import hold_clocks, keep_awake
 from lutra.devices.remote.probe import SystemFacts, fastest_cores
 from lutra.devices.remote.workspace import WorkspaceSpec
 from lutra.devices.shell_device import ShellDevice
-from lutra.errors import UsageError
+from lutra.errors import PermanentDeviceError, UsageError
 
 _FOLDER = "/data/local/tmp"
 _LOW_BATTERY_PERCENT = 30.0
@@ -23,7 +23,7 @@ _WARM_C = 40.0
 def android_device(address: str) -> AndroidDevice:
     """The device of spec ``adb:SERIAL``; bare ``adb`` where exactly one is attached.
 
-    Raises `UsageError` when that is not so, `DeviceError` when it cannot be used.
+    Raises `UsageError` where there are several, `DeviceError` without one that can be used.
     """
     return AndroidDevice(address or _only_serial())
 
@@ -41,7 +41,7 @@ def _only_serial() -> str:
     if len(devices) == 1:
         return next(iter(devices))
     if not devices:
-        raise UsageError(
+        raise PermanentDeviceError(
             "no Android device is attached: plug it in and switch on USB debugging in its"
             " developer options; `lutra devices` shows it then"
         )

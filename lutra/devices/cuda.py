@@ -177,8 +177,10 @@ def _only_index() -> int:
         found = list_gpus()
     except NoGpu as error:
         raise PermanentDeviceError(f"cuda: {error}") from error
+    if not found:
+        raise PermanentDeviceError("cuda: the driver shows no GPU; `nvidia-smi` says why")
     if len(found) != 1:
-        known = ", ".join(f"cuda:{facts['index']}" for facts in found) or "none"
+        known = ", ".join(f"cuda:{facts['index']}" for facts in found)
         raise UsageError(f"'cuda' alone needs exactly one GPU; there are: {known}")
     return int(found[0]["index"])
 

@@ -88,7 +88,11 @@ def find_networks(
         candidates=_candidates(predictor, found),
         reference_ms=reference_ms,
         anchors_ms=anchors_ms,
-        notes=(*notes, *((STALE,) if predictor.stale else ())),
+        notes=(
+            *notes,
+            *_loose(predictor, searched, max_latency_ms, max_macs),
+            *((STALE,) if predictor.stale else ()),
+        ),
     )
 
 
@@ -122,6 +126,22 @@ def _limits(
     if not limits:
         raise UsageError("a search needs a limit: --max-latency 20ms or --max-flops 300M")
     return tuple(limits)
+
+
+def _loose(
+    predictor: EfficiencyPredictor,
+    resolutions: Sequence[int],
+    max_latency_ms: float | None,
+    max_macs: float | None,
+) -> list[str]:
+    """A note for each limit that no architecture exceeds."""
+    latency, macs = predictor.latency, predictor.macs
+    asked = ((latency, latency.forms[0], max_latency_ms), (macs, macs, max_macs))
+    return [
+        f"the limit of {unit.text(limit)} does not bind: no subnet exceeds {unit.text(most)}"
+        for cost, unit, limit in asked
+        if limit is not None and (most := cost.dearest(resolutions)[0]) <= limit
+    ]
 
 
 def _maxima(**maxima: float | None) -> dict[str, float]:

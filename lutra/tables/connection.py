@@ -172,6 +172,8 @@ def check_schema(path: Path, connection: sqlite3.Connection) -> bool:
     """
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if path.stat().st_size == 0:
+        raise NotATableError(f"{path} is an empty file, no latency table; delete it")
     if application != APPLICATION_ID:
         raise NotATableError(f"{path} is an SQLite file, but no latency table of lutra")
     if version > VERSION:

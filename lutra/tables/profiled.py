@@ -43,27 +43,43 @@ def note_profiled(table: LatencyTable, device: str, space: str, resolutions: Seq
 
 
 def device_of(table: LatencyTable) -> str:
-    """The spec string of the table's last device; raises `UsageError` where none is known."""
-    device = read_profiled(table).device
+    """The spec string of the table's last device; raises `UsageError` where none is known.
+
+    Raises `TableError` for a table of models, which can be neither calibrated nor searched.
+    """
+    profiled = read_profiled(table)
+    device = profiled.device
+    if device is None and not profiled.spaces:
+        raise _of_models(table)
     if device is None:
         raise UsageError(f"{table.path} does not say which device it is of; pass --device")
     return device
 
 
+def _of_models(table: LatencyTable) -> TableError:
+    return TableError(
+        f"{table.path} holds no ops of a search space, only models of yours:"
+        " `lutra profile DEVICE -o FILE` without --model makes a table of one"
+    )
+
+
 def resolutions_of(table: LatencyTable, space: str | None = None) -> tuple[str, tuple[int, ...]]:
     """The name and the resolutions of the table's space: the named one, or the only one.
 
-    Raises `UsageError` when it must be named, `TableError` when the table does not cover it.
+    Raises `UsageError` when it must be named, `TableError` when the table does not cover it, or
+    none.
     """
     spaces = read_profiled(table).spaces
     if space is None:
+        if not spaces:
+            raise _of_models(table)
         if len(spaces) != 1:
-            found = ", ".join(spaces) or "none"
+            found = ", ".join(spaces)
             raise UsageError(f"{table.path} covers these spaces: {found}; name one with --space")
         return next(iter(spaces.items()))
     if space not in spaces:
         raise TableError(
-            f"{table.path} was not profiled for {space}, but for {', '.join(spaces)};"
+            f"{table.path} was not profiled for {space}, but for {', '.join(spaces) or 'models'};"
             f" `lutra profile DEVICE --space {space} -o {table.path}` adds it"
         )
     return space, spaces[space]

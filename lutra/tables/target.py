@@ -7,6 +7,7 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from lutra.errors import NotATableError, TargetMismatchError
 
 _MOST = 1 << 16  # threads, inputs of a batch
+_SAME_DEVICE = "Measure on the device, and with the setting, that it was made with"
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Target:
                 raise NotATableError(f"its {name} is not from 1 to {_MOST}")
         return cls(**document)
 
-    def require(self, other: Target, where: str) -> None:
+    def require(self, other: Target, where: str, remedy: str = _SAME_DEVICE) -> None:
         """Raise `TargetMismatchError`, naming what differs, unless ``other`` is this target."""
         mine, theirs = self.to_json(), other.to_json()
         differing = [
@@ -63,8 +64,7 @@ class Target:
         ]
         if differing:
             raise TargetMismatchError(
-                f"{where} speaks of another target: {'; '.join(differing)}."
-                " Use another -o file, or the setting the table was made with"
+                f"{where} speaks of another target: {'; '.join(differing)}. {remedy}"
             )
 
     def summary(self) -> str:

@@ -14,8 +14,11 @@ import pytest
 
 from lutra.cli.main import COMMANDS, run
 from lutra.cli.output import print_json
+from lutra.emitters.emission import Emission
+from lutra.ops import Conv, Shape
 from lutra.tables import LatencyTable
 from tests.conftest import SPACE
+from tests.toys import Toy, install_toys
 
 Capture = pytest.CaptureFixture[str]
 
@@ -159,6 +162,46 @@ def test_two_limits(table_path: Path, capsys: Capture) -> None:
     assert found["predicted_ms"] <= 25
 
 
+REFUSED: list[tuple[list[str], int, str]] = [
+    (["fake", "--precision", "int4"], 2, "precision 'int4' is not available"),
+    (["fake", "--threads", "0"], 2, "--threads 0"),
+    (["cpu", "--threads", "9999"], 2, "--threads 9999"),
+    (["fake", "--option", "xnnpack=off"], 2, "known: none"),
+    (["fake", "--runtime", "tvm"], 2, "unknown runtime"),
+    (["toy:bare"], 1, "has no runtime"),
+    (["toy:litert", "--model", "MODEL"], 1, "no runtime that loads .onnx"),
+    (["fake", "-o", "TABLE", "--batch", "2"], 1, "Use another -o file"),
+    (["fake", "--model", "MODEL", "-o", "TABLE", "--runtime", "torch"], 2, "cannot load"),
+    (["fake", "--model", "MODEL", "--model", "LITE"], 2, "a table speaks of one format"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "says"), REFUSED, ids=[r[2] for r in REFUSED])
+@pytest.mark.parametrize("dry", [["--dry-run"], []])
+def test_a_dry_run_refuses_what_the_run_does(
+    arguments: list[str],
+    code: int,
+    says: str,
+    dry: list[str],
+    table_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    capsys: Capture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = tmp_path_factory.mktemp("refused")
+    bare, litert = Toy(runtimes=()), Toy(runtimes=("litert",))
+    install_toys(tmp_path_factory.mktemp("toys"), monkeypatch, bare=bare, litert=litert)
+    files = {"TABLE": table_path, "MODEL": folder / "m.onnx", "LITE": folder / "m.tflite"}
+    for format_name in ("onnx", "tflite"):
+        model = Emission(format_name).builder(lambda: Conv(Shape(8, 8, 4), 8).graph)()
+        (folder / f"m.{format_name}").write_bytes(model)
+    given = [str(files.get(word, word)) for word in arguments]
+    output = [] if "-o" in given else ["-o", str(folder / "x.lut")]
+    assert run(["profile", *given, *output, *dry]) == code
+    assert_one_line(capsys, says)
+    assert not (folder / "x.lut").exists()
+
+
 def test_failed_ops_end_with_3(tmp_path: Path, capsys: Capture) -> None:
     code = call("profile", "fake", "-o", tmp_path / "x.lut", "--budget", "0.0001s")
     assert code == 3
@@ -186,7 +229,16 @@ USAGE: list[tuple[list[str], str]] = [
     (["profile", "fake", "-o", "no/such/x.lut"], "there is no folder"),
     (["profile", "cpu", "--threads", "9999", "-o", "x.lut"], "--threads 9999"),
     (["profile", "fake"], "Missing option"),
-    (["nonsense"], "No such command"),
+    (["nonsense"], "No such command 'nonsense'."),
+    (["profle"], "Did you mean 'profile'?"),
+    (["profile", "CPU", "-o", "x.lut"], "Did you mean 'cpu'?"),
+    (["profile", "fake", "--space", "ofa-mbv3", "-o", "x.lut"], "Did you mean 'ofa-mbv3-w1"),
+    (["profile", "fake", "--space", "", "-o", "x.lut"], "unknown space ''"),
+    (["profile", "fake", "--resolutions", "", "-o", "x.lut"], "no list of resolutions"),
+    (["profile", "fake", "--runtime", "", "-o", "x.lut"], "unknown runtime ''"),
+    (["profile", "fake", "--again", "", "-o", "x.lut"], "--again names nothing"),
+    (["profile", "fake", "--again", "mbcnv/*", "-o", "x.lut"], "'mbcnv/*' matches no key"),
+    (["doctor", "CPU"], "Did you mean 'cpu'?"),
 ]
 
 
@@ -230,6 +282,8 @@ def test_a_budget_below_the_fastest_subnet_is_answered_at_once(
 def test_unknown_algorithm(table_path: Path, capsys: Capture) -> None:
     assert call("search", table_path, "--max-latency", "9ms", "--algorithm", "magic") == 2
     assert_one_line(capsys, "unknown algorithm 'magic'", "evolution")
+    assert call("search", table_path, "--max-latency", "9ms", "--algorithm", "evolutoin") == 2
+    assert_one_line(capsys, "Did you mean 'evolution'?")
 
 
 def test_a_space_without_accuracy_says_what_to_pass(tmp_path: Path, capsys: Capture) -> None:
@@ -437,6 +491,16 @@ def test_a_killed_profile_resumes_and_completes(tmp_path: Path) -> None:
             visits = table.visits("op", row.key)
             assert len({visit.process for visit in visits}) >= 1
     assert [item.name for item in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(table_path: Path) -> None:
+    with lutra("table", "show", table_path, "--json") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "{\n"
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
 
 
 def _visits(path: Path) -> int:
