@@ -77,8 +77,9 @@ def main(arguments: list[str] | None = None) -> None:
     When the system asks it to end, or its terminal goes, it ends in order as on Ctrl-C, unless it
     was started to ignore that (`nohup`).
     """
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has one of them
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, signal.default_int_handler)
     warnings.formatwarning = _warning_line
     given = sys.argv[1:] if arguments is None else arguments

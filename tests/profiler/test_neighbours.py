@@ -44,4 +44,4 @@ def test_neighbours_make_noise_not_bias(kinds: tuple[str, ...], tmp_path: Path) 
         if row is not None
     ]
     assert len(inside) >= 35
-    assert np.mean(inside) >= 0.87  # of 95 %, where the interval is of 20 networks
+    assert np.mean(inside) >= 0.8  # 95 % is on average over many sets of 20
