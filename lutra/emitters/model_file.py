@@ -18,6 +18,7 @@ from lutra.emitters.onnx_file import (
     with_shapes,
 )
 from lutra.errors import ModelError, UsageError
+from lutra.text import printable_line
 
 _MAX_BYTES = 2 << 30  # protobuf and flatbuffers address no more
 _TFLITE_IDENTIFIER = b"TFL3"
@@ -68,10 +69,11 @@ def read_model_files(
         model if isinstance(model, ModelFile) else read_model_file(model, given) for model in models
     ]
     known = {name for file in files for name in file.open_names}
+    has = f"they have {', '.join(sorted(known))}" if known else "only .onnx files have"
     for name in given:
         if name not in known:
-            have = f"they have {', '.join(sorted(known))}" if known else "only .onnx files have"
-            raise UsageError(f"--shape {name}: no model has such an input or open size; {have}")
+            said = printable_line(f"no model has such an input or open size; {has}")
+            raise UsageError(f"--shape {name}: {said}")
     return files
 
 

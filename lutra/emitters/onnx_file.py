@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lutra.errors import ModelError, UsageError
-from lutra.text import why
+from lutra.text import printable_line, why
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
@@ -45,7 +45,18 @@ def read_onnx(path: Path) -> Any:
         raise ModelError(f"{path} is no ONNX model, or it is damaged") from error
     if not model.graph.node:
         raise ModelError(f"{path} is no ONNX model, or it is damaged: it has no operators")
+    if not all(isinstance(text, str) for text in _texts(model)):
+        raise ModelError(f"{path} is no ONNX model, or it is damaged: its names are no text")
     return model
+
+
+def _texts(model: Any) -> Iterator[object]:
+    """What is used of its texts; protobuf hands on as bytes what is none."""
+    for value in model.graph.input:
+        yield value.name
+        yield from (size.dim_param for size in value.type.tensor_type.shape.dim)
+    for tensor in _tensors(model):
+        yield from (entry.value for entry in tensor.external_data)
 
 
 def precision_of(model: Any) -> str:
@@ -68,11 +79,11 @@ def external_files(path: Path, model: Any) -> list[Path]:
     }
     found = []
     for location in sorted(locations):
-        file = path.parent / location
+        file, told = path.parent / location, f"{path} has weights in '{printable_line(location)}'"
         if Path(location).is_absolute() or ".." in file.parts[len(path.parent.parts) :]:
-            raise ModelError(f"{path} has weights in '{location}', which is not in its folder")
+            raise ModelError(f"{told}, which is not in its folder")
         if not file.is_file():
-            raise ModelError(f"{path} has weights in '{location}', and there is no such file")
+            raise ModelError(f"{told}, and there is no such file")
         found.append(file)
     return found
 
@@ -117,7 +128,9 @@ def fixed_shapes(path: Path, model: Any, given: Shapes) -> dict[str, Shape]:
         sizes = _sizes(value)
         shape = given.get(value.name) or _filled(path, value, symbols)
         if math.prod(shape) > _MOST_NUMBERS:
-            raise ModelError(f"{path}: input '{value.name}' has more than {_MOST_NUMBERS} numbers")
+            raise ModelError(
+                f"{path}: input {_called(value)} has more than {_MOST_NUMBERS} numbers"
+            )
         if sizes is None or list(shape) != sizes:
             found[value.name] = shape
     return found
@@ -171,9 +184,9 @@ def _sizes(value: Any) -> list[int | str | None] | None:
 
 def _require_tensor(path: Path, value: Any) -> None:
     if value.type.WhichOneof("value") != "tensor_type":
-        raise ModelError(f"{path}: input '{value.name}' is no tensor, which cannot be fed")
+        raise ModelError(f"{path}: input {_called(value)} is no tensor, which cannot be fed")
     if 0 in (_sizes(value) or ()):
-        raise ModelError(f"{path}: input '{value.name}' has a size of 0: {_told(value)}")
+        raise ModelError(f"{path}: input {_called(value)} has a size of 0: {_told(value)}")
 
 
 def _one_size(name: str, sizes: Shape) -> int:
@@ -185,7 +198,7 @@ def _one_size(name: str, sizes: Shape) -> int:
 def _learn(symbols: dict[str, int], value: Any, shape: Shape) -> None:
     """Take note of what a shape says of named sizes; raises `UsageError` where it cannot be."""
     sizes = _sizes(value)
-    told = f"--shape {value.name}={_comma(shape)}"
+    told = f"--shape {printable_line(value.name)}={_comma(shape)}"
     if sizes is None:
         return
     if len(sizes) != len(shape):
@@ -205,20 +218,20 @@ def _filled(path: Path, value: Any, symbols: Mapping[str, int]) -> Shape:
         return shape
     wrong = "no shape" if sizes is None else f"the open shape {_told(value)}"
     raise ModelError(
-        f"{path}: input '{value.name}' has {wrong}; say what to time, as {_example(value, known)}"
+        f"{path}: input {_called(value)} has {wrong}; say what to time, as {_example(value, known)}"
     )
 
 
 def _example(value: Any, known: list[int | None]) -> str:
     """Options that give the missing sizes of an input."""
-    sizes = _sizes(value)
+    sizes, name = _sizes(value), printable_line(value.name)
     if sizes is None:
-        return f"--shape {value.name}=1,3,224,224"
+        return f"--shape {name}=1,3,224,224"
     usual = [_USUAL[min(place, 1)] if size is None else size for place, size in enumerate(known)]
     missing = {size: usual[place] for place, size in enumerate(sizes) if known[place] is None}
     if None in missing:
-        return f"--shape {value.name}={_comma(tuple(usual))}"
-    return " ".join(f"--shape {name}={size}" for name, size in missing.items())
+        return f"--shape {name}={_comma(tuple(usual))}"
+    return printable_line(" ".join(f"--shape {key}={size}" for key, size in missing.items()))
 
 
 def _fix(value: Any, shape: Shape) -> None:
@@ -229,7 +242,13 @@ def _fix(value: Any, shape: Shape) -> None:
 
 def _told(value: Any) -> str:
     """An input's shape as people write it; a size that is open and has no name is a ``?``."""
-    return f"({', '.join('?' if size is None else str(size) for size in _sizes(value) or ())})"
+    sizes = ("?" if size is None else printable_line(str(size)) for size in _sizes(value) or ())
+    return f"({', '.join(sizes)})"
+
+
+def _called(value: Any) -> str:
+    """An input's name, which may be anything, for a message."""
+    return f"'{printable_line(value.name)}'"
 
 
 def _comma(sizes: Shape) -> str:

@@ -242,6 +242,24 @@ def test_given_shapes_take_the_weights_along(tmp_path: Path) -> None:
     np.testing.assert_array_equal(result, np.full((2, 4), 3.0))
 
 
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_a_damaged_onnx_file_is_refused_or_read(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    path = external(tmp_path_factory.mktemp("damaged"), 1.0, ("N", 4))
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(0, 5))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
+    try:
+        model = read_model_file(path, {"N": (2,)})
+    except (ModelError, UsageError) as error:
+        model = None
+        refused = str(error)
+    assert model is not None or refused.isprintable()
+
+
 @pytest.mark.parametrize("location", ["none.bin", "../weights.bin", "/etc/passwd", "", "a\0b"])
 def test_weights_that_are_not_beside_the_file(location: str, tmp_path: Path) -> None:
     folder = tmp_path / "folder"
