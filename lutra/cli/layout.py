@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 _GAP = "  "
-_WORD = re.compile(r"(?:`[^`]*`|[^` ])+")  # a command that is quoted stays whole
+_WORD = re.compile(r" *(?:`[^`]*`|[^ ])+")  # with the spaces before; a quoted command is one
 _BREAK = re.compile(r"(?<=[/,])")  # op keys and paths may be folded there
 _BREAK_IN_HEADING = re.compile(r"(?<=[/,_])")
 
@@ -44,11 +44,10 @@ def folded(text: str, most_columns: int) -> list[str]:
     """A remark in lines of at most so many characters, none broken within a word or a command."""
     lines = [""]
     for word in _WORD.findall(text):
-        glued = f"{lines[-1]} {word}" if lines[-1] else word
-        if len(glued) <= most_columns or not lines[-1]:
-            lines[-1] = glued
+        if len(lines[-1]) + len(word) <= most_columns or not lines[-1]:
+            lines[-1] += word
         else:
-            lines.append(word)
+            lines.append(word.lstrip())
     return lines
 
 

@@ -174,6 +174,13 @@ def test_a_remark_is_folded_but_no_command_in_it() -> None:
     assert folded("", 40) == [""]
 
 
+@given(st.text(st.sampled_from("ab` "), max_size=60), st.integers(1, 30))
+def test_nothing_of_a_remark_is_lost(text: str, width: int) -> None:
+    lines = folded(text, width)
+    assert "".join(lines).replace(" ", "") == text.replace(" ", "")
+    assert lines[0].startswith(text[: len(text) - len(text.lstrip())] if text.strip() else "")
+
+
 @pytest.mark.parametrize("columns", [80, 160])
 def test_tables_fit_a_terminal(columns: int, table_path: Path, tmp_path: Path) -> None:
     lutra.calibrate(table_path, networks=4)

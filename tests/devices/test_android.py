@@ -108,7 +108,7 @@ class TestAttached:
         assert android_device("").info().spec == f"adb:{phone.serial}"
 
     def test_bare_adb_without_a_device(self, adb_server: AdbServer) -> None:
-        with pytest.raises(UsageError, match="USB debugging"):
+        with pytest.raises(PermanentDeviceError, match="USB debugging"):
             open_device("adb")
 
     def test_bare_adb_with_several(self, device: AndroidDevice, phone: Phone) -> None:
