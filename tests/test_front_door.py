@@ -77,6 +77,24 @@ def test_objects_say_the_same_as_paths(table_path: Path, tmp_path: Path) -> None
     assert len({file.read_bytes() for file in files}) == 1
 
 
+def test_a_run_that_was_stopped_goes_on_with_the_same_networks(tmp_path: Path) -> None:
+    def stop(progress: lutra.Progress) -> None:
+        if progress.done == 60:  # of 101, in an order of their own
+            raise KeyboardInterrupt
+
+    def networks(table: Path) -> set[str]:
+        with lutra.LatencyTable.open(table) as opened:
+            return {row.key for row in opened.rows("network")}
+
+    stopped, unbroken = tmp_path / "stopped.lut", tmp_path / "unbroken.lut"
+    with pytest.raises(KeyboardInterrupt):
+        lutra.profile("fake", SPACE, stopped, networks=5, watch=lutra.Watch(on_progress=stop))
+    assert 0 < len(networks(stopped)) < 5
+    for table in (stopped, unbroken):
+        lutra.profile("fake", SPACE, table, networks=5)
+    assert networks(stopped) == networks(unbroken)
+
+
 def test_networks_measured_with_the_ops_are_those_that_calibrate(tmp_path: Path) -> None:
     table = tmp_path / "fake.lut"
     summary = lutra.profile("fake", SPACE, table, networks=5)

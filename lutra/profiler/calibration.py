@@ -291,7 +291,8 @@ def calibrating_networks(
     others are random ones.
     """
     held = _held(table, CALIBRATE, space, resolutions)
-    drawn = sample_networks(space, resolutions, count + len(held), _SEEDS[CALIBRATE])
+    # As many as for an empty table: a run that was stopped goes on with its own.
+    drawn = sample_networks(space, resolutions, count, _SEEDS[CALIBRATE])
     return _filled_up(held, drawn, count)
 
 
