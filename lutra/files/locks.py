@@ -29,7 +29,7 @@ _PEER_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
 def take(resource: str) -> Lock | str:
     """The lock of a name (``core 3``), or who holds it, in words."""
-    name = f"lutra/{resource}".encode()
+    name = os.fsencode(f"lutra/{resource}")  # names of files need not be UTF-8
     if len(name) > _LONGEST_NAME:
         name = b"lutra/" + hashlib.sha256(name).hexdigest().encode()
     return taken_by_socket(name) if sys.platform == "linux" else taken_by_file(name)

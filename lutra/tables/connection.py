@@ -120,7 +120,7 @@ def connect(path: Path, mode: str, *, unchanging: bool = False) -> sqlite3.Conne
     """Open the file in SQLite's mode ``ro`` or ``rw``; transactions are ours to begin."""
     with mapped(path):
         return sqlite3.connect(
-            f"file:{quote(str(path.absolute()))}?mode={mode}&immutable={unchanging:d}",
+            f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}&immutable={unchanging:d}",
             uri=True,
             timeout=_BUSY_SECONDS,
             isolation_level=None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -96,6 +97,15 @@ def test_the_same_process_is_refused_too(path: Path) -> None:
         record(table)
     with LatencyTable.open(path, write=True) as table:
         assert len(table.visits("op", KEY)) == 2
+
+
+def test_a_name_that_is_not_utf_8(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9.lut")
+    with LatencyTable.create(path, TARGET) as table:
+        record(table)
+    with LatencyTable.open(path, write=True) as table:
+        assert len(table.visits("op", KEY)) == 1
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_of_many_that_create_one_table_one_does_and_its_file_stays(path: Path) -> None:
