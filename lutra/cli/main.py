@@ -78,7 +78,7 @@ def main(arguments: list[str] | None = None) -> None:
     was started to ignore that (`nohup`).
     """
     for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)  # Windows has one of them
+        number = getattr(signal, name, None)  # Windows has not both
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, signal.default_int_handler)
     warnings.formatwarning = _warning_line

@@ -8,7 +8,6 @@ with a network namespace of their own. Elsewhere it is a locked file in the temp
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import socket
@@ -61,6 +60,8 @@ def _holder_of_socket(name: bytes) -> str:
 
 def taken_by_file(name: bytes) -> Lock | str:
     """`take` elsewhere."""
+    import fcntl  # not on Windows, where tables can be read all the same
+
     folder = Path(tempfile.gettempdir()) / f"lutra-claims-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     with contextlib.ExitStack() as opened:

@@ -8,7 +8,6 @@ followed through a link.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import shutil
@@ -41,7 +40,7 @@ def _made(held: contextlib.ExitStack) -> Path:
             with contextlib.suppress(FileNotFoundError):
                 descriptor = _opened(folder, opened)
                 with contextlib.suppress(OSError):  # no locks there: nobody will clear it either
-                    fcntl.flock(descriptor, fcntl.LOCK_EX)
+                    _lock(descriptor, wait=True)
             if folder.exists():  # else another run took it, not locked yet, for a dead one's
                 held.push(opened.pop_all())
                 return folder
@@ -53,8 +52,14 @@ def _clear_dead() -> None:
         with contextlib.ExitStack() as opened, contextlib.suppress(OSError):
             descriptor = _opened(folder, opened)
             if _NAME.fullmatch(folder.name) and os.fstat(descriptor).st_uid == os.geteuid():
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _lock(descriptor, wait=False)
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _lock(descriptor: int, *, wait: bool) -> None:
+    import fcntl  # not on Windows, where tables can be read all the same
+
+    fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _opened(folder: Path, held: contextlib.ExitStack) -> int:
