@@ -154,7 +154,8 @@ class Sample:
     model's operators and those that the delegate took, where the runtime tells.
     ``device_ms`` is what the device alone needed where the host may have been slower, ``clock_mhz``
     its clock meanwhile, ``flags`` what the device says was wrong (``shared``, ``throttled``),
-    ``system`` what its operating system did, where it tells.
+    ``system`` what its operating system did, where it tells. ``minimum_ms`` is the fastest run,
+    where it is told apart from the block that it was in.
 
     Raises ValueError for what cannot have been measured: no block, or one of no time.
     """
@@ -171,11 +172,12 @@ class Sample:
     clock_mhz: float | None = None
     flags: tuple[str, ...] = ()
     system: SystemShare | None = None
+    minimum_ms: float | None = None
 
     def __post_init__(self) -> None:
         if not self.block_ms:
             raise ValueError("no blocks")
-        _require("milliseconds", _MS, *self.block_ms, self.device_ms)
+        _require("milliseconds", _MS, *self.block_ms, self.device_ms, self.minimum_ms)
         _require("seconds", _SECONDS, self.load_seconds, self.busy_seconds, self.timed_seconds)
         _require("MHz", _MHZ, self.clock_mhz)
         _require("count", (1, _COUNT[1]), self.runs_per_block)

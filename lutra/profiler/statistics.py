@@ -33,7 +33,7 @@ def visit_from_sample(sample: Sample, round_number: int, process: int, run: int 
         process=process,
         low_ms=float(low),
         median_ms=float(middle),
-        minimum_ms=float(blocks.min()),
+        minimum_ms=float(blocks.min()) if sample.minimum_ms is None else sample.minimum_ms,
         blocks=len(blocks),
         runs_per_block=sample.runs_per_block,
         timed_seconds=sample.timed_seconds,

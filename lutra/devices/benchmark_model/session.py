@@ -314,7 +314,7 @@ visit() {{
 
 
 def _sample(request: TimingRequest, run: BenchmarkRun, process: int) -> Sample:
-    """The program tells no single runs: the median, or else the mean, stands for all of them."""
+    """Of single runs only the fastest is told: the median, or else the mean, stands for all."""
     timed = run.runs * run.mean_ms / 1e3
     return Sample(
         request.id,
@@ -325,6 +325,7 @@ def _sample(request: TimingRequest, run: BenchmarkRun, process: int) -> Sample:
         busy_seconds=timed + run.warmup_runs * (run.warmup_mean_ms or 0.0) / 1e3,
         timed_seconds=timed,
         nodes=run.delegated,
+        minimum_ms=run.minimum_ms,
     )
 
 

@@ -16,7 +16,7 @@ from lutra.profiler.stopping import StoppingRule
 from lutra.profiler.watch import Progress, Watch
 from lutra.profiler.workload import Workload
 from lutra.tables import LatencyTable
-from tests.devices.benchmark_model.programs import latency_ms
+from tests.devices.benchmark_model.programs import latency_ms, minimum_ms
 
 QUICK = TimingProtocol(
     rule=StoppingRule(min_rounds=3, min_processes=2, max_rounds=4), limit_seconds=1.5
@@ -78,3 +78,4 @@ def check_table(table: Path, models: Sequence[Path], failed: Sequence[Path] = ()
         assert row.status == "stable"
         for visit in visits[row.key]:
             assert visit.low_ms == pytest.approx(latency_ms(path), rel=1e-9)
+            assert visit.minimum_ms == pytest.approx(minimum_ms(path), rel=1e-9)
