@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Iterator
 
 from lutra.errors import TransientDeviceError
 
 _LONGEST_LINE = 1 << 20
+MOST_REMARKS = 16 << 10
+"""How many bytes of a program's stderr are kept, its last ones."""
 
 
 class LinkLost(TransientDeviceError):
@@ -73,6 +76,18 @@ class LineReader:
                 self._lines.append(self._rest)
                 self._rest = b""
         return self._lines.popleft()
+
+    def lines(self, seconds: float) -> Iterator[bytes]:
+        """The lines that come within ``seconds``, and no longer, although more are waiting.
+
+        Raises as `line` does.
+        """
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            line = self.line(left)
+            if line is None:
+                return
+            yield line
 
 
 def last_remark(stderr: bytes) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lutra.devices.remote.channel import Channel, LineReader, LinkLost, ProgramEnded
 from lutra.errors import PermanentDeviceError, TransientDeviceError
-from lutra.text import last_words
+from lutra.text import last_words, one_line
 
 _LONGEST_OUTPUT = 4 << 20
 _FIRST_PAUSE_SECONDS = 0.1
@@ -113,32 +113,28 @@ class Shell(ABC):
         mark = f"lutra-{secrets.token_hex(8)}"  # docs/decisions.md: Marks that carry a status
         channel = self.start(f"( {command}\n) 2>&1; s=$?; echo; echo {mark} $s")
         try:
-            return _read_to_mark(channel, mark.encode(), limit_seconds, f"{self.spec}: {command}")
+            what = f"{self.spec}: {one_line(command):.60}"
+            return _read_to_mark(channel, mark.encode(), limit_seconds, what)
         finally:
             channel.kill()
             channel.close()
 
 
 def _read_to_mark(channel: Channel, mark: bytes, limit_seconds: float, what: str) -> Finished:
-    reader = LineReader(channel)
-    deadline = time.monotonic() + limit_seconds
     lines: list[bytes] = []
     size = 0
-    while size < _LONGEST_OUTPUT:
-        try:
-            line = reader.line(deadline - time.monotonic())
-        except ProgramEnded:
-            raise LinkLost(
-                f"the connection ended in the middle of a command ({what:.80})"
-            ) from None
-        if line is None:
-            raise LinkLost(f"no answer within {limit_seconds:g} s ({what:.80})")
-        if line.startswith(mark):
-            status = int(line.split()[1])
-            return Finished(status, b"\n".join(lines).decode(errors="replace").strip("\r\n"))
-        lines.append(line.rstrip(b"\r"))
-        size += len(line)
-    raise LinkLost(f"the device floods us with output ({what:.80})")
+    try:
+        for line in LineReader(channel).lines(limit_seconds):
+            if line.startswith(mark):
+                status = int(line.split()[1])
+                return Finished(status, b"\n".join(lines).decode(errors="replace").strip("\r\n"))
+            lines.append(line.rstrip(b"\r"))
+            size += len(line) + 1
+            if size > _LONGEST_OUTPUT:
+                raise LinkLost(f"output without end, of a login script there perhaps ({what})")
+    except ProgramEnded:
+        raise LinkLost(f"the connection ended in the middle of a command ({what})") from None
+    raise LinkLost(f"no answer within {limit_seconds:g} s ({what})")
 
 
 def home_path(path: str) -> str:

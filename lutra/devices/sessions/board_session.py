@@ -73,10 +73,14 @@ class BoardSession(WorkerSession):
         )
         try:
             lines = LineReader(channel)
-            _skip_greeting(lines, mark.encode())
+            started = _skip_greeting(lines, mark.encode())
         except ProgramEnded as ended:
             channel.close()
             raise LinkLost(f"{self._shell.spec}: the worker {ended}") from None
+        if not started:
+            channel.kill()
+            channel.close()
+            raise LinkLost(f"{self._shell.spec}: no worker within {_START_SECONDS:g} s")
         return WorkerClient(channel, lines)
 
     def measure(self, requests: Iterable[TimingRequest]) -> Iterator[Outcome]:
@@ -111,8 +115,6 @@ class BoardSession(WorkerSession):
         super().close()
 
 
-def _skip_greeting(lines: LineReader, mark: bytes) -> None:
-    """Read up to our mark, or until nothing comes: a login shell may greet before."""
-    line: bytes | None = b""
-    while line not in (mark, None):
-        line = lines.line(_START_SECONDS)
+def _skip_greeting(lines: LineReader, mark: bytes) -> bool:
+    """Read up to our mark, before which a login shell may greet; whether it came."""
+    return any(line.endswith(mark) for line in lines.lines(_START_SECONDS))

@@ -53,6 +53,19 @@ def test_silence_is_no_line_and_loses_nothing() -> None:
     assert reader.line(0.0) == b"abc"
 
 
+def test_lines_that_never_stop_come_no_longer_than_they_may() -> None:
+    class Flood(Scripted):
+        def read(self, seconds: float) -> bytes | None:
+            return b"flood\n" * 9999
+
+    assert all(line == b"flood" for line in LineReader(Flood([])).lines(0.1))
+
+
+def test_lines_end_with_silence() -> None:
+    reader = LineReader(Scripted([b"a\nb\nc", None]))
+    assert list(reader.lines(1.0)) == [b"a", b"b"]
+
+
 def test_a_line_without_end_is_cut() -> None:
     reader = LineReader(Scripted([b"x" * 65536] * 40))
     line = reader.line(1.0)

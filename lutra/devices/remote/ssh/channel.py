@@ -7,11 +7,10 @@ import queue
 
 import asyncssh
 
-from lutra.devices.remote.channel import Channel, LinkLost, last_remark
+from lutra.devices.remote.channel import MOST_REMARKS, Channel, LinkLost, last_remark
 from lutra.devices.remote.ssh.event_loop import LoopThread
 
 _MOST_QUEUED = 8 << 20
-_MOST_STDERR = 16 << 10
 
 
 class SshSession(asyncssh.SSHClientSession[bytes]):
@@ -33,7 +32,7 @@ class SshSession(asyncssh.SSHClientSession[bytes]):
 
     def data_received(self, data: bytes, datatype: int | None) -> None:
         if datatype is not None:
-            self.stderr = (self.stderr + data)[-_MOST_STDERR:]
+            self.stderr = (self.stderr + data)[-MOST_REMARKS:]
             return
         self.arrived.put(data)
         self.queued += len(data)

@@ -26,6 +26,7 @@ _LOGIN_SECONDS = 20.0
 _KEEPALIVE_SECONDS = 2.0
 _KEEPALIVES_MISSED = 3
 _ANSWER_SECONDS = 20.0
+_LEAST_SEND_SECONDS = 60.0
 _SLOWEST_BYTES_PER_SECOND = 250e3
 _LINK_ERRORS = (asyncssh.Error, OSError, TimeoutError)
 
@@ -159,30 +160,33 @@ class SshShell(Shell):
                     _add(tar, name[len(folder) + 1 :], content)
             size = archive.tell()
             archive.seek(0)
-            self._unpack(archive, folder, 60.0 + size / _SLOWEST_BYTES_PER_SECOND)
+            limit_seconds = _LEAST_SEND_SECONDS + size / _SLOWEST_BYTES_PER_SECOND
+            self._unpack(archive, folder, limit_seconds)
 
     def _unpack(self, archive: Any, folder: str, limit_seconds: float) -> None:
-        async def unpack() -> asyncssh.SSHCompletedProcess:
-            return await self._open().run(
-                _for_any_login_shell(
-                    f"export LC_ALL=C; mkdir -p {quoted(folder)} && tar -xmf - -C {quoted(folder)}"
-                ),
-                stdin=archive,
-                encoding=None,
-            )
+        command = _for_any_login_shell(
+            f"export LC_ALL=C; mkdir -p {quoted(folder)} && tar -xmf - -C {quoted(folder)}"
+        )
+
+        async def unpack() -> tuple[int | None, bytes]:
+            # Not run(): it keeps all that is said, of which a login shell may say any amount.
+            async with self._open().create_process(
+                command, stdin=archive, stdout=asyncssh.DEVNULL, encoding=None
+            ) as process:
+                await process.wait_closed()
+                return process.exit_status, process.collect_output()[1]
 
         try:
-            done = self._loop.call(unpack(), limit_seconds)
+            status, errors = self._loop.call(unpack(), limit_seconds)
         except _LINK_ERRORS as error:
             raise LinkLost(f"{self.spec}: {why(error)}") from error
-        assert isinstance(done.stderr, bytes)
-        said = done.stderr.decode(errors="replace")
-        if done.exit_status is None or done.exit_status < 0:
+        said = errors.decode(errors="replace")
+        if status is None or status < 0:
             raise LinkLost(f"{self.spec}: the connection ended while files were sent")
-        if done.exit_status != 0 and is_full(said):
+        if status != 0 and is_full(said):
             raise full(self.spec, said)
-        if done.exit_status != 0:
-            reason = first_words(said) or f"tar ended with {done.exit_status}"
+        if status != 0:
+            reason = first_words(said) or f"tar ended with {status}"
             raise PermanentDeviceError(f"{self.spec} refused files: {reason}")
 
     def _drop_connection(self) -> None:
