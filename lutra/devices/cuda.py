@@ -121,7 +121,11 @@ class GpuReport:
 
         So a card is one device as ``cuda:0`` and over SSH.
         """
-        return claim(self.facts.get("uuid") or spec)
+        return claim(self.resource(spec))
+
+    def resource(self, spec: str) -> str:
+        """What is claimed of the GPU."""
+        return str(self.facts.get("uuid") or spec)
 
     def info(self, spec: str, host: str, os: str) -> DeviceInfo:
         """What the device is. The host is part of it: it launches the work."""

@@ -187,7 +187,7 @@ class SshCudaDevice(Device):
         cores = chosen_cores(config, self._host.facts, self._spec)
         return BoardSession(
             self._host.connected_shell(),
-            WorkspaceSpec(_FOLDER, hold=hold_clocks(cores)),
+            WorkspaceSpec(_FOLDER, hold=hold_clocks(cores), claim=report.resource(self._spec)),
             config,
             cores=cores,
             python=python.command,

@@ -11,11 +11,13 @@ import contextlib
 import hashlib
 import os
 import socket
+import stat
 import struct
 import sys
 import tempfile
 from pathlib import Path
 
+from lutra.errors import LutraError
 from lutra.text import one_line
 
 Lock = contextlib.ExitStack
@@ -32,6 +34,21 @@ def take(resource: str) -> Lock | str:
     if len(name) > _LONGEST_NAME:
         name = b"lutra/" + hashlib.sha256(name).hexdigest().encode()
     return taken_by_socket(name) if sys.platform == "linux" else taken_by_file(name)
+
+
+def domain() -> str:
+    """Where this process's locks are seen, as a word: runs with the same one see each other's."""
+    if sys.platform == "linux":
+        place = [_text("/etc/machine-id"), str(Path("/proc/self/ns/net").readlink())]
+    else:
+        place = [tempfile.gettempdir(), str(os.getuid())]
+    return hashlib.sha256("\n".join([socket.gethostname(), *place]).encode()).hexdigest()[:16]
+
+
+def _text(path: str) -> str:
+    with contextlib.suppress(OSError):
+        return Path(path).read_text(encoding="ascii", errors="replace")
+    return ""
 
 
 def taken_by_socket(name: bytes) -> Lock | str:
@@ -63,7 +80,11 @@ def taken_by_file(name: bytes) -> Lock | str:
     import fcntl  # not on Windows, where tables can be read all the same
 
     folder = Path(tempfile.gettempdir()) / f"lutra-claims-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise LutraError(f"{folder} is another user's: remove it, or set TMPDIR")
     with contextlib.ExitStack() as opened:
         path = folder / hashlib.sha256(name).hexdigest()
         held = opened.enter_context(path.open("a+", encoding="ascii"))

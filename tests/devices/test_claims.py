@@ -22,7 +22,7 @@ from lutra.devices.cpu import CpuDevice
 from lutra.devices.cuda import CudaDevice
 from lutra.devices.remote.cores import core_mask, cores_of
 from lutra.devices.ssh import SshDevice
-from lutra.errors import TransientDeviceError
+from lutra.errors import LutraError, TransientDeviceError
 from lutra.files import locks
 from lutra.profiler.doctor import examine
 from tests.peers.board import Board
@@ -105,6 +105,18 @@ def test_files_hold_where_sockets_cannot(
     again = locks.taken_by_file(b"core 1")
     assert isinstance(again, locks.Lock)
     again.close()
+
+
+def test_no_file_is_locked_where_another_user_leads_us(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (tmp_path / f"lutra-claims-{os.getuid()}").symlink_to(mine)
+    with pytest.raises(LutraError, match="is another user's: remove it"):
+        locks.taken_by_file(b"core 1")
+    assert not list(mine.iterdir())
 
 
 @TWO_CORES

@@ -9,9 +9,11 @@ work=$2
 read -r pid rest </proc/self/stat
 echo "$pid"
 exec >>"$work/boot.log" 2>&1
+cat /proc/sys/kernel/random/uuid >"$work/boot_id"
 
 if [ "$root" = / ]; then
     mount -t proc proc /proc
+    mount --bind "$work/boot_id" /proc/sys/kernel/random/boot_id
     mount --bind "$work/passwd" /etc/passwd
     mount --bind "$work/shadow" /etc/shadow
     mount -t tmpfs -o size=16m,mode=755 tmpfs /run
@@ -24,6 +26,7 @@ mount --bind "$root" "$root"
 mount -o remount,bind,ro "$root"
 mount -t proc proc "$root/proc"
 mount --bind "$work/cpuinfo" "$root/proc/cpuinfo"
+mount --bind "$work/boot_id" "$root/proc/sys/kernel/random/boot_id"
 mount --bind "$work/sys" "$root/sys"
 mount --bind "$work/passwd" "$root/etc/passwd"
 mount -t tmpfs -o size=64m,mode=1777 tmpfs "$root/tmp"

@@ -9,49 +9,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lutra.devices.remote.channel import LineReader, LinkLost, ProgramEnded
+from lutra.devices.remote.keeper import end_command, keeper_script
 from lutra.devices.remote.shell import Shell, StorageFull, full, is_full, quoted
-from lutra.errors import PermanentDeviceError
+from lutra.errors import PermanentDeviceError, TransientDeviceError
+from lutra.files import locks
+from lutra.text import printable_line
 
 _START_SECONDS = 30.0
 _END_SECONDS = 10.0
 _MOST_BYTES = 512 << 20  # models kept on a device: phones are small
-# Programs leave their numbers in files of the folder and work in it. A number is trusted only
-# where both agree: after a reboot it can be anyone's.
-_FUNCTIONS = """umask 077; LC_ALL=C; export LC_ALL
-works_in() {
- case "$(readlink "/proc/$1/cwd" 2>/dev/null)" in */"${2##*/}") true;; *) false;; esac
-}
-end() {
- for f in "$@"; do
-  [ -r "$f" ] && read -r p < "$f" && works_in "$p" "${f%/*}" && kill -9 "$p"
- done
-}
-clear() {
- end "$1/script" "$1/pid"
- [ -O "$1/restore" ] && sh "$1/restore"
- rm -rf "$1"
-}
-"""
-# First it does what earlier keepers could not, because the device lost power under them.
-_KEEPER = """trap '' HUP
-for k in @parent@/lutra-*/keeper; do
- [ -r "$k" ] && read -r p < "$k" && { works_in "$p" "${k%/*}" || clear "${k%/*}"; }
-done >/dev/null 2>&1
-d=@folder@
-mkdir "$d" 2>&1 && cd "$d" && { echo $$ > "$d/keeper"; } 2>&1 || { rm -rf "$d"; exit 1; }
-{
-@hold@
-} >/dev/null 2>&1
-echo "@mark@$d"
-read -r line
-clear "$d" >/dev/null 2>&1
-echo @mark@
-"""
-
-
-def clear_command(path: str) -> str:
-    """The command that does the work of a keeper that is gone, or whose connection is."""
-    return f"{_FUNCTIONS}end {quoted(path)}/keeper; clear {quoted(path)}"
 
 
 class _Sent(NamedTuple):
@@ -62,49 +28,60 @@ class _Sent(NamedTuple):
 class RemoteFolder:
     """Files of ours under a temporary folder of the device.
 
-    A keeper, a shell that waits for the end of its input, makes the folder and clears it away
-    when the connection ends, however it ends: closed, lost, or lutra killed. ``hold`` are commands
+    Its keeper makes it and clears it away (`lutra.devices.remote.keeper`). ``hold`` are commands
     of `device_state` that keep the device awake or hold its clocks; clearing puts that back.
+    ``claim`` is what no other host's folder may hold at the same time; among the runs of this one
+    the caller holds it already (`lutra.devices.claims`).
     """
 
-    def __init__(self, shell: Shell, parent: str, hold: str = "") -> None:
-        """``parent`` is a word of the shell, quoted by the caller where it must be."""
+    def __init__(self, shell: Shell, parent: str, hold: str = "", claim: str = "") -> None:
+        """``parent`` is a word of the shell, quoted by the caller where it must be.
+
+        Raises `TransientDeviceError` while another host holds the claim, `LinkLost`, `StorageFull`,
+        and `PermanentDeviceError` where no folder can be made.
+        """
         self._shell = shell
         self._sent: dict[Path, _Sent] = {}
         self._number = 0
         self._closed = False
         self._mark = f"lutra-{secrets.token_hex(8)}:"
-        folder = f"{parent}/lutra-{secrets.token_hex(6)}"
-        script = _FUNCTIONS + _KEEPER
-        values = {"parent": parent, "folder": folder, "hold": hold or ":", "mark": self._mark}
-        for name, value in values.items():
-            script = script.replace(f"@{name}@", value)
-        self._keeper = shell.start(script)
+        name = f"lutra-{secrets.token_hex(6)}"
+        self._keeper = shell.start(
+            keeper_script(parent, name, self._mark, hold, claim, locks.domain())
+        )
         self._lines = LineReader(self._keeper)
         try:
             self.path = self._announced()
         except BaseException:
-            self.close()
+            self._closed = True
+            self._keeper.close()  # a keeper that is there clears it away
             raise
 
     def _announced(self) -> str:
         """The folder's path as the device knows it; raises when it could not be made."""
         said = ""
-        while True:
-            try:
-                line = self._lines.line(_START_SECONDS)
-            except ProgramEnded:
-                break
-            if line is None:
-                raise LinkLost(f"{self._shell.spec}: no answer within {_START_SECONDS:g} s")
-            text = line.decode(errors="replace").strip()
-            if text.startswith(self._mark):
-                return text.removeprefix(self._mark)
-            said = text or said  # a shell's greeting, or why there is no folder
+        try:
+            for line in self._lines.lines(_START_SECONDS):
+                text, mark, path = line.decode(errors="replace").strip().partition(self._mark)
+                if mark and path.startswith("busy "):
+                    raise self._busy(path.removeprefix("busy "))
+                if mark:
+                    return path
+                said = text or said  # a shell's greeting, or why there is no folder
+            raise LinkLost(f"{self._shell.spec}: no answer within {_START_SECONDS:g} s")
+        except ProgramEnded:
+            pass
         if is_full(said):
             raise full(self._shell.spec, said)
         raise PermanentDeviceError(
             f"{self._shell.spec}: cannot make a folder: {said or 'no reason given'}"
+        )
+
+    def _busy(self, keeper: str) -> TransientDeviceError:
+        return TransientDeviceError(
+            f"{self._shell.spec} is being measured on by another run, of another host or container."
+            " Two runs at once would spoil both: wait for it to end, or where it is long gone,"
+            f" `kill {printable_line(keeper)}` there"
         )
 
     def send(self, files: Mapping[str, Path | bytes]) -> None:
@@ -157,9 +134,12 @@ class RemoteFolder:
     def _remove(self, models: Iterable[_Sent]) -> None:
         self._shell.run("rm -f " + " ".join(quoted(model.name) for model in models))
 
-    def end_program(self) -> None:
-        """Kill the program whose number is in the folder's file ``pid``."""
-        self._shell.run(f"{_FUNCTIONS}end {quoted(self.path)}/pid")
+    def end_program(self) -> bool:
+        """Kill the program whose number is in the file ``pid``, and the script that started it.
+
+        Whether it still ran.
+        """
+        return self._shell.run(end_command(self.path)).status == 0
 
     def close(self) -> None:
         """Have the keeper remove the folder; safe to call twice."""
@@ -168,7 +148,7 @@ class RemoteFolder:
         self._closed = True
         with contextlib.suppress(LinkLost, ProgramEnded):
             self._keeper.write(b"\n")
-            while (line := self._lines.line(_END_SECONDS)) is not None:
+            for line in self._lines.lines(_END_SECONDS):
                 if line.strip() == self._mark.encode():
                     break
         self._keeper.close()

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lutra.devices.remote.channel import LinkLost
-from lutra.devices.remote.folder import RemoteFolder, clear_command
+from lutra.devices.remote.folder import RemoteFolder
+from lutra.devices.remote.keeper import clear_command
 from lutra.devices.remote.probe import STATE_SCRIPT, parse_facts
 from lutra.devices.remote.shell import Shell
 
@@ -18,12 +19,15 @@ class WorkspaceSpec:
     """How to work on a device: where files go, which, and in which state.
 
     ``parent`` is a word of the device's shell; ``hold`` are commands of `device_state`,
-    which put back what they change.
+    which put back what they change. ``claim`` is what no other run may hold there meanwhile: the
+    device, or a part of it. Runs of this machine see each other earlier (`lutra.devices.claims`),
+    those of other hosts and containers only there.
     """
 
     parent: str
     files: Mapping[str, Path | bytes] = field(default_factory=dict)
     hold: str = ""
+    claim: str = "device"
 
 
 class Workspace:
@@ -39,15 +43,17 @@ class Workspace:
     def folder(self) -> RemoteFolder:
         """The folder with our files in it.
 
-        Raises `LinkLost`, `TransientDeviceError` when the device stays away, `StorageFull`, and
-        `PermanentDeviceError` where no folder can be made.
+        Raises `LinkLost`, `TransientDeviceError` when the device stays away or is another run's,
+        `StorageFull`, and `PermanentDeviceError` where no folder can be made.
         """
         if self._folder is None:
             if self._lost:
                 self.shell.reconnect()
                 self._clear_left()
                 self._lost = False
-            self._folder = RemoteFolder(self.shell, self._spec.parent, self._spec.hold)
+            self._folder = RemoteFolder(
+                self.shell, self._spec.parent, self._spec.hold, self._spec.claim
+            )
             self._folder.send(self._spec.files)
         return self._folder
 
