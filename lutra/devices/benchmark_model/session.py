@@ -11,7 +11,6 @@ import base64
 import contextlib
 import re
 import secrets
-import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -40,6 +39,7 @@ from lutra.devices.benchmark_model.output import BenchmarkOutputError, Benchmark
 from lutra.devices.options import options_text
 from lutra.devices.remote.channel import LineReader, LinkLost, ProgramEnded
 from lutra.devices.remote.cores import core_mask
+from lutra.devices.remote.folder import RemoteFolder
 from lutra.devices.remote.link_retry import measure_despite_losses
 from lutra.devices.remote.shell import Shell, quoted
 from lutra.devices.remote.workspace import Workspace, WorkspaceSpec
@@ -139,26 +139,25 @@ class BenchmarkSession(Session):
                     continue
                 ended = stream.next(request.limit_seconds)
                 if ended is None:
-                    yield self._killed(request, stream)
-                else:
-                    self._processes += 1
-                    yield self._outcome(request, program, *ended)
+                    yield self._killed(request, folder)
+                    return  # the others in a batch of their own: it may have left what prints on
+                self._processes += 1
+                yield self._outcome(request, program, *ended)
         finally:
             channel.kill()
             channel.close()
+
+    def _killed(self, request: TimingRequest, folder: RemoteFolder) -> RequestFailure:
+        """End a program that takes too long; Android's own `timeout` loses exit statuses."""
+        if not folder.end_program():  # it had ended, so that it is the link that is silent
+            raise LinkLost(f"{self._shell.spec}: no answer while models were timed")
+        message = f"no end within {request.limit_seconds:g} s; it was killed"
+        return RequestFailure(request.id, "timeout", message, transient=True)
 
     def _command(self, request: TimingRequest, model: str, program: str) -> str:
         pin = f"taskset {core_mask(self._cores)} " if self._cores else ""
         words = " ".join(quoted(flag) for flag in flags(self._config, program, request))
         return f"visit {pin}./{_PROGRAM} --graph={quoted(model)} {words}"
-
-    def _killed(self, request: TimingRequest, stream: _Stream) -> RequestFailure:
-        """End a program that takes too long; Android's own `timeout` loses exit statuses."""
-        self._workspace.folder().end_program()
-        if stream.next(_GRACE_SECONDS) is None:
-            raise LinkLost(f"{self._shell.spec}: no answer while models were timed")
-        message = f"no end within {request.limit_seconds:g} s; it was killed"
-        return RequestFailure(request.id, "timeout", message, transient=True)
 
     def _outcome(
         self, request: TimingRequest, program: str, status: int, output: str
@@ -260,8 +259,6 @@ class _Stream:
     def __init__(self, reader: LineReader, mark: str) -> None:
         self._reader = reader
         self._mark = mark.encode()
-        self._kept: list[bytes] = []
-        self._size = 0
 
     def check_sizes(self, sizes: Mapping[str, int]) -> None:
         """Raise `LinkLost` unless the models on the device are as large as those that were sent."""
@@ -276,20 +273,19 @@ class _Stream:
 
         Raises `LinkLost`.
         """
-        deadline = time.monotonic() + limit_seconds
-        while True:
-            try:
-                line = self._reader.line(deadline - time.monotonic())
-            except ProgramEnded:
-                raise LinkLost("the connection ended while models were timed") from None
-            if line is None:
-                return None
-            if line.startswith(self._mark):
-                output, self._kept, self._size = b"\n".join(self._kept) + b"\n", [], 0
-                return int(line.split()[-1]), output.decode(errors="replace")
-            self._size += len(line)
-            if self._size <= _MOST_OUTPUT:
-                self._kept.append(line.rstrip(b"\r"))
+        kept: list[bytes] = []
+        size = 0
+        try:
+            for line in self._reader.lines(limit_seconds):
+                if line.startswith(self._mark):
+                    output = b"\n".join(kept) + b"\n"
+                    return int(line.split()[-1]), output.decode(errors="replace")
+                size += len(line) + 1
+                if size <= _MOST_OUTPUT:
+                    kept.append(line.rstrip(b"\r"))
+        except ProgramEnded:
+            raise LinkLost("the connection ended while models were timed") from None
+        return None
 
 
 def _script(folder: str, mark: str, models: Sequence[str], commands: Sequence[str]) -> bytes:

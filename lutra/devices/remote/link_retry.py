@@ -15,10 +15,11 @@ def measure_despite_losses(
     measure: Callable[[Sequence[TimingRequest]], Iterator[Outcome]],
     lose: Callable[[], None],
 ) -> Iterator[Outcome]:
-    """One outcome per request from ``measure``, which is called anew after each `LinkLost`.
+    """One outcome per request from ``measure``, which is called anew when it ends early.
 
-    Only what was not answered is measured again. ``lose`` lets go of the broken connection. A
-    request during which the link broke `TRIES` times in a row is given up: it may be the cause.
+    Only what was not answered is measured again. A `LinkLost` ends it early too: ``lose`` lets go
+    of the broken connection. A request during which the link broke `TRIES` times in a row is given
+    up: it may be the cause.
     """
     pending = list(requests)
     losses = 0
