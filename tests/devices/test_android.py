@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from lutra.devices import claims
 from lutra.devices.android import AndroidDevice, android_device, attached_devices
 from lutra.devices.base import Device, RuntimeConfig, Sample, TimingRequest
 from lutra.devices.benchmark_model.binary import ENVIRONMENT
 from lutra.devices.registry import open_device
 from lutra.devices.remote.adb_shell import AdbShell, advice_for, attached
+from lutra.devices.remote.device_state import hold_clocks, keep_awake
+from lutra.devices.remote.folder import RemoteFolder
 from lutra.emitters.emission import Emission
 from lutra.errors import DeviceError, PermanentDeviceError, TransientDeviceError, UsageError
 from lutra.ops import Conv, Shape
@@ -44,6 +49,38 @@ def quick_device(phone: Phone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """The phone, with a program whose answers are known."""
     monkeypatch.setenv(ENVIRONMENT, str(write_program(tmp_path)))
     return AndroidDevice(phone.serial)
+
+
+@contextlib.contextmanager
+def killed_run(phone: Phone, model: Path) -> Iterator[None]:
+    """Another process that measures on the phone, and is killed after the body."""
+    code = (
+        "import sys; from pathlib import Path; from lutra.devices.base import *;"
+        "from lutra.devices.android import AndroidDevice;"
+        "session = AndroidDevice(sys.argv[1]).open(RuntimeConfig('benchmark_model'));"
+        "session.describe(); print('open', flush=True);"
+        "list(session.measure(TimingRequest(i, Path(sys.argv[2])) for i in range(99)))"
+    )
+    command = [sys.executable, "-c", code, phone.serial, str(model)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"open\n"
+        yield
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+
+
+def keeper_number(phone: Phone) -> str:
+    """The process number, on the phone, of its only keeper."""
+    (keeper,) = phone.files.glob("lutra-*/keeper")
+    return keeper.read_text().split()[0]
+
+
+def assert_as_it_was(phone: Phone) -> None:
+    """The phone is as nobody of ours has changed it."""
+    assert phone.setting(AWAKE) == "0"
+    assert (phone.sys / GOVERNOR).read_text().strip() == "schedutil"
+    assert not list(phone.files.iterdir())
 
 
 class TestContract(DeviceContract):
@@ -237,19 +274,10 @@ class TestSession:
         self, phone: Phone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv(ENVIRONMENT, str(write_program(tmp_path, "sleep 0.2")))
-        model = write_models(tmp_path, 1)[0]
-        code = (
-            "import sys; from pathlib import Path; from lutra.devices.base import *;"
-            "from lutra.devices.android import AndroidDevice;"
-            "session = AndroidDevice(sys.argv[1]).open(RuntimeConfig('benchmark_model'));"
-            "session.describe(); print('open', flush=True);"
-            "list(session.measure(TimingRequest(i, Path(sys.argv[2])) for i in range(99)))"
-        )
-        command = [sys.executable, "-c", code, phone.serial, str(model)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-            assert process.stdout is not None
-            assert process.stdout.readline() == b"open\n"
-            process.send_signal(signal.SIGKILL)
+        with killed_run(phone, write_models(tmp_path, 1)[0]):
+            assert list(phone.files.glob("lutra-*/benchmark_model"))
+            assert phone.setting(AWAKE) == "7"
+            assert (phone.sys / GOVERNOR).read_text().strip() == "performance"
         deadline = time.monotonic() + 10
         while list(phone.files.iterdir()) and time.monotonic() < deadline:
             time.sleep(0.02)
@@ -258,16 +286,63 @@ class TestSession:
         assert phone.setting(AWAKE) == "0"
         assert "benchmark_model" not in AdbShell(phone.serial).run("ps -A -o ARGS").output
 
+    def test_a_run_right_after_a_killed_one_leaves_it_as_the_first_found_it(
+        self, quick_device: AndroidDevice, phone: Phone, tmp_path: Path
+    ) -> None:
+        """The killed run's keeper does not know of it yet when the next run starts."""
+        shell = AdbShell(phone.serial)
+        with killed_run(phone, write_models(tmp_path, 1)[0]):
+            number = keeper_number(phone)
+            assert shell.run(f"kill -STOP {number}").status == 0
+        with quick_device.open(SETTING) as session:
+            session.describe()
+            assert shell.run(f"kill -CONT {number}").status != 0
+            assert phone.setting(AWAKE) == "7"
+            assert (phone.sys / GOVERNOR).read_text().strip() == "performance"
+        assert_as_it_was(phone)
+
+    def test_another_hosts_run_on_it_is_refused_and_changes_nothing(
+        self, quick_device: AndroidDevice, phone: Phone, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with quick_device.open(SETTING) as session:
+            session.describe()
+            monkeypatch.setattr(claims, "domain", lambda: "another-host")
+            says = f"measured on by another run, .*`kill {keeper_number(phone)}` there"
+            with AndroidDevice(phone.serial).open(SETTING) as second:
+                with pytest.raises(TransientDeviceError, match=says) as error:
+                    second.describe()
+                assert "\n" not in str(error.value)
+            assert len(list(phone.files.glob("lutra-*"))) == 1
+            assert phone.setting(AWAKE) == "7"
+            assert (phone.sys / GOVERNOR).read_text().strip() == "performance"
+        assert_as_it_was(phone)
+
+    @pytest.mark.parametrize("first_to_end", [0, 1])
+    def test_of_two_that_hold_a_state_the_last_puts_back_what_the_first_found(
+        self, quick_device: AndroidDevice, phone: Phone, first_to_end: int
+    ) -> None:
+        """Two GPUs of one host are measured on at once; so may be what claims cannot see."""
+        quick_device.info()
+        hold = keep_awake() + hold_clocks([7])
+        folders = [
+            RemoteFolder(AdbShell(phone.serial), "/data/local/tmp", hold, claim)
+            for claim in ("one", "another")
+        ]
+        folders.pop(first_to_end).close()
+        assert phone.setting(AWAKE) == "7"
+        assert (phone.sys / GOVERNOR).read_text().strip() == "performance"
+        folders.pop().close()
+        assert_as_it_was(phone)
+
     def test_a_keeper_that_learns_late_of_a_lost_link_changes_nothing(
         self, quick_device: AndroidDevice, phone: Phone, tmp_path: Path
     ) -> None:
         (model,) = write_models(tmp_path, 1)
         with quick_device.open(SETTING) as session:
             session.describe()
-            (keeper,) = phone.files.glob("lutra-*/keeper")
-            number = keeper.read_text().strip()
+            number = keeper_number(phone)
             shell = AdbShell(phone.serial)
-            shell.run(f"kill -STOP {number}")
+            assert shell.run(f"kill -STOP {number}").status == 0
             phone.kill_adbd()
             (outcome,) = session.measure([TimingRequest(0, model)])
             assert isinstance(outcome, Sample)
@@ -304,8 +379,10 @@ class TestSession:
         assert found.strip() == number
         left = phone.files / "lutra-0123456789ab"
         left.mkdir()
-        for name in ("keeper", "script", "pid"):
+        for name in ("script", "pid"):
             (left / name).write_text(f"{number}\n")
+        host = shell.run("uname -n").output.strip()
+        (left / "keeper").write_text(f"{number} {host} another-boot pid:[1]\n")
         with quick_device.open(SETTING) as session:
             session.describe()
             assert not left.exists()

@@ -6,11 +6,13 @@ line and goes on when started again; no row is wrong, none is lost, none is zero
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from lutra.devices.android import AndroidDevice
@@ -26,7 +28,7 @@ from tests.devices.benchmark_model.programs import (
     write_models,
     write_program,
 )
-from tests.devices.remote.runs import SETTING, after_visits, check_table, measure
+from tests.devices.remote.runs import SETTING, after_visits, check_table, measure, when
 from tests.peers.phone import Phone
 
 
@@ -69,22 +71,6 @@ def table(tmp_path: Path) -> Path:
     return tmp_path / "phone.lut"
 
 
-def when(condition: Callable[[], bool], do: Callable[[], object]) -> threading.Thread:
-    """Do something as soon as a condition holds, within 20 seconds."""
-
-    def watch() -> None:
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            if condition():
-                do()
-                return
-            time.sleep(0.0005)
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    return thread
-
-
 @pytest.fixture
 def phone_left_clean(phone: Phone) -> Iterator[None]:
     """At the end nothing of ours is on the phone; a keeper may take a moment."""
@@ -101,13 +87,19 @@ class TestLink:
         self, device: AndroidDevice, phone: Phone, models: list[Path], table: Path
     ) -> None:
         models[0].write_bytes(b"." * 60_000_000)
+        arrived: list[int] = []
 
-        def pushing() -> bool:
-            return any(f.stat().st_size > 1_000_000 for f in phone.files.glob("lutra-*/*.model"))
+        def size() -> int:
+            return max((f.stat().st_size for f in phone.files.glob("lutra-*/*.model")), default=0)
 
-        watcher = when(pushing, phone.kill_adbd)
-        measure(device, table, models)
-        watcher.join()
+        def kill() -> None:
+            phone.freeze()
+            arrived.append(size())
+            phone.kill_adbd()
+
+        with when(lambda: size() > 1_000_000, kill):
+            measure(device, table, models)
+        assert 1_000_000 < arrived[0] < 60_000_000
         check_table(table, models)
 
     def test_adbd_killed_while_running(
@@ -139,9 +131,13 @@ class TestLink:
         use_program: Callable[[Path], None],
     ) -> None:
         """Results stream while models run, nothing is pulled: here one is cut in its middle."""
-        slowly = RESULT.replace('echo "INFO: Inf', 'printf "INFO: Inf"; sleep 0.1; echo "')
-        use_program(write_program(tmp_path / "program", result=slowly))
-        measure(device, table, models, after_visits(2, phone.kill_adbd))
+        closing = 'echo "INFO: Inf'
+        half = '[ -e ../cut ] && { printf "INFO: Inf"; mv ../cut ../half; sleep 10; }\n'
+        result = RESULT.replace(closing, half + closing)
+        assert result != RESULT
+        use_program(write_program(tmp_path / "program", result=result))
+        with when((phone.files / "half").exists, phone.kill_adbd):
+            measure(device, table, models, after_visits(2, (phone.files / "cut").touch))
         check_table(table, models)
 
     def test_adbd_stopped_and_continued(
@@ -264,8 +260,18 @@ class TestProgram:
             ("#!/bin/sh\necho 'ERROR: Failed to load' >&2; exit 1\n", "Failed to load"),
             ("#!/bin/sh\nkill -SEGV $$\n", "signal 11"),
             ("#!/bin/sh\nsleep 100\n", "no end within"),
+            ("#!/bin/sh\nyes garbage\n", "no end within"),
         ],
-        ids=["cannot start", "prints nothing", "noise", "garbage", "fails", "crashes", "hangs"],
+        ids=[
+            "cannot start",
+            "prints nothing",
+            "noise",
+            "garbage",
+            "fails",
+            "crashes",
+            "hangs",
+            "floods",
+        ],
     )
     def test_one_that_never_works_is_refused_at_once(
         self,
@@ -294,8 +300,8 @@ class TestProgram:
         self, device: AndroidDevice, phone: Phone, models: list[Path], table: Path
     ) -> None:
         def remove() -> None:
-            for path in phone.files.glob("lutra-*/benchmark_model"):
-                path.unlink()
+            (path,) = phone.files.glob("lutra-*/benchmark_model")
+            path.unlink()
 
         measure(device, table, models, after_visits(6, remove))
         check_table(table, models)
@@ -304,8 +310,8 @@ class TestProgram:
         self, device: AndroidDevice, phone: Phone, models: list[Path], table: Path
     ) -> None:
         def forbid() -> None:
-            for path in phone.files.glob("lutra-*/benchmark_model"):
-                path.chmod(0o600)
+            (path,) = phone.files.glob("lutra-*/benchmark_model")
+            path.chmod(0o600)
 
         measure(device, table, models, after_visits(6, forbid))
         check_table(table, models)
@@ -322,9 +328,22 @@ class TestProgram:
                 "measured nothing",
             ),
             ('[ "$head" = break ] && us=0', "run", "0"),
-            ('[ "$head" = break ] && { yes flood | head -c 3000000; exit 0; }', "run", "floo"),
+            ('[ "$head" = break ] && { yes much | head -c 3000000; exit 0; }', "run", "muc"),
+            ('[ "$head" = break ] && exec yes flood', "timeout", "no end within"),
+            ('[ "$head" = break ] && yes flood', "timeout", "no end within"),  # a child of it
+            ('[ "$head" = break ] && exec cat /dev/zero', "timeout", "no end within"),
         ],
-        ids=["crashes", "hangs", "fails", "garbage", "zero", "floods"],
+        ids=[
+            "crashes",
+            "hangs",
+            "fails",
+            "garbage",
+            "zero",
+            "much",
+            "floods",
+            "child floods",
+            "floods in one line",
+        ],
     )
     def test_breaks_on_one_model(
         self,
@@ -343,7 +362,7 @@ class TestProgram:
         with device.open(SETTING) as session:
             broken, *others = session.measure(requests)
         assert isinstance(broken, RequestFailure)
-        assert broken.kind == kind
+        assert broken.kind == kind, broken.message
         assert said in broken.message
         assert all(isinstance(outcome, Sample) for outcome in others)
         measure(device, table, models)
@@ -359,9 +378,18 @@ class TestProgram:
     ) -> None:
         use_program(write_program(tmp_path / "program", '[ "$head" = break ] && exec sleep 1234'))
         write_models(models[0].parent, 5, head="break")
+
+        def runs() -> bool:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                return any("1234" in process.cmdline() for process in phone.machine.processes(True))
+            return False
+
         with device.open(SETTING) as session:
-            (outcome,) = session.measure([TimingRequest(0, models[0], limit_seconds=0.5)])
+            session.describe()
+            with when(runs, lambda: None):
+                (outcome,) = session.measure([TimingRequest(0, models[0], limit_seconds=1.0)])
             assert isinstance(outcome, RequestFailure)
+            assert outcome.kind == "timeout"
             assert "1234" not in AdbShell(phone.serial).run("ps -A -o ARGS").output
 
     def test_the_other_program_of_that_name(
@@ -457,7 +485,11 @@ class TestRest:
         """Nothing asks the device what time it is: files it dates to 1970 are no older to us."""
         old = 'touch -d 1970-01-02T00:00:00 "$graph" benchmark_model'
         use_program(write_program(tmp_path / "program", old))
-        measure(device, table, models)
+
+        def check() -> None:
+            assert any(path.stat().st_mtime < 1e6 for path in phone.files.glob("lutra-*/*.model"))
+
+        measure(device, table, models, after_visits(6, check))
         check_table(table, models)
 
     def test_strange_names_are_never_executed(
@@ -504,7 +536,9 @@ class TestRest:
         requests = [TimingRequest(number, path) for number, path in enumerate(models)]
         with device.open(SETTING) as session:
             before = list(session.measure(requests))
-            for path in phone.files.glob("lutra-*/*.model"):
+            sent = list(phone.files.glob("lutra-*/*.model"))
+            assert len(sent) == 1 + len(models)  # and the one that told which program it is
+            for path in sent:
                 path.write_bytes(path.read_bytes()[:-1])
             after = list(session.measure(requests))
         for first, second in zip(before, after, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ import pytest
 from lutra.devices.base import Device, RequestFailure, RuntimeConfig, Sample, TimingRequest
 from lutra.devices.benchmark_model.binary import ENVIRONMENT
 from lutra.devices.registry import open_device
+from lutra.devices.remote.channel import LinkLost
+from lutra.devices.remote.folder import RemoteFolder
 from lutra.devices.remote.shell import StorageFull
 from lutra.devices.remote.ssh.shell import SshShell, parse_address
 from lutra.devices.sessions.worker_session import WorkerSession
@@ -28,7 +31,7 @@ from lutra.profiler.workload import ModelStore, op_workload
 from lutra.tables import LatencyTable
 from lutra.testing import DeviceContract
 from tests.devices.benchmark_model.programs import write_models, write_program
-from tests.devices.remote.runs import QUICK, after_visits, check_table, measure
+from tests.devices.remote.runs import QUICK, after_visits, check_table, it_happens, measure
 from tests.peers.board import Board
 
 SETTING = RuntimeConfig("onnxruntime")
@@ -63,11 +66,15 @@ def model(tmp_path: Path) -> Path:
 def run(
     device: Device, table: Path, on_progress: Callable[[Progress], None] = lambda _: None
 ) -> None:
-    """Profile four ops into a table."""
+    """Profile four ops into a table; a `Fault` must happen."""
     workloads = [
         op_workload(Conv(Shape(8, 8, 8), 8 * n, kernel=3), Emission()) for n in range(1, 5)
     ]
-    with open_bench(device, SETTING) as bench, open_or_create(table, bench.target) as opened:
+    with (
+        it_happens(on_progress),
+        open_bench(device, SETTING) as bench,
+        open_or_create(table, bench.target) as opened,
+    ):
         bench.measure(opened, workloads, QUICK, watch=Watch(on_progress=on_progress))
     with LatencyTable.open(table) as opened:
         rows = opened.rows("op")
@@ -76,6 +83,22 @@ def run(
             assert row.measurement is not None
             assert row.measurement.latency_ms > 0
             assert len(opened.visits("op", row.key)) >= 3
+
+
+@contextlib.contextmanager
+def login_shell(board: Board, before: str) -> Iterator[None]:
+    """The board's user has a login shell that does something before each command."""
+    passwd = board.files.parent / "passwd"
+    usual = passwd.read_text()
+    shell = board.files.parent / "login-shell"
+    shell.write_text(f'#!/bin/sh\n{before}\nexec /bin/sh "$@"\n')
+    shell.chmod(0o755)
+    passwd.write_text(usual.replace(":/bin/sh", f":{shell}", 1))
+    assert passwd.read_text() != usual
+    try:
+        yield
+    finally:
+        passwd.write_text(usual)
 
 
 class TestContract(DeviceContract):
@@ -191,18 +214,31 @@ class TestBoard:
 
     def test_a_login_shell_that_greets(self, device: SshDevice, board: Board, model: Path) -> None:
         """As bash does with a .bashrc that prints: sshd's commands go through it too."""
-        passwd = board.files.parent / "passwd"
-        usual = passwd.read_text()
-        shell = board.files.parent / "greeting-shell"
-        shell.write_text('#!/bin/sh\necho "Welcome!"; echo "{}"\nexec /bin/sh "$@"\n')
-        shell.chmod(0o755)
-        passwd.write_text(usual.replace(":/bin/sh", f":{shell}", 1))
-        try:
+        greeted = board.remote_home / "greeted"
+        with login_shell(board, f'echo "Welcome!"; echo "{{}}"; touch {greeted}'):
             with device.open(SETTING) as session:
                 (outcome,) = session.measure([TimingRequest(0, model, 0.005)])
             assert isinstance(outcome, Sample)
-        finally:
-            passwd.write_text(usual)
+        assert greeted.exists()
+
+    @pytest.mark.parametrize("pause", ["", "sleep 0.05"], ids=["at once", "slowly"])
+    def test_a_login_shell_that_greets_for_ever(
+        self, board: Board, pause: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("lutra.devices.remote.folder._START_SECONDS", 1.0)
+        monkeypatch.setattr("lutra.devices.remote.ssh.shell._LEAST_SEND_SECONDS", 1.0)
+        shell = SshShell(address_of(board))
+        with login_shell(board, f"while :; do echo Welcome; {pause or ':'}; done"):
+            shell.connect()
+            for use in (
+                lambda: shell.run("true", 1.0),
+                lambda: shell.send({f"{board.files}/x": b""}),
+                lambda: RemoteFolder(shell, str(board.files)),
+            ):
+                with pytest.raises(LinkLost) as error:
+                    use()
+                assert "\n" not in str(error.value)
+        shell.close()
 
     def test_unknown_runtime_option(self, device: SshDevice) -> None:
         with pytest.raises(UsageError, match="python=PYTHON"):

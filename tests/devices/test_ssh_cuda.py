@@ -25,7 +25,7 @@ from lutra.profiler.watch import Progress, Watch
 from lutra.profiler.workload import ModelStore, op_workload
 from lutra.tables import LatencyTable
 from lutra.testing import DeviceContract
-from tests.devices.remote.runs import after_visits
+from tests.devices.remote.runs import after_visits, it_happens
 from tests.peers.board import Board
 from tests.peers.gpu.fixtures import GpuBoard, put_gpu
 from tests.peers.gpu.scripted import advice_of
@@ -295,7 +295,8 @@ def test_run_outlives_the_link_but_not_the_card_and_the_same_command_resumes(
         lose_card(progress)
 
     with pytest.raises(PermanentDeviceError, match="the GPU has fallen off the bus") as error:
-        profile(device, table, on_progress=break_it)
+        with it_happens(cut_link), it_happens(lose_card):
+            profile(device, table, on_progress=break_it)
     one_line(error)
     with LatencyTable.open(table) as opened:
         measured = [visit for row in opened.rows("op") for visit in opened.visits("op", row.key)]

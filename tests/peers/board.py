@@ -149,11 +149,16 @@ class Board:
         """Kill the sshd processes of all connections; the listener and programs live on.
 
         Newer ones have several for one connection, and any that is left keeps it open.
+        LookupError when there is none.
         """
+        killed = 0
         for process in self.machine.processes(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
                 if process.name().startswith("sshd"):
                     process.kill()
+                    killed += 1
+        if not killed:
+            raise LookupError("nobody is connected")
 
     def change_host_key(self) -> None:
         """Restart with another host key, as a reinstalled board or an impostor has."""

@@ -112,7 +112,9 @@ def test_a_device_that_never_settles_is_given_up_as_unstable(measure: Measure) -
 
 
 def test_a_transient_failure_is_retried(measure: Measure) -> None:
-    summary, table = measure(FakeScript(failures={3: "crash"}), workloads())
+    script = FakeScript(failures={3: "crash"})
+    summary, table = measure(script, workloads())
+    assert script.answered > 3
     assert summary.complete
     assert all(row.failure is None for row in table.rows("op"))
 
@@ -187,7 +189,8 @@ def test_a_second_run_measures_only_what_is_missing(measure: Measure) -> None:
 
 
 def test_a_permanent_failure_is_not_tried_again(measure: Measure) -> None:
-    measure(FakeScript(failures={3: "load"}), workloads(1))
+    once, _ = measure(FakeScript(failures={3: "load"}), workloads(1))
+    assert once.failed == 1
     again, _ = measure(FakeScript(), workloads(1))
     assert again.visits == 0
     assert again.failed == 1

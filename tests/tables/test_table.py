@@ -327,6 +327,7 @@ def test_sigkill_loses_nothing_that_was_reported(path: Path, reported: int) -> N
                 writer.send_signal(signal.SIGKILL)
                 break
         last = max([reported, *map(int, writer.stdout)])
+    assert writer.returncode == -signal.SIGKILL
     with LatencyTable.open(path) as table:
         assert len(table.rows("op")) >= last
     with LatencyTable.open(path, write=True) as table:

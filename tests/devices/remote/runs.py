@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -38,8 +41,12 @@ def measure(
     protocol: TimingProtocol = QUICK,
     sleep: Callable[[float], None] = time.sleep,
 ) -> RunSummary:
-    """Profile files into a table, as `lutra profile --model` does."""
-    with open_bench(device, config) as bench, open_or_create(table, bench.target) as opened:
+    """Profile files into a table, as `lutra profile --model` does; a `Fault` must happen."""
+    with (
+        it_happens(on_progress),
+        open_bench(device, config) as bench,
+        open_or_create(table, bench.target) as opened,
+    ):
         return bench.measure(
             opened,
             workloads_of(models),
@@ -48,16 +55,56 @@ def measure(
         )
 
 
-def after_visits(count: int, do: Callable[[], object]) -> Callable[[Progress], None]:
+@dataclass
+class Fault:
     """An ``on_progress`` that does something once, when so many visits are done."""
-    done: list[bool] = []
 
-    def on_progress(progress: Progress) -> None:
-        if progress.done >= count and not done:
-            done.append(True)
-            do()
+    visits: int
+    do: Callable[[], object]
+    happened: bool = False
 
-    return on_progress
+    def __call__(self, progress: Progress) -> None:
+        if progress.done >= self.visits and not self.happened:
+            self.happened = True
+            self.do()
+
+
+def after_visits(count: int, do: Callable[[], object]) -> Fault:
+    """A fault for a run; whoever runs it asserts by `it_happens` that it did."""
+    return Fault(count, do)
+
+
+@contextlib.contextmanager
+def it_happens(on_progress: Callable[[Progress], None]) -> Iterator[None]:
+    """Assert, however the run in its body ends, that its fault happened."""
+    try:
+        yield
+    finally:
+        if isinstance(on_progress, Fault):
+            assert on_progress.happened, "the fault never happened"
+
+
+@contextlib.contextmanager
+def when(condition: Callable[[], bool], do: Callable[[], object]) -> Iterator[None]:
+    """Do something as soon as a condition holds while the body runs; assert that it did."""
+    happened, over = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        while not over.is_set():
+            if condition():
+                do()
+                happened.set()
+                return
+            time.sleep(0.0005)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+        assert happened.is_set(), "the fault never happened"
 
 
 def check_table(table: Path, models: Sequence[Path], failed: Sequence[Path] = ()) -> None:
