@@ -77,6 +77,7 @@ def test_spaces(capsys: Capture) -> None:
     assert spaces["ofa-resnet50d"]["accuracy"] is None
 
 
+@pytest.mark.timed
 def test_doctor_measures_the_noise_floor(capsys: Capture) -> None:
     document = call_json(capsys, "doctor", "cpu")
     assert document["noise_percent"] > 0

@@ -109,7 +109,7 @@ def test_an_adb_server_is_left_as_it_was(adb_server: AdbServer) -> None:
             adb_server.close()
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         assert [item["spec"] for item in json.loads(done.stdout)["devices"]] == ["cpu"]
-        assert ("daemon started successfully" in done.stderr) == (not runs)
+        assert done.stderr == ""
         assert adb_server._answers() == runs
 
 
