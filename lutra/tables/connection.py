@@ -18,7 +18,7 @@ from lutra.files import write_atomically
 from lutra.files.kinds import TABLE
 from lutra.files.locks import Lock, take
 from lutra.tables.columns import insert
-from lutra.tables.schema import APPLICATION_ID, VERSION, migrate
+from lutra.tables.schema import APPLICATION_ID, MIGRATIONS, VERSION, migrate
 from lutra.tables.values import check_values
 
 _BUSY_SECONDS = 5.0
@@ -132,6 +132,8 @@ def mapped(path: Path) -> Iterator[None]:
     """Turn SQLite's errors into ours, with the file's name."""
     try:
         yield
+    except UnicodeDecodeError as error:  # of a damaged schema, which SQLite quotes
+        raise NotATableError(f"{path} is no latency table, or it is damaged") from error
     except sqlite3.Error as error:
         code = (error.sqlite_errorcode & 0xFF) if hasattr(error, "sqlite_errorcode") else 0
         match code:
@@ -182,13 +184,14 @@ def check_schema(path: Path, connection: sqlite3.Connection) -> bool:
         )
     if version < 1:
         raise NotATableError(f"{path} is damaged: it says that its schema is number {version}")
+    # Before any row is looked at, where expressions of a foreign schema would be computed.
+    if schema_of(connection) != expected_schema(version):
+        raise NotATableError(f"{path} is damaged: its schema is not the one that lutra writes")
     problem = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if problem != "ok":
         raise NotATableError(f"{path} is damaged: {problem}")
     if version < VERSION:
         return False
-    if schema_of(connection) != expected_schema():
-        raise NotATableError(f"{path} is damaged: its schema is not the one that lutra writes")
     check_values(path, connection)
     return True
 
@@ -200,8 +203,8 @@ def schema_of(connection: sqlite3.Connection) -> list[tuple[str, str, str | None
 
 
 @cache
-def expected_schema() -> list[tuple[str, str, str | None]]:
-    """The `schema_of` an up-to-date table."""
+def expected_schema(version: int = VERSION) -> list[tuple[str, str, str | None]]:
+    """The `schema_of` a table of a version."""
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-        migrate(connection)
+        connection.executescript("".join(MIGRATIONS[:version]))
         return schema_of(connection)

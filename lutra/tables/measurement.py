@@ -16,6 +16,8 @@ Bound = Literal["launch", "device"]
 # Device times come from replays, which leave out some of the pause between kernels, and both are
 # measured to 1 or 2 %: an op within 10 % of its device time says nothing of its host.
 LAUNCH_BOUND = 1.1
+# No device takes less or more: sums and ratios of what lies between stay finite.
+LEAST_MS, MOST_MS = 1e-9, 1e12
 
 
 @dataclass(frozen=True)

@@ -138,8 +138,11 @@ class LatencyTable:
     def meta(self, name: str) -> Any:
         """A stored JSON document (``target``, ``space``, ``calibration``...), or None."""
         found = self._rows("SELECT value FROM meta WHERE name = :name", name=name)
+        return self._document(found[0]["value"], name) if found else None
+
+    def _document(self, text: str, name: str) -> Any:
         try:
-            return parse_json(found[0]["value"]) if found else None
+            return parse_json(text)
         except ValueError as error:
             raise NotATableError(f"{self.path} is damaged: {name} is not JSON") from error
 
@@ -272,7 +275,10 @@ class LatencyTable:
     def runs(self) -> list[dict[str, Any]]:
         """The profiling runs that filled this table, oldest first."""
         found = self._rows("SELECT started, document FROM runs ORDER BY id")
-        return [{"started": row["started"], **json.loads(row["document"])} for row in found]
+        runs = [(row["started"], self._document(row["document"], "a run")) for row in found]
+        if not all(isinstance(document, dict) for _, document in runs):
+            raise NotATableError(f"{self.path} is damaged: a run is no JSON object")
+        return [{"started": started, **document} for started, document in runs]
 
     def op_latencies(self) -> dict[str, float]:
         """Milliseconds by op key, for every op that was measured."""

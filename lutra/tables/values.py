@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lutra.errors import NotATableError
+from lutra.tables.measurement import LEAST_MS, MOST_MS
 
 Limits = tuple[float, float]
 
-_MS: Limits = (1e-9, 1e12)
+_MS: Limits = (LEAST_MS, MOST_MS)
 _NUMBER: Limits = (0, 2**31 - 1)
 _SHARE: Limits = (-1e6, 1e6)
 _CLOCK: Limits = (1e-9, 1e9)

@@ -263,6 +263,39 @@ def test_a_foreign_trigger_is_refused(path: Path) -> None:
         LatencyTable.open(path)
 
 
+@pytest.mark.parametrize("place", [b"CREATE TABLE meta", b"TEXT PRIMARY KEY", b"REFERENCES"])
+def test_a_schema_that_is_no_text_is_damage(path: Path, place: bytes) -> None:
+    """SQLite's complaint quotes it, and is no text either."""
+    LatencyTable.create(path, TARGET).close()
+    content = path.read_bytes()
+    assert place in content
+    path.write_bytes(content.replace(place, b"\xa6" * len(place), 1))
+    with pytest.raises(NotATableError, match="damaged"):
+        LatencyTable.open(path)
+
+
+def test_expressions_of_a_foreign_schema_are_not_computed(path: Path) -> None:
+    """They may take all the machine's time and memory; one that fails shows that it was tried."""
+    LatencyTable.create(path, TARGET).close()
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA ignore_check_constraints = ON")
+    connection.execute("CREATE TABLE t (x CHECK (x > 1))")
+    connection.execute("INSERT INTO t VALUES (0)")
+    connection.commit()
+    connection.close()
+    with pytest.raises(NotATableError, match="schema is not the one"):
+        LatencyTable.open(path)
+
+
+@pytest.mark.parametrize("document", ["{", "[1]", "null", "[" * 100_000])
+def test_a_damaged_run_is_one_line(path: Path, document: str) -> None:
+    with LatencyTable.create(path, TARGET) as table:
+        table.record_run({"command": "profile"})
+        table._connection.execute("UPDATE runs SET document = ?", (document,))
+        with pytest.raises(NotATableError, match="damaged"):
+            table.runs()
+
+
 def test_a_damaged_target_is_refused(path: Path) -> None:
     with LatencyTable.create(path, TARGET) as table:
         table.put_meta("target", {"device": "cpu"})
