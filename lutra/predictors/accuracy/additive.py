@@ -15,6 +15,7 @@ from lutra.spaces import Lattice, Rows, SearchSpace
 FORMAT = "lutra-additive-accuracy"
 VERSION = 1
 _CHUNK = 1 << 16
+_LEAST_PERCENT = 1e-9
 
 
 class AdditivePredictor(AccuracyPredictor):
@@ -98,12 +99,17 @@ class AdditivePredictor(AccuracyPredictor):
         quality = document.get("quality", {})
         if not isinstance(quality, dict):
             raise AccuracyError(f"{source}: its quality must be an object of numbers")
+        ceiling, intercept = (
+            _number(document, name, source) for name in ("ceiling_percent", "intercept")
+        )
+        coefficients = _table(document.get("coefficients"), source, space)
+        _require_percentages(ceiling, intercept + coefficients.min(axis=1).sum(), source)
         return cls(
             space,
             resolution,
-            ceiling=_number(document, "ceiling_percent", source),
-            intercept=_number(document, "intercept", source),
-            coefficients=_table(document.get("coefficients"), source, space),
+            ceiling=ceiling,
+            intercept=intercept,
+            coefficients=coefficients,
             provenance=_provenance(document, source),
             quality={str(name): _number(quality, name, source) for name in quality},
         )
@@ -133,6 +139,12 @@ def _number(document: dict[str, Any], name: str, source: str) -> float:
     if not isinstance(value, int | float) or type(value) is bool or not abs(value) < 1e6:
         raise AccuracyError(f"{source}: '{name:.40}' is missing or not a sensible number")
     return float(value)
+
+
+def _require_percentages(ceiling: float, lowest_score: float, source: str) -> None:
+    """Raise `AccuracyError` unless all accuracies, of that score or a higher one, are in 0..100."""
+    if not (ceiling <= 100.0 and lowest_score >= -np.log(max(ceiling, _LEAST_PERCENT))):
+        raise AccuracyError(f"{source} predicts accuracies outside 0 to 100 %; fit it again")
 
 
 def _table(document: object, source: str, space: SearchSpace) -> npt.NDArray[np.float64]:

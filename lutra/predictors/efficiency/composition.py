@@ -19,7 +19,6 @@ not.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -32,6 +31,7 @@ from lutra.ops import OpConfig
 
 TERMS = ("scale", "per_unit_ms", "border_ms_per_mb", "weight_ms_per_mb", "per_kernel_ms")
 _ADDED_LATER = frozenset({"per_kernel_ms", "stages"})
+_MOST_COEFFICIENT = 1e12
 
 Floats = npt.NDArray[np.float64]
 
@@ -86,13 +86,9 @@ class Composition:
 
 
 def _is_coefficient(value: object) -> bool:
-    """Whether it is a number that a fit can have: a finite one."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # JSON's integers have no limit
-        return False
+    """Whether it is a number that a fit can have: sums of prices stay finite."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and abs(value) < _MOST_COEFFICIENT  # type: ignore[arg-type]
 
 
 def op_features(ops: Sequence[OpConfig], latencies_ms: Floats) -> Floats:

@@ -20,6 +20,7 @@ from lutra.predictors.efficiency.stated_error import StatedError
 from lutra.spaces import Architecture, Rows, SearchSpace, get_space
 from lutra.tables import LatencyTable, opened_table
 from lutra.tables.documents import CALIBRATION, is_stale, read_document
+from lutra.tables.measurement import LEAST_MS
 from lutra.tables.profiled import resolutions_of
 
 BOUNDS = ("device-bound", "launch-bound")
@@ -115,8 +116,17 @@ class EfficiencyPredictor:
         self.params = params_cost(self.space)
 
     def predict(self, rows: Rows) -> Floats:
-        """(N, genes) -> (N,) milliseconds; NaN where an op was not measured."""
-        return self.latency.of(rows)
+        """(N, genes) -> (N,) milliseconds; NaN where an op was not measured.
+
+        Raises `NotATableError` where a calibration makes nothing of what ops take.
+        """
+        latencies = self.latency.of(rows)
+        if (latencies < LEAST_MS).any():
+            raise NotATableError(
+                f"{self.path} is calibrated so that networks take no time;"
+                " run `lutra calibrate` again"
+            )
+        return latencies
 
     def predict_one(self, architecture: Architecture) -> Prediction:
         """One architecture's latency, MACs and parameters; raises `MissingOpError`."""

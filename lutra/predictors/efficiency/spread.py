@@ -11,6 +11,8 @@ import numpy as np
 from lutra.errors import NotATableError
 from lutra.predictors.efficiency.regression import Floats, deviations
 
+_LEAST = 1e-12  # of a deviation; none of a fit's is near it, or near its inverse
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -54,8 +56,8 @@ class Spread:
         if (
             covariance.shape != (len(columns) + 1, len(columns) + 1)
             or not all(0 <= column < features for column in columns)
-            or not np.isfinite(covariance).all()
-            or not (0.0 < noise < np.inf and 0.0 < typical < np.inf)
+            or not (np.abs(covariance) < 1.0 / _LEAST).all()
+            or not all(_LEAST < deviation < 1.0 / _LEAST for deviation in (noise, typical))
         ):
             raise ValueError("not a spread")
         return cls(columns, tuple(map(tuple, covariance.tolist())), noise, typical)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from lutra.predictors.efficiency.fitting import ENOUGH_NETWORKS
 from lutra.tables import LatencyTable
 from lutra.tables.documents import CALIBRATION, VALIDATION, is_stale, read_document
@@ -14,6 +12,7 @@ from lutra.tables.documents import CALIBRATION, VALIDATION, is_stale, read_docum
 INTERVAL, ELSEWHERE, RESOLUTIONS = "interval_percent", "elsewhere_percent", "interval_resolutions"
 # Of documents from before intervals were conformal.
 _BEFORE = {VALIDATION: "p95_percent", CALIBRATION: "cv_p95_percent"}
+_MOST_PERCENT = 1e9
 
 
 @dataclass(frozen=True)
@@ -66,5 +65,6 @@ def _worth(document: Mapping[str, object]) -> int:
 
 
 def _percent(value: object) -> float | None:
-    usable = isinstance(value, int | float) and np.isfinite(value) and value >= 0
+    """A figure of a document; None for what is no percentage."""
+    usable = isinstance(value, int | float) and 0 <= value < _MOST_PERCENT
     return float(value) if usable else None  # type: ignore[arg-type]

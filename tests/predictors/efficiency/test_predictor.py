@@ -123,6 +123,43 @@ def test_a_budget_ends_adding_networks(table_path: Path) -> None:
     assert calibrate(table_path, networks=8, error_percent=1e-9, watch=watch).networks == 8
 
 
+@pytest.mark.parametrize("changed", [{"constant_ms": -1e6}, {"scale": 0.0}, {"scale": -1.0}])
+def test_a_calibration_that_takes_no_time_is_refused(
+    calibrated: Path, changed: dict[str, float]
+) -> None:
+    with LatencyTable.open(calibrated, write=True) as table:
+        documents = table.meta(CALIBRATION)
+        nothing: dict[str, object] = dict.fromkeys(documents[SPACE]["composition"], 0.0)
+        documents[SPACE]["composition"] = {**nothing, "stages": {}, **changed}
+        table.put_meta(CALIBRATION, documents)
+    predictor = EfficiencyPredictor(calibrated)
+    with pytest.raises(TableError, match="networks take no time"):
+        predictor.predict(rows(3))
+    (network,) = sample_networks(predictor.space, [224], 1, 3)
+    with pytest.raises(TableError, match="networks take no time"):
+        predictor.predict_one(network)
+
+
+@pytest.mark.parametrize("value", [1e300, 10**400, float("inf"), -1e13])
+def test_a_coefficient_that_no_fit_has_is_refused(calibrated: Path, value: float) -> None:
+    with LatencyTable.open(calibrated, write=True) as table:
+        documents = table.meta(CALIBRATION)
+        documents[SPACE]["composition"]["scale"] = value
+        table.put_meta(CALIBRATION, documents)
+    with pytest.raises(TableError, match="calibration is damaged"):
+        EfficiencyPredictor(calibrated)
+
+
+@pytest.mark.parametrize("changed", [{"typical": 5e-324}, {"noise": 1e300}, {"columns": [10**30]}])
+def test_a_spread_that_no_fit_has_is_refused(calibrated: Path, changed: dict[str, object]) -> None:
+    with LatencyTable.open(calibrated, write=True) as table:
+        documents = table.meta(CALIBRATION)
+        documents[SPACE]["spread"].update(changed)
+        table.put_meta(CALIBRATION, documents)
+    with pytest.raises(TableError, match="calibration is damaged"):
+        EfficiencyPredictor(calibrated)
+
+
 def test_a_calibration_is_stale_once_ops_are_measured_again(calibrated: Path) -> None:
     assert validate(calibrated, networks=6).networks == 6
     assert not predictor_of(calibrated).stale

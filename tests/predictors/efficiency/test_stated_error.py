@@ -109,6 +109,15 @@ def test_a_resolution_that_nothing_was_learned_at_gets_the_wider_one() -> None:
     assert StatedError(1.0).at(176) == 1.0
 
 
+@pytest.mark.parametrize(
+    "percent", [10**400, -1, float("nan"), float("inf"), 1e300, "1", None, [1]]
+)
+def test_what_is_no_percentage_states_nothing(percent: object, table_path: Path) -> None:
+    with LatencyTable.open(table_path, write=True) as table:
+        table.put_meta(CALIBRATION, {"ofa-mbv3-w1.0": {"interval_percent": percent}})
+        assert StatedError.read(table, "ofa-mbv3-w1.0", table.op_latencies()) is None
+
+
 @pytest.mark.parametrize("known", [None, "128", [128, "x"], {"128": 1}])
 def test_what_a_document_says_of_resolutions_may_be_damaged(known: object, tmp_path: Path) -> None:
     path = tmp_path / "fake.lut"
