@@ -42,10 +42,18 @@ PROGRAMS = tuple(_PROGRAM_FLAGS)  # docs/decisions.md: Which benchmark_model
 _APPLIED = re.compile(
     r"Explicitly applied .* delegate, and the model graph will be (?:completely|partially) executed"
 )
-_NOT_APPLIED = re.compile(
-    r"(graph will not be executed by the delegate"
-    r"|(?:GPU|NNAPI|NPU)\b.*\b(?:is|are) (?:not supported|unsupported)"
-    r"|(?:[Ff]ailed|[Cc]ould ?n[o']t|[Uu]nable) to (?:apply|create)\b.*\b(?:delegate|accelerator))"
+# What a line says of a delegate that was not applied: a beginning and what comes behind it. As one
+# expression they would be tried from each beginning of a line of a megabyte.
+_NOT_APPLIED = tuple(
+    (re.compile(beginning), re.compile(behind))
+    for beginning, behind in (
+        (r"graph will not be executed by the delegate", r""),
+        (r"(?:GPU|NNAPI|NPU)\b", r"\b(?:is|are) (?:not supported|unsupported)"),
+        (
+            r"(?:[Ff]ailed to|[Cc]ould ?n[o']t|[Uu]nable to) (?:apply|create)\b",
+            r"\b(?:delegate|accelerator)",
+        ),
+    )
 )
 
 
@@ -84,8 +92,15 @@ def refusal(config: RuntimeConfig, program: str, output: str, taken: int | None)
     if delegate in ("xnnpack", "none"):
         return None
     for line in output.splitlines():
-        if _NOT_APPLIED.search(line):
+        if _says_not_applied(line):
             return first_words(line)
     if program == "interpreter" and not taken and not _APPLIED.search(output):
         return f"it does not say that the delegate '{delegate}' took any of the model"
     return None
+
+
+def _says_not_applied(line: str) -> bool:
+    return any(
+        (found := beginning.search(line)) is not None and behind.search(line, found.end())
+        for beginning, behind in _NOT_APPLIED
+    )

@@ -41,7 +41,7 @@ from lutra.devices.remote.channel import LineReader, LinkLost, ProgramEnded
 from lutra.devices.remote.cores import core_mask
 from lutra.devices.remote.folder import RemoteFolder
 from lutra.devices.remote.link_retry import measure_despite_losses
-from lutra.devices.remote.shell import Shell, quoted
+from lutra.devices.remote.shell import Shell, quoted, status_behind
 from lutra.devices.remote.workspace import Workspace, WorkspaceSpec
 from lutra.errors import PermanentDeviceError, TransientDeviceError, UsageError
 from lutra.files.scratch import scratch_folder
@@ -279,7 +279,7 @@ class _Stream:
             for line in self._reader.lines(limit_seconds):
                 if line.startswith(self._mark):
                     output = b"\n".join(kept) + b"\n"
-                    return int(line.split()[-1]), output.decode(errors="replace")
+                    return status_behind(self._mark, line), output.decode(errors="replace")
                 size += len(line) + 1
                 if size <= _MOST_OUTPUT:
                     kept.append(line.rstrip(b"\r"))

@@ -27,7 +27,8 @@ _EXECUTABLE_FILE = 0o100755
 _ANSWER_SECONDS = 10.0
 _CONNECT_SECONDS = 8.0
 _START_SECONDS = 20.0
-_ADB_ERRORS = (AdbError, OSError, EOFError, subprocess.SubprocessError)
+# `ValueError`: adbutils reads lengths as numbers, whatever stands there.
+_ADB_ERRORS = (AdbError, OSError, EOFError, ValueError, subprocess.SubprocessError)
 _STATES = {
     "unauthorized": "confirm 'Allow USB debugging?' on its screen (unlock it first); if no question"
     " shows, revoke USB debugging authorizations in its developer options and plug it in again",

@@ -16,6 +16,8 @@ from lutra.errors import PermanentDeviceError, TransientDeviceError
 from lutra.text import last_words, one_line
 
 _LONGEST_OUTPUT = 4 << 20
+_LINE_OVERHEAD = 32  # an empty line takes time and room as well
+_HIGHEST_STATUS = 255
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
 
@@ -126,15 +128,23 @@ def _read_to_mark(channel: Channel, mark: bytes, limit_seconds: float, what: str
     try:
         for line in LineReader(channel).lines(limit_seconds):
             if line.startswith(mark):
-                status = int(line.split()[1])
+                status = status_behind(mark, line)
                 return Finished(status, b"\n".join(lines).decode(errors="replace").strip("\r\n"))
             lines.append(line.rstrip(b"\r"))
-            size += len(line) + 1
+            size += len(line) + _LINE_OVERHEAD
             if size > _LONGEST_OUTPUT:
                 raise LinkLost(f"output without end, of a login script there perhaps ({what})")
     except ProgramEnded:
         raise LinkLost(f"the connection ended in the middle of a command ({what})") from None
     raise LinkLost(f"no answer within {limit_seconds:g} s ({what})")
+
+
+def status_behind(mark: bytes, line: bytes) -> int:
+    """The exit status in a line that begins with our mark; raises `LinkLost` without one."""
+    found = re.fullmatch(rb" ([0-9]{1,3})\s*", line.removeprefix(mark))
+    if found is None or int(found[1]) > _HIGHEST_STATUS:
+        raise LinkLost(f"the device answers with no exit status ({line[:80]!r})")
+    return int(found[1])
 
 
 def home_path(path: str) -> str:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lutra.devices.remote.channel import Channel, LineReader, ProgramEnded
-from lutra.devices.remote.shell import quoted
+from lutra.devices.remote.channel import Channel, LineReader, LinkLost, ProgramEnded
+from lutra.devices.remote.shell import _read_to_mark, quoted, status_behind
 from lutra.devices.sessions.board_session import worker_files
 
 
@@ -71,6 +71,26 @@ def test_a_line_without_end_is_cut() -> None:
     line = reader.line(1.0)
     assert line is not None
     assert len(line) < 1_200_000
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"mark", b"mark ", b"mark x", b"mark 0 0", b"mark0", b"mark -1", b"mark 256", b"mark 9999999"],
+)
+def test_a_mark_without_a_status_is_a_lost_link(line: bytes) -> None:
+    with pytest.raises(LinkLost, match="no exit status"):
+        status_behind(b"mark", line)
+
+
+def test_a_mark_with_a_status() -> None:
+    found = [status_behind(b"mark", line) for line in (b"mark 0", b"mark 139\r", b"mark 255")]
+    assert found == [0, 139, 255]
+
+
+def test_empty_lines_without_end_are_a_flood() -> None:
+    """As text they weigh nothing, in a list each weighs as much as another."""
+    with pytest.raises(LinkLost, match="output without end"):
+        _read_to_mark(Scripted([b"\n" * (1 << 20)] * 8), b"mark", 20.0, "a board: true")
 
 
 @given(st.text())
