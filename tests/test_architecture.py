@@ -67,6 +67,7 @@ PACKAGES = {
         "emitters/tflite.py",
         "emitters/tflite_file.py",
         "emitters/tflite_precision.py",
+        "emitters/tflite_reader.py",
     },
     "asyncssh": {"devices/remote/ssh/channel.py", "devices/remote/ssh/shell.py"},
     "click": {"cli"},

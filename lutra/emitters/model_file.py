@@ -17,6 +17,7 @@ from lutra.emitters.onnx_file import (
     read_onnx,
     with_shapes,
 )
+from lutra.emitters.tflite_reader import tensor_types
 from lutra.errors import ModelError, UsageError
 from lutra.text import printable_line
 
@@ -137,7 +138,7 @@ def _tflite_precision(path: Path) -> str:
     if content[4:8] != _TFLITE_IDENTIFIER:
         raise ModelError(damaged)
     try:
-        weights, everything = _tflite_types(content)
+        weights, everything = tensor_types(content)
     except Exception as error:  # the schema's reader fails in as many ways as a file can lie
         raise ModelError(damaged) from error
     from ai_edge_litert.schema_py_generated import TensorType
@@ -145,29 +146,3 @@ def _tflite_precision(path: Path) -> str:
     if {TensorType.INT8, TensorType.UINT8, TensorType.INT4} & weights:
         return "int8"
     return "fp16" if TensorType.FLOAT16 in everything else "fp32"
-
-
-def _tflite_types(content: bytes) -> tuple[set[int], set[int]]:
-    """Tensor types of the layers' weights, and of all tensors; raises anything on a bad file.
-
-    Reads the whole structure and follows every index: runtimes trust a file, and a truncated one
-    has made tflite-runtime allocate all the machine's memory.
-    """
-    from ai_edge_litert import schema_py_generated as schema
-
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content))
-    codes = schema.BuiltinOperator
-    layers = {codes.CONV_2D, codes.DEPTHWISE_CONV_2D, codes.FULLY_CONNECTED}
-    weights, everything = set(), set()
-    for graph in model.subgraphs:
-        everything |= {tensor.type for tensor in graph.tensors}
-        if max(tensor.buffer for tensor in graph.tensors) >= len(model.buffers):
-            raise ValueError("a tensor without a buffer")
-        for operator in graph.operators:
-            tensors = [*operator.inputs, *operator.outputs]
-            if max(tensors) >= len(graph.tensors) or min(tensors) < -1:
-                raise ValueError("an operator on no tensor")
-            code = model.operatorCodes[operator.opcodeIndex]
-            if max(code.builtinCode, code.deprecatedBuiltinCode) in layers:
-                weights.add(graph.tensors[operator.inputs[1]].type)
-    return weights, everything

@@ -1,0 +1,84 @@
+"""Reading a .tflite file that anyone may have written: all of it, in time and room of its size.
+
+A file may point at one table, or one name, from as many places as it likes, and at those from as
+many again: read as they stand, a few kilobytes fill the machine. An honest file says each thing
+once, so what is read of one is bounded by what it has room for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+_POINTER_BYTES = 4  # what each place takes from which a file points at a table
+
+
+def tensor_types(content: bytes) -> tuple[set[int], set[int]]:
+    """Tensor types of the layers' weights, and of all tensors; raises anything on a bad file.
+
+    Reads the whole structure and follows every index: runtimes trust a file, and a truncated one
+    has made tflite-runtime allocate all the machine's memory.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    root = schema.Model.GetRootAs(_Counted(content))
+    _require_room_for_tables(root, len(content))
+    model = schema.ModelT.InitFromObj(root)
+    codes = schema.BuiltinOperator
+    layers = {codes.CONV_2D, codes.DEPTHWISE_CONV_2D, codes.FULLY_CONNECTED}
+    weights, everything = set(), set()
+    for graph in model.subgraphs:
+        everything |= {tensor.type for tensor in graph.tensors}
+        if max(tensor.buffer for tensor in graph.tensors) >= len(model.buffers):
+            raise ValueError("a tensor without a buffer")
+        for operator in graph.operators:
+            tensors = [*operator.inputs, *operator.outputs]
+            if max(tensors) >= len(graph.tensors) or min(tensors) < -1:
+                raise ValueError("an operator on no tensor")
+            code = model.operatorCodes[operator.opcodeIndex]
+            if max(code.builtinCode, code.deprecatedBuiltinCode) in layers:
+                weights.add(graph.tensors[operator.inputs[1]].type)
+    return weights, everything
+
+
+class _Counted(bytes):
+    """A file's bytes, of which no more may be copied than there are: its names are read so."""
+
+    _copied = 0
+
+    def __getitem__(self, place: Any) -> Any:
+        found = super().__getitem__(place)
+        if isinstance(place, slice):
+            self._copied += len(found)
+            if self._copied > len(self):
+                raise ValueError("its names are longer than it")
+        return found
+
+
+def _require_room_for_tables(model: Any, size: int) -> None:
+    """Raise `ValueError` where tables within tables are more than ``size`` bytes can point at."""
+    left = size // _POINTER_BYTES
+    for count in _tables_within_tables(model):
+        left -= count
+        if left < 0:
+            raise ValueError("it has more tables than room for them")
+
+
+def _tables_within_tables(model: Any) -> Iterator[int]:
+    """The lengths of all lists of tables that stand in a table of a list, outer ones first."""
+    for graph in _each(model, "Subgraphs"):
+        yield graph.TensorsLength() + graph.OperatorsLength()
+        for tensor in _each(graph, "Tensors"):
+            sparsity = tensor.Sparsity()
+            yield tensor.VariantTensorsLength()
+            yield 0 if sparsity is None else sparsity.DimMetadataLength()
+        for operator in _each(graph, "Operators"):
+            yield operator.InputsLength() + operator.OutputsLength()
+    for signature in _each(model, "SignatureDefs"):
+        yield signature.InputsLength() + signature.OutputsLength()
+
+
+def _each(owner: Any, name: str) -> Iterator[Any]:
+    """The tables of one of a table's lists."""
+    at = getattr(owner, name)
+    return (at(place) for place in range(getattr(owner, f"{name}Length")()))
