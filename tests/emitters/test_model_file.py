@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import re
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from lutra.emitters.emission import FORMATS, Emission
 from lutra.emitters.model_file import read_model_file, read_model_files
 from lutra.errors import ModelError, UsageError
 from lutra.ops import MBConv, Shape, seeded_weights
+from tests.fuzz.models import shared_tflite
 
 BLOCK = MBConv(Shape(8, 8, 8), 8, 16, 3, 1, "relu", se=False, residual=True)
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
@@ -289,6 +291,25 @@ def test_a_truncated_tflite_file_is_refused(
     path.write_bytes(tflite_bytes[: int(share * len(tflite_bytes))])
     with pytest.raises(ModelError, match="damaged"):
         read_model_file(path)
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        {"subgraphs": 30_000, "tensors": 30_000, "operators": 0, "name_bytes": 1},
+        {"subgraphs": 30_000, "tensors": 1, "operators": 30_000, "name_bytes": 1},
+        {"subgraphs": 30_000, "tensors": 1, "operators": 1, "name_bytes": 1_000_000},
+    ],
+)
+def test_a_tflite_file_that_unpacks_to_far_more_is_refused(
+    counts: dict[str, int], tmp_path: Path
+) -> None:
+    path = tmp_path / "shared.tflite"
+    path.write_bytes(shared_tflite(**counts))
+    before = time.process_time()
+    with pytest.raises(ModelError, match="damaged"):
+        read_model_file(path)
+    assert time.process_time() - before < 2.0
 
 
 @settings(max_examples=60, deadline=None)
