@@ -20,7 +20,12 @@ _MEASURED = {
     "drift": _SHARE,
     "clock_mhz": _CLOCK,
 }
-# By table and column (or what SQLite computes of columns); NULL is for the schema to forbid.
+# Where the schema allows NULL. Elsewhere it stands for a stored NaN, which SQLite reads so.
+_OPTIONAL = {
+    *("device_ms", "clock_mhz", "waited_share", "stolen_share", "others_cores"),
+    *("preemptions", "page_faults", "nodes", "delegated_nodes"),
+}
+# By table and column, or what SQLite computes of columns.
 _LIMITS: Mapping[str, Mapping[str, Limits]] = {
     "visits": {
         "low_ms": _MS,
@@ -45,12 +50,16 @@ _LIMITS: Mapping[str, Mapping[str, Limits]] = {
 def check_values(path: Path, connection: sqlite3.Connection) -> None:
     """Raise `NotATableError` for a number that cannot have been measured or counted."""
     for table, limits in _LIMITS.items():
-        extremes = ", ".join(f"min({name}), max({name})" for name in limits)
+        extremes = ", ".join(
+            f"min({name}), max({name}), count(*) - count({name})" for name in limits
+        )
         query = f"SELECT {extremes} FROM {table}"  # noqa: S608 (names of our own)
         found = connection.execute(query).fetchone()
-        for (name, (low, high)), least, most in zip(
-            limits.items(), found[::2], found[1::2], strict=True
+        for (name, (low, high)), least, most, missing in zip(
+            limits.items(), found[::3], found[1::3], found[2::3], strict=True
         ):
+            if missing and name not in _OPTIONAL:
+                raise NotATableError(f"{path} is damaged: {name} is no number in its {table}")
             if least is not None and not low <= least <= most <= high:
                 wrong = most if low <= least else least
                 raise NotATableError(f"{path} is damaged: {name} is {wrong} in its {table}")

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sqlite3
+import struct
 import subprocess
 import sys
 import textwrap
@@ -271,6 +272,18 @@ def test_a_schema_that_is_no_text_is_damage(path: Path, place: bytes) -> None:
     assert place in content
     path.write_bytes(content.replace(place, b"\xa6" * len(place), 1))
     with pytest.raises(NotATableError, match="damaged"):
+        LatencyTable.open(path)
+
+
+def test_a_stored_nan_is_damage(path: Path) -> None:
+    """SQLite reads it as NULL, also where the schema forbids that."""
+    with LatencyTable.create(path, TARGET) as table:
+        record(table, visit=replace(VISIT, low_ms=1.2345, median_ms=6.789))
+    content = path.read_bytes()
+    stored = struct.pack(">d", 6.789)
+    assert stored in content
+    path.write_bytes(content.replace(stored, struct.pack(">d", float("nan"))))
+    with pytest.raises(NotATableError, match=r"damaged"):
         LatencyTable.open(path)
 
 
