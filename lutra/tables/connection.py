@@ -22,7 +22,7 @@ from lutra.tables.schema import APPLICATION_ID, MIGRATIONS, VERSION, migrate
 from lutra.tables.values import check_values
 
 _BUSY_SECONDS = 5.0
-_VERSION_AT, _WITH_LOG = 18, b"\x02"  # https://sqlite.org/fileformat.html: the write version
+_VERSION_AT, _WITH_LOG = 19, b"\x02"  # https://sqlite.org/fileformat.html: the read version
 
 
 class TableWarning(UserWarning):
@@ -132,7 +132,7 @@ def mapped(path: Path) -> Iterator[None]:
     """Turn SQLite's errors into ours, with the file's name."""
     try:
         yield
-    except UnicodeDecodeError as error:  # of a damaged schema, which SQLite quotes
+    except (UnicodeDecodeError, MemoryError) as error:  # of a damaged schema, quoted or sized
         raise NotATableError(f"{path} is no latency table, or it is damaged") from error
     except sqlite3.Error as error:
         code = (error.sqlite_errorcode & 0xFF) if hasattr(error, "sqlite_errorcode") else 0

@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import textwrap
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from lutra.errors import (
 )
 from lutra.profiler.statistics import summarise
 from lutra.tables import Failure, LatencyTable, Target, Visit
+from lutra.tables.connection import TableWarning, mapped
 from lutra.tables.schema import APPLICATION_ID, MIGRATIONS, VERSION
 
 TARGET = Target("cpu", "Test CPU", "x86_64", "2", "onnxruntime", "1.0", "CPU", "fp32", 1, "2", 1)
@@ -418,3 +420,21 @@ def test_nodes_are_kept(path: Path) -> None:
     assert row.nodes == (11, 9)
     assert list(frame.nodes) == [11]
     assert list(frame.delegated_nodes) == [9]
+
+
+def test_a_damaged_head_leaves_nothing_beside_the_file(tmp_path: Path) -> None:
+    """By its head it is read through a log, which SQLite would make."""
+    path = tmp_path / "head.lut"
+    head = bytearray(100)
+    head[:24] = b"SQLite format 3\0\x02\x00\x00\x02\x01\x40\x20\x20"
+    head[68:72] = APPLICATION_ID.to_bytes(4, "big")
+    path.write_bytes(head)
+    with pytest.raises(NotATableError, match="damaged"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", TableWarning)
+        LatencyTable.open(path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_more_memory_than_there_is_is_damage(tmp_path: Path) -> None:
+    with pytest.raises(NotATableError, match="damaged"), mapped(tmp_path / "x.lut"):
+        raise MemoryError

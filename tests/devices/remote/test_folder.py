@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from lutra.devices import claims
 from lutra.devices.remote.channel import Channel, LinkLost
 from lutra.devices.remote.folder import RemoteFolder
 from lutra.devices.remote.keeper import clear_command
 from lutra.devices.remote.shell import Shell
 from lutra.devices.sessions.local_process import LocalProcess
 from lutra.errors import TransientDeviceError
+from lutra.files import locks
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="keepers run on Linux and Android")
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: files of two users, or namespaces")
@@ -174,7 +174,7 @@ def test_a_claim_is_one_hosts(shell: LocalShell, monkeypatch: pytest.MonkeyPatch
     first = RemoteFolder(shell, PARENT, claim="the device's one GPU")
     number = (Path(first.path) / "keeper").read_text().split()[0]
     with monkeypatch.context() as patch:
-        patch.setattr(claims, "domain", lambda: "another-host")
+        patch.setattr(locks, "domain", lambda: "another-host")
         RemoteFolder(shell, PARENT, claim="another").close()
         RemoteFolder(shell, PARENT).close()
         with pytest.raises(TransientDeviceError, match=f"here is being .*`kill {number}` there"):
