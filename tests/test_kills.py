@@ -1,6 +1,6 @@
 """SIGKILL at random moments: nothing that was reported is lost, and what goes on ends the same.
 
-Some kills of each job run with all tests; a thousand by ``pytest -m slow tests/test_kills.py``.
+Some kills of each job run with all tests; a thousand by ``pytest -m long``.
 """
 
 from __future__ import annotations
@@ -212,7 +212,7 @@ def test_a_few_kills(name: str, tmp_path: Path, material: Path) -> None:
     kill_again_and_again(name, FEW, tmp_path, material)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", KILLINGS)
 def test_a_thousand_kills(name: str, tmp_path: Path, material: Path) -> None:

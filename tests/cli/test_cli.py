@@ -465,7 +465,7 @@ def lutra(*arguments: object) -> subprocess.Popen[str]:
 
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
 @pytest.mark.timed
-@pytest.mark.parametrize("device", ["fake", "cpu"])
+@pytest.mark.parametrize("device", ["fake", pytest.param("cpu", marks=pytest.mark.slow)])
 def test_a_killed_profile_resumes_and_completes(device: str, tmp_path: Path) -> None:
     """Killed twice, the third run ends with a complete table; a shared core may leave rows thin."""
     tables, models = tmp_path / "tables", tmp_path / "models"

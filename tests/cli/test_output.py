@@ -181,7 +181,7 @@ def test_nothing_of_a_remark_is_lost(text: str, width: int) -> None:
     assert lines[0].startswith(text[: len(text) - len(text.lstrip())] if text.strip() else "")
 
 
-@pytest.mark.parametrize("columns", [80, 160])
+@pytest.mark.parametrize("columns", [80, pytest.param(160, marks=pytest.mark.slow)])
 def test_tables_fit_a_terminal(columns: int, table_path: Path, tmp_path: Path) -> None:
     lutra.calibrate(table_path, networks=4)
     result = tmp_path / "result.json"

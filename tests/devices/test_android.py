@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from lutra.devices import claims
 from lutra.devices.android import AndroidDevice, android_device, attached_devices
 from lutra.devices.base import Device, RuntimeConfig, Sample, TimingRequest
 from lutra.devices.benchmark_model.binary import ENVIRONMENT
@@ -23,6 +22,7 @@ from lutra.devices.remote.device_state import hold_clocks, keep_awake
 from lutra.devices.remote.folder import RemoteFolder
 from lutra.emitters.emission import Emission
 from lutra.errors import DeviceError, PermanentDeviceError, TransientDeviceError, UsageError
+from lutra.files import locks
 from lutra.ops import Conv, Shape
 from lutra.profiler.doctor import examine
 from lutra.profiler.workload import ModelStore, op_workload
@@ -306,7 +306,7 @@ class TestSession:
     ) -> None:
         with quick_device.open(SETTING) as session:
             session.describe()
-            monkeypatch.setattr(claims, "domain", lambda: "another-host")
+            monkeypatch.setattr(locks, "domain", lambda: "another-host")
             says = f"measured on by another run, .*`kill {keeper_number(phone)}` there"
             with AndroidDevice(phone.serial).open(SETTING) as second:
                 with pytest.raises(TransientDeviceError, match=says) as error:

@@ -18,7 +18,11 @@ from tests.conftest import SPACE
 from tests.machines import Neighbours
 
 
-@pytest.mark.parametrize("kinds", [("core",), ("core", "cache", "memory")], ids="+".join)
+@pytest.mark.parametrize(
+    "kinds",
+    [("core", "cache", "memory"), pytest.param(("core",), marks=pytest.mark.slow)],
+    ids="+".join,
+)
 def test_neighbours_make_noise_not_bias(kinds: tuple[str, ...], tmp_path: Path) -> None:
     path = tmp_path / "fake.lut"
     device = FakeDevice(Neighbours(frozenset(kinds)).script)
