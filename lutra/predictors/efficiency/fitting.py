@@ -69,9 +69,11 @@ class Networks:
         return len(self.measured_ms)
 
     @property
-    def least_noise(self) -> float:
-        """What a network's latency is uncertain by at least, relative, by how it repeats."""
-        return float(np.fmax(_NOISE_OF_REPEATABILITY * self.repeatability_percent, _LEAST_NOISE))
+    def noises(self) -> dict[float, float]:
+        """How noisy they may be, relative, no less than they repeat: each with its log prior."""
+        least = float(np.fmax(_NOISE_OF_REPEATABILITY * self.repeatability_percent, _LEAST_NOISE))
+        levels = [step * least for step in _NOISE_STEPS]
+        return {noise: -0.5 * float(np.log(noise / _USUAL_NOISE)) ** 2 for noise in levels}
 
     def take(self, indices: npt.NDArray[Any]) -> Networks:
         """Some of the networks."""
@@ -337,8 +339,8 @@ def _solve(
     columns += range(len(TERMS), len(TERMS) + len(stages))
     design = np.hstack([features[:, columns], np.ones((len(networks), 1))])
     shares = design / networks.measured_ms[:, None]
-    assumptions = _assumptions(shares, len(stages), networks.least_noise)
-    found = most_likely(shares, np.ones(len(networks)), assumptions)
+    assumptions = _assumptions(shares, len(stages))
+    found = most_likely(shares, np.ones(len(networks)), assumptions, networks.noises)
     *values, constant = map(float, found.mean)
     composition = Composition(
         **dict(zip(terms, values, strict=False)),
@@ -350,7 +352,7 @@ def _solve(
     return Forms(composition, spread=Spread(tuple(columns), covariance, found.noise, typical))
 
 
-def _assumptions(shares: Floats, stages: int, least_noise: float) -> Iterator[Assumption]:
+def _assumptions(shares: Floats, stages: int) -> Iterator[Assumption]:
     """Of shares (N, terms, stages and a constant) that add up to 1."""
     size = np.maximum(np.abs(shares).mean(axis=0), 1e-12)
     mean, deviation = np.zeros(len(size)), _TERM_PRIOR / size
@@ -359,6 +361,4 @@ def _assumptions(shares: Floats, stages: int, least_noise: float) -> Iterator[As
     for among_stages in _STAGE_PRIORS if stages else (0.0,):
         of_stages = deviation.copy()
         of_stages[own] = among_stages
-        for step in _NOISE_STEPS:
-            noise = step * least_noise
-            yield Assumption(mean, of_stages, noise, -0.5 * np.log(noise / _USUAL_NOISE) ** 2)
+        yield Assumption(mean, of_stages)

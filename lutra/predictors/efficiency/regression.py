@@ -6,7 +6,7 @@ the coefficients and of the noise is itself chosen by how likely it makes what w
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,15 +17,10 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Assumption:
-    """What is assumed before anything is seen: (k,) means and standard deviations, and the noise.
-
-    ``plausibility`` is the natural logarithm of how likely the assumption itself is.
-    """
+    """What is assumed before anything is seen: (k,) means and standard deviations."""
 
     mean: Floats
     deviation: Floats
-    noise: float
-    plausibility: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -44,23 +39,63 @@ def deviations(design: Floats, covariance: Floats, noise: float) -> Floats:
     return result
 
 
-def most_likely(design: Floats, seen: Floats, assumptions: Iterable[Assumption]) -> Posterior:
-    """Of (N, k) and (N,): the posterior under the assumption with the most evidence."""
-    return max(
-        (_posterior(design, seen, assumption) for assumption in assumptions),
-        key=lambda result: result[0],
-    )[1]
+def most_likely(
+    design: Floats,
+    seen: Floats,
+    assumptions: Iterable[Assumption],
+    noises: Mapping[float, float],
+) -> Posterior:
+    """Of (N, k) and (N,): the posterior under the assumption and the noise with the most evidence.
+
+    ``noises`` are standard deviations of what is seen, each with the natural logarithm of how
+    plausible it is by itself.
+    """
+    cases = [_Case.of(design, seen, assumption) for assumption in assumptions]
+    levels = np.array(list(noises))
+    evidence = np.stack([case.evidence(levels) for case in cases]) + list(noises.values())
+    best, level = np.unravel_index(int(evidence.argmax()), evidence.shape)
+    return cases[best].posterior(float(levels[level]))
 
 
-def _posterior(design: Floats, seen: Floats, assumed: Assumption) -> tuple[float, Posterior]:
-    """The log evidence of an assumption, but for a constant, and the posterior under it."""
-    loads = design * assumed.deviation
-    unexplained = seen - design @ assumed.mean
-    among = loads @ loads.T + assumed.noise**2 * np.eye(len(seen))
-    root = np.linalg.cholesky(among)
-    white, white_loads = np.linalg.solve(root, unexplained), np.linalg.solve(root, loads)
-    evidence = -0.5 * white @ white - np.log(np.diag(root)).sum() + assumed.plausibility
-    mean = assumed.mean + assumed.deviation * (white_loads.T @ white)
-    shrunk = np.eye(design.shape[1]) - white_loads.T @ white_loads
-    covariance = assumed.deviation[:, None] * shrunk * assumed.deviation
-    return float(evidence), Posterior(mean, covariance, assumed.noise)
+@dataclass(frozen=True)
+class _Case:
+    """An assumption in the directions in which its coefficients differ: one decomposition serves
+    every level of noise.
+
+    ``strengths`` (d,) are the singular values of the design times the deviations, ``axes`` (d, k)
+    its right singular vectors; ``along`` (d,) is what the means leave unexplained along the left
+    ones, ``rest`` the square of what lies along none of them.
+    """
+
+    assumed: Assumption
+    strengths: Floats
+    axes: Floats
+    along: Floats
+    rest: float
+    count: int
+
+    @classmethod
+    def of(cls, design: Floats, seen: Floats, assumed: Assumption) -> _Case:
+        left, strengths, axes = np.linalg.svd(design * assumed.deviation, full_matrices=False)
+        unexplained = seen - design @ assumed.mean
+        along = left.T @ unexplained
+        rest = max(float(unexplained @ unexplained - along @ along), 0.0)
+        return cls(assumed, strengths, axes, along, rest, len(seen))
+
+    def evidence(self, noises: Floats) -> Floats:
+        """(noises,): the log evidence, but for a constant."""
+        squares = noises[:, None] ** 2
+        among = self.strengths**2 + squares
+        misfit = (self.along**2 / among).sum(axis=1) + self.rest / squares[:, 0]
+        free = self.count - len(self.strengths)
+        volume = np.log(among).sum(axis=1) + free * np.log(squares[:, 0])
+        result: Floats = -0.5 * (misfit + volume)
+        return result
+
+    def posterior(self, noise: float) -> Posterior:
+        among = self.strengths**2 + noise**2
+        deviation = self.assumed.deviation
+        mean = self.assumed.mean + deviation * ((self.strengths / among * self.along) @ self.axes)
+        known = (self.axes.T * (self.strengths**2 / among)) @ self.axes
+        covariance = deviation[:, None] * (np.eye(len(deviation)) - known) * deviation
+        return Posterior(mean, covariance, noise)

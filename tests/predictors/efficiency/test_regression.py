@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import multivariate_normal
 
 from lutra.errors import NotATableError
 from lutra.predictors.efficiency.regression import Assumption, Floats, deviations, most_likely
@@ -14,49 +15,59 @@ from lutra.predictors.efficiency.spread import Spread
 sizes = st.tuples(st.integers(1, 12), st.integers(1, 6), st.integers(0, 1000))
 
 
-def random_case(count: int, columns: int, seed: int) -> tuple[Floats, Assumption]:
+def random_case(count: int, columns: int, seed: int) -> tuple[Floats, Floats, Assumption]:
     random = np.random.default_rng(seed)
-    assumed = Assumption(
-        random.normal(size=columns), random.uniform(0.1, 2.0, columns), random.uniform(0.05, 1.0)
-    )
-    return random.normal(size=(count, columns)), assumed
+    assumed = Assumption(random.normal(size=columns), random.uniform(0.1, 2.0, columns))
+    return random.normal(size=(count, columns)), random.normal(size=count), assumed
 
 
-@given(sizes)
-def test_the_posterior_is_that_of_the_joint_distribution(size: tuple[int, int, int]) -> None:
-    design, assumed = random_case(*size)
-    seen = np.random.default_rng(7).normal(size=len(design))
+@given(sizes, st.floats(0.05, 1.0))
+def test_the_posterior_is_that_of_the_joint_distribution(
+    size: tuple[int, int, int], noise: float
+) -> None:
+    design, seen, assumed = random_case(*size)
     prior = np.diag(assumed.deviation**2)
-    precision = np.linalg.inv(prior) + design.T @ design / assumed.noise**2
+    precision = np.linalg.inv(prior) + design.T @ design / noise**2
     covariance = np.linalg.inv(precision)
-    mean = assumed.mean + covariance @ design.T @ (seen - design @ assumed.mean) / assumed.noise**2
-    found = most_likely(design, seen, [assumed])
+    mean = assumed.mean + covariance @ design.T @ (seen - design @ assumed.mean) / noise**2
+    found = most_likely(design, seen, [assumed], {noise: 0.0})
     assert np.allclose(found.mean, mean)
     assert np.allclose(found.covariance, covariance)
     spread = deviations(design, found.covariance, found.noise)
-    assert (spread >= found.noise * (1.0 - 1e-9)).all()
+    assert (spread >= noise * (1.0 - 1e-9)).all()
 
 
-@pytest.mark.parametrize("noise", [0.01, 0.1, 1.0])
-def test_evidence_finds_the_noise(noise: float) -> None:
-    random = np.random.default_rng(1)
-    design = random.normal(size=(60, 3))
-    seen = design @ np.array([1.0, -0.5, 2.0]) + noise * random.normal(size=60)
-    assumptions = [Assumption(np.zeros(3), np.full(3, 3.0), level) for level in (0.01, 0.1, 1.0)]
-    assert most_likely(design, seen, assumptions).noise == noise
+@given(sizes)
+def test_what_was_seen_is_likeliest_under_what_is_chosen(size: tuple[int, int, int]) -> None:
+    design, seen, assumed = random_case(*size)
+    others = [assumed, Assumption(0.0 * assumed.mean, 0.3 * assumed.deviation)]
+    noises = {0.1: -0.5, 0.5: 0.0, 2.0: -1.0}
+    evidence = {
+        (index, noise): plausibility
+        + multivariate_normal.logpdf(
+            seen,
+            design @ item.mean,
+            (design * item.deviation**2) @ design.T + noise**2 * np.eye(len(seen)),
+        )
+        for index, item in enumerate(others)
+        for noise, plausibility in noises.items()
+    }
+    index, noise = max(evidence, key=lambda key: float(evidence[key]))
+    found = most_likely(design, seen, others, noises)
+    assert found.noise == noise
+    assert np.allclose(found.mean, most_likely(design, seen, [others[index]], {noise: 0.0}).mean)
 
 
 def test_what_is_not_needed_is_not_assumed() -> None:
     """Columns that explain nothing are given no room: fewer assumptions are the likelier ones."""
     random = np.random.default_rng(2)
     design = random.normal(size=(30, 8))
-    assumptions = [
-        Assumption(np.zeros(8), np.array([1.0] + [room] * 7), 0.1) for room in (0.0, 0.5)
-    ]
+    assumptions = [Assumption(np.zeros(8), np.array([1.0] + [room] * 7)) for room in (0.0, 0.5)]
     alone: Floats = design[:, 0] + 0.1 * random.normal(size=30)
-    assert np.allclose(most_likely(design, alone, assumptions).mean[1:], 0.0)
+    noises = {0.1: 0.0}
+    assert np.allclose(most_likely(design, alone, assumptions, noises).mean[1:], 0.0)
     together = alone + design[:, 1:] @ random.normal(size=7)
-    assert np.abs(most_likely(design, together, assumptions).mean[1:]).max() > 0.1
+    assert np.abs(most_likely(design, together, assumptions, noises).mean[1:]).max() > 0.1
 
 
 def test_far_from_what_was_seen_is_less_sure() -> None:
