@@ -101,8 +101,9 @@ class SpaceWork(Work):
     def _next(self, spec: str, table: Path, summary: RunSummary, fits: bool) -> str:
         """The step that helps most now."""
         if summary.partial:
+            same = "the same command again" if self.again is None else "the same without --again"
             return (
-                f"the same command again: {summary.partial} ops or networks of {table} were not"
+                f"{same}: {summary.partial} ops or networks of {table} were not"
                 f" visited often enough{_within(self.budget_seconds)}"
             )
         if summary.failed:

@@ -32,11 +32,13 @@ def command(result: Path, device_spec: str, count: int, as_json: bool) -> None:
     check_output(result, RESULT)
     with progress("verify") as report:
         verified = lutra.verify(found, device=device_spec, count=count, watch=watch(report))
-    if as_json:
-        print_json(verified.to_json())
-    else:
-        print_verified(verified, count)
-    verified.write(result)  # behind what was measured is safe on the screen
+    try:  # before it is written: where that fails, it is on the screen
+        if as_json:
+            print_json(verified.to_json())
+        else:
+            print_verified(verified, count)
+    finally:  # also where nobody reads
+        verified.write(result)
     if not as_json:
         note(f"written to {result}")
 

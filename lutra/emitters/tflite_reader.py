@@ -29,11 +29,11 @@ def tensor_types(content: bytes) -> tuple[set[int], set[int]]:
     weights, everything = set(), set()
     for graph in model.subgraphs:
         everything |= {tensor.type for tensor in graph.tensors}
-        if max(tensor.buffer for tensor in graph.tensors) >= len(model.buffers):
+        if max((tensor.buffer for tensor in graph.tensors), default=-1) >= len(model.buffers):
             raise ValueError("a tensor without a buffer")
         for operator in graph.operators:
             tensors = [*operator.inputs, *operator.outputs]
-            if max(tensors) >= len(graph.tensors) or min(tensors) < -1:
+            if max(tensors, default=-1) >= len(graph.tensors) or min(tensors, default=-1) < -1:
                 raise ValueError("an operator on no tensor")
             code = model.operatorCodes[operator.opcodeIndex]
             if max(code.builtinCode, code.deprecatedBuiltinCode) in layers:

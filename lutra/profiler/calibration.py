@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from lutra.errors import TableError
-from lutra.predictors.efficiency.fitting import Fit, Networks, conformal_percent, fit
+from lutra.predictors.efficiency.fitting import Fit, Networks, fit, process_interval_percent
 from lutra.predictors.efficiency.predictor import EfficiencyPredictor, Floats
 from lutra.predictors.efficiency.stated_error import RESOLUTIONS
 from lutra.profiler.bench import Bench, DeviceOrSpec, bench_of_table
@@ -33,8 +33,8 @@ class Validation:
 
     ``kendall_tau`` tells how well they rank networks (1: as measured), ``repeatability_percent``
     how far two halves of a network's own visits lie apart, ``interval_percent`` within which 95 %
-    of further networks lie (`lutra.predictors.efficiency.fitting.conformal_percent`) that the fit
-    is as sure of as of most.
+    of further networks lie that the fit is as sure of as of most
+    (`lutra.predictors.efficiency.fitting.process_interval_percent`).
     """
 
     networks: int
@@ -56,11 +56,13 @@ class Validation:
         measured: Floats,
         repeatability: float,
         drifted: int = 0,
-        widening: float | Floats = 1.0,
+        widening: Floats | None = None,
+        process_ms: Floats | None = None,
     ) -> Validation:
         """Compare (N,) predictions with (N,) measurements, both in ms.
 
-        ``widening`` (N,) says how much less sure each prediction is than is typical.
+        ``widening`` (N,) says how much less sure each prediction is than is typical,
+        ``process_ms`` (N, processes) what each process took that ran it.
         """
         from scipy.stats import kendalltau
 
@@ -77,7 +79,11 @@ class Validation:
             kendall_tau=float(kendalltau(predicted, measured).statistic),
             repeatability_percent=repeatability,
             drifted_networks=drifted,
-            interval_percent=conformal_percent(errors / 100.0 / widening),
+            interval_percent=process_interval_percent(
+                predicted,
+                measured[:, None] if process_ms is None else process_ms,
+                np.ones(len(predicted)) if widening is None else widening,
+            ),
         )
 
 
@@ -180,6 +186,8 @@ def calibrate_on(
     """
     predictor = EfficiencyPredictor(table, space, plain_sum=True)
     measured = _measure(bench, table, predictor, CALIBRATE, networks, protocol, watch)
+    # What was measured may have brought ops nearer to the table's state.
+    predictor = EfficiencyPredictor(table, predictor.space, plain_sum=True)
     return _fitted(table, predictor, measured)
 
 
@@ -219,6 +227,7 @@ def validate_on(
     """`validate` on a bench that is open; the table is open for writing."""
     predictor = EfficiencyPredictor(table, space)
     measured = _measure(bench, table, predictor, VALIDATE, networks, protocol, watch)
+    predictor = EfficiencyPredictor(table, predictor.space)  # of the ops as they are now
     rows = measured.rows(predictor.space)
     validation = Validation.of(
         predictor.predict(rows),
@@ -226,6 +235,7 @@ def validate_on(
         measured.repeatability_percent,
         measured.drifted,
         predictor.widening(rows),
+        measured.process_ms,
     )
     document = {**asdict(validation), RESOLUTIONS: measured.resolutions}
     store_document(table, VALIDATION, predictor.space.name, document)

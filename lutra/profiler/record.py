@@ -12,7 +12,7 @@ from typing import Any
 from lutra.devices.base import RequestFailure
 from lutra.profiler.gate import flag_low_clocks
 from lutra.profiler.plan import ANCHORS, evenly
-from lutra.profiler.stopping import StoppingRule
+from lutra.profiler.stopping import StoppingRule, settled
 from lutra.profiler.workload import Workload
 from lutra.tables import Failure, LatencyTable, Measurement, Visit
 from lutra.tables.measurement import REPLACED, Category, Status
@@ -226,8 +226,10 @@ class VisitRecord:
         measured = {}
         for row in self._table.rows():
             if row.measurement is not None and (seen := visits.get((row.category, row.key))):
-                judged = self._judgement(row.category, seen)
-                if (row.category, row.key) not in mine:
+                of_others = (row.category, row.key) not in mine
+                done = of_others and row.measurement.status != "partial"
+                judged = self._judgement(row.category, settled(seen) if done else seen)
+                if of_others:
                     judged = replace(judged, status=row.measurement.status)
                 measured[row.category, row.key] = judged
         self._table.record_measurements(measured)

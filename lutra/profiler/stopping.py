@@ -57,6 +57,11 @@ class StoppingRule:
         return measurement
 
 
+def settled(visits: Sequence[Visit]) -> Sequence[Visit]:
+    """The visits of a workload that is done, which rests on those that replaced others."""
+    return [visit for visit in visits if REPLACED not in visit.flags] or visits
+
+
 def _not_replaced(visit: Visit) -> Visit:
     return replace(visit, flags=tuple(flag for flag in visit.flags if flag != REPLACED))
 

@@ -109,11 +109,13 @@ def _lacks_its_log(path: Path) -> bool:
 
 
 def _log(path: Path) -> Path:
-    return path.with_name(f"{path.name}-wal")
+    real = Path(os.path.realpath(path))  # SQLite keeps it beside the file, not beside a link
+    return real.with_name(f"{real.name}-wal")
 
 
 def _journal(path: Path) -> Path:
-    return path.with_name(f"{path.name}-journal")
+    real = Path(os.path.realpath(path))
+    return real.with_name(f"{real.name}-journal")
 
 
 def connect(path: Path, mode: str, *, unchanging: bool = False) -> sqlite3.Connection:

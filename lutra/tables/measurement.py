@@ -12,6 +12,7 @@ CALIBRATE, VALIDATE, VERIFY, MODEL, ANCHOR = "calibrate", "validate", "verify", 
 # The flag of a visit that is to give way to later ones, when those are enough.
 # docs/decisions.md: Measured again
 REPLACED = "replaced"
+SUPERSEDED = "superseded"  # of a visit that gave way to some that give way themselves now
 Bound = Literal["launch", "device"]
 # Device times come from replays, which leave out some of the pause between kernels, and both are
 # measured to 1 or 2 %: an op within 10 % of its device time says nothing of its host.

@@ -17,7 +17,15 @@ from lutra.files.locks import Lock
 from lutra.tables.columns import from_columns, insert, selected, to_columns
 from lutra.tables.connection import create_file, mapped, open_file, write_lock
 from lutra.tables.frame import FRAME_COLUMNS, row_record
-from lutra.tables.measurement import REPLACED, Category, Failure, Measurement, Row, Visit
+from lutra.tables.measurement import (
+    REPLACED,
+    SUPERSEDED,
+    Category,
+    Failure,
+    Measurement,
+    Row,
+    Visit,
+)
 from lutra.tables.target import Target
 from lutra.tables.transaction import transaction
 
@@ -211,15 +219,22 @@ class LatencyTable:
     def replace_visits(self, workloads: Iterable[tuple[Category, str]]) -> None:
         """Have workloads measured again: their visits stay, flagged to give way to others.
 
-        A failure is withdrawn.
+        Those that gave way before count no more. A failure is withdrawn.
         """
         with self._transaction() as connection:
             for category, key in workloads:
                 subject = _subject_id(connection, category, key, "")
+                values = {"subject": subject, "flag": REPLACED, "older": SUPERSEDED}
+                connection.execute(
+                    "UPDATE visits SET flags = flags || ',' || :older WHERE subject = :subject"
+                    " AND instr(flags, :flag) > 0 AND instr(flags, :older) = 0 AND EXISTS"
+                    " (SELECT 1 FROM visits WHERE subject = :subject AND instr(flags, :flag) = 0)",
+                    values,
+                )
                 connection.execute(
                     "UPDATE visits SET flags = ltrim(flags || ',' || :flag, ',')"
                     " WHERE subject = :subject AND instr(flags, :flag) = 0",
-                    {"subject": subject, "flag": REPLACED},
+                    values,
                 )
                 connection.execute(
                     "UPDATE measurements SET status = 'partial' WHERE subject = ?", (subject,)

@@ -10,8 +10,8 @@ import pytest
 from lutra.devices.fake import FakeDevice, FakeScript
 from lutra.errors import UsageError
 from lutra.profiler.profile import plan, profile
-from lutra.profiler.record import RunSummary
-from lutra.profiler.stopping import Again
+from lutra.profiler.record import RunSummary, VisitRecord
+from lutra.profiler.stopping import Again, StoppingRule
 from lutra.profiler.watch import Progress, Watch
 from lutra.tables import LatencyTable
 from lutra.tables.measurement import REPLACED
@@ -124,3 +124,35 @@ def test_networks_are_measured_again_too(tmp_path: Path) -> None:
     summary = profile("fake", SPACE, path, networks=4, again=Again())
     assert summary.visits == (OPS + 4) * ROUNDS
     assert summary.stable == OPS + 4
+
+
+def test_visits_that_gave_way_once_do_not_come_back(tmp_path: Path) -> None:
+    """Measured again a second time, a row rests on the second's visits until the third's do."""
+    path = tmp_path / "fake.lut"
+    quick = Again("pool/*")
+    for factor in (2.0, 1.0):
+        script = FakeScript(drift=lambda _, factor=factor: factor)  # type: ignore[misc]
+        again = quick if path.exists() else None
+        profile(FakeDevice(script), SPACE, path, networks=0, resolutions=[128], again=again)
+    with LatencyTable.open(path, write=True) as table:
+        pools = [row.key for row in table.rows("op") if row.key.startswith("pool/")]
+        rule = StoppingRule()
+        known = {key: rule.judge(table.visits("op", key)) for key in pools}
+        table.replace_visits([("op", key) for key in pools])
+        for key in pools:
+            measurement = rule.judge(table.visits("op", key))
+            assert measurement.latency_ms == known[key].latency_ms
+            assert measurement.status == "partial"
+
+
+def test_another_run_with_stricter_rules_leaves_what_is_done(tmp_path: Path) -> None:
+    path = tmp_path / "fake.lut"
+    for factor in (2.0, 1.0):
+        script = FakeScript(drift=lambda _, factor=factor: factor)  # type: ignore[misc]
+        again = Again("pool/*") if path.exists() else None
+        profile(FakeDevice(script), SPACE, path, networks=0, resolutions=[128], again=again)
+    with LatencyTable.open(path, write=True) as table:
+        before = table.op_latencies()
+        rules = {"op": StoppingRule(min_rounds=12, max_rounds=20)}
+        VisitRecord(table, rules).bring_everything([])  # type: ignore[arg-type]
+        assert table.op_latencies() == before

@@ -234,3 +234,14 @@ def test_many_may_bring_a_table_up_to_date_at_once(path: Path) -> None:
         process.stdin.write("go\n")
         process.stdin.flush()
     assert [process.communicate()[0] for process in processes] == ["1\n"] * 6
+
+
+def test_a_table_is_read_whole_through_a_link(tmp_path: Path) -> None:
+    """While another connection writes it, its latest visits are in a log beside the file."""
+    (tmp_path / "real").mkdir()
+    path, link = tmp_path / "real" / "t.lut", tmp_path / "link.lut"
+    link.symlink_to(path)
+    with LatencyTable.create(path, TARGET) as table:
+        table.put_meta("known", 1)
+        with LatencyTable.open(link) as linked:
+            assert linked.meta("known") == 1

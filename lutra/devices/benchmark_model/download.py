@@ -80,7 +80,7 @@ def download(address: str, open_url: OpenUrl, file: IO[bytes]) -> None:
         received = 0
         while True:
             with _network_errors(address):
-                chunk = response.read(_CHUNK)
+                chunk = response.read1(_CHUNK)
             received += len(chunk)
             if received > _MAX_BYTES or (expected or 0) > _MAX_BYTES:
                 raise PermanentDeviceError(f"{address} is over {_MAX_BYTES // 10**6} MB: refused")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from lutra.devices.base import RuntimeConfig, TimingRequest
@@ -39,11 +39,16 @@ _PROGRAM_FLAGS: dict[str, dict[str, tuple[str, ...]]] = {
     },
 }
 PROGRAMS = tuple(_PROGRAM_FLAGS)  # docs/decisions.md: Which benchmark_model
-_APPLIED = re.compile(
-    r"Explicitly applied .* delegate, and the model graph will be (?:completely|partially) executed"
+_Sentences = Sequence[tuple[re.Pattern[str], re.Pattern[str]]]
+
+# What a line says of a delegate: a beginning and what comes behind it. As one expression they would
+# be tried from each beginning of a line of a megabyte.
+_APPLIED = (
+    (
+        re.compile(r"Explicitly applied "),
+        re.compile(r" delegate, and the model graph will be (?:completely|partially) executed"),
+    ),
 )
-# What a line says of a delegate that was not applied: a beginning and what comes behind it. As one
-# expression they would be tried from each beginning of a line of a megabyte.
 _NOT_APPLIED = tuple(
     (re.compile(beginning), re.compile(behind))
     for beginning, behind in (
@@ -92,15 +97,16 @@ def refusal(config: RuntimeConfig, program: str, output: str, taken: int | None)
     if delegate in ("xnnpack", "none"):
         return None
     for line in output.splitlines():
-        if _says_not_applied(line):
+        if _says(_NOT_APPLIED, line):
             return first_words(line)
-    if program == "interpreter" and not taken and not _APPLIED.search(output):
+    applied = any(_says(_APPLIED, line) for line in output.splitlines())
+    if program == "interpreter" and not taken and not applied:
         return f"it does not say that the delegate '{delegate}' took any of the model"
     return None
 
 
-def _says_not_applied(line: str) -> bool:
+def _says(sentences: _Sentences, line: str) -> bool:
     return any(
         (found := beginning.search(line)) is not None and behind.search(line, found.end())
-        for beginning, behind in _NOT_APPLIED
+        for beginning, behind in sentences
     )

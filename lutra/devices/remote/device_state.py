@@ -16,10 +16,12 @@ _STAY_AWAKE = "stay_on_while_plugged_in"
 
 NOTES = f"""whole() {{ case "$1" in ''|*[!0-9]*) false;; esac; }}
 word() {{ case "$1" in ''|*[!a-z_]*) false;; esac; }}
-# noted FOLDER KIND NAME: the value of a setting in the notes of another run that lives.
+# noted FOLDER KIND NAME [staying]: the value of a setting in the notes of another run that lives,
+# and is not about to end. Two that end at once each say so before they look: the later one sees it.
 noted() {{
  for f in "${{1%/*}}"/lutra-*/restore; do
   [ "$f" != "$1/restore" ] && lives "${{f%/*}}" && ours "$f" || continue
+  [ -n "$4" ] && [ -e "${{f%/*}}/ending" ] && continue
   while read -r kind name value; do
    [ "$kind $name" = "$2 $3" ] && echo "$value" && return
   done < "$f"
@@ -29,7 +31,7 @@ noted() {{
 put_back() {{
  ours "$1/restore" || return 0
  while read -r kind name value; do
-  (noted "$1" "$kind" "$name") >/dev/null && continue
+  (noted "$1" "$kind" "$name" staying) >/dev/null && continue
   case "$kind" in
   governor) whole "$name" && word "$value" && governor "$name" "$value";;
   setting) [ "$name" = {_STAY_AWAKE} ] && whole "$value" && stay_awake "$value";;

@@ -17,7 +17,12 @@ from lutra.devices.remote.shell import quoted
 
 # Programs leave their numbers in files of the folder and work in it.
 _END = """umask 077; LC_ALL=C; export LC_ALL
-ours() { [ -O "$1" ] && [ ! -L "$1" ]; }
+me=$(id -u)
+# One look: what is ours in a folder with the sticky bit nobody else can put something else for.
+ours() {
+ set -- $(ls -ldn "$1" 2>/dev/null) - - -
+ case "$1" in l*) false;; *) [ "$3" = "$me" ];; esac
+}
 works_in() {
  case "$(readlink "/proc/$1/cwd" 2>/dev/null)" in */"${2##*/}") true;; *) false;; esac
 }
@@ -43,6 +48,7 @@ gone() { seen "$1" && ! works_in "$p" "$1"; }
 clear() {
  end "$1/script"
  end "$1/pid"
+ ours "$1" && : > "$1/ending"
  put_back "$1"
  rm -rf "$1"
 }
@@ -66,7 +72,8 @@ taken() {
  false
 }
 fail() { rm -rf "$d"; exit 1; }
-mkdir "$d" 2>&1 && cd "$d" && sign "" 2>&1 || fail
+mkdir "$d" 2>&1 || exit 1
+cd "$d" && sign "" 2>&1 || fail
 if [ -n "$claim" ]; then
  taken && { echo "@mark@busy $p"; fail; }
  sign "$claim" 2>&1 || fail

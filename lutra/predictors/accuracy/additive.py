@@ -143,7 +143,7 @@ def _number(document: dict[str, Any], name: str, source: str) -> float:
 
 def _require_percentages(ceiling: float, lowest_score: float, source: str) -> None:
     """Raise `AccuracyError` unless all accuracies, of that score or a higher one, are in 0..100."""
-    if not (ceiling <= 100.0 and lowest_score >= -np.log(max(ceiling, _LEAST_PERCENT))):
+    if not (0.0 < ceiling <= 100.0 and lowest_score >= -np.log(max(ceiling, _LEAST_PERCENT))):
         raise AccuracyError(f"{source} predicts accuracies outside 0 to 100 %; fit it again")
 
 

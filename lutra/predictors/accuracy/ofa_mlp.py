@@ -302,7 +302,7 @@ def _array(state: Mapping[str, object], name: str, dimensions: int, source: str)
     shape = tensor.shape or (1,)
     # Sizes before values: a stored shape can be far larger than what backs it.
     if len(shape) != dimensions or not all(0 < size <= MAX_HIDDEN for size in shape):
-        raise AccuracyError(f"{source}: {name} has the shape {shape}")
+        raise AccuracyError(f"{source}: {name} has the shape {shape!s:.60}")
     try:
         array = tensor.array().reshape(shape)
     except ValueError as error:

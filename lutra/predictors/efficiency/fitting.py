@@ -187,7 +187,7 @@ def fit(networks: Networks) -> Fit:
         cv_mape_percent=float(absolute.mean()),
         cv_p95_percent=float(np.quantile(absolute, 0.95)),
         sum_mape_percent=float(plain.mean()),
-        interval_percent=_of_processes(networks, held_out[best]),
+        interval_percent=_interval_percent(networks, held_out[best]),
         elsewhere_percent=_elsewhere_percent(networks, best),
         spread=forms.spread,
     )
@@ -210,16 +210,20 @@ def conformal_percent(errors: Floats, networks: int | None = None) -> float:
     return 100.0 * float(ordered[rank - 1])
 
 
-def _of_processes(networks: Networks, seen: _HeldOut) -> float:
-    """Within which a process that runs a network lies, in percent.
+def process_interval_percent(predicted_ms: Floats, process_ms: Floats, widening: Floats) -> float:
+    """Within which a process that runs a network lies, of (N,), (N, processes), (N,).
 
     Where a model comes to lie in memory stays for its process's life: a network that is deployed,
-    or verified another day, is one or a few processes, not the median of those that were fitted on.
+    or verified another day, is one or a few processes, not the median of those that were measured.
     """
-    predicted = networks.measured_ms * (1.0 + seen.errors)
+    errors = (predicted_ms[:, None] / process_ms - 1.0) / widening[:, None]
+    return conformal_percent(errors[~np.isnan(errors)], len(predicted_ms))
+
+
+def _interval_percent(networks: Networks, seen: _HeldOut) -> float:
+    predicted_ms = networks.measured_ms * (1.0 + seen.errors)
     ran = networks.measured_ms[:, None] if networks.process_ms is None else networks.process_ms
-    errors = (predicted[:, None] / ran - 1.0) / seen.widening[:, None]
-    return conformal_percent(errors[~np.isnan(errors)], len(networks))
+    return process_interval_percent(predicted_ms, ran, seen.widening)
 
 
 def _elsewhere_percent(networks: Networks, choice: TermChoice) -> float | None:

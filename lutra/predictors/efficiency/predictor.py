@@ -101,7 +101,7 @@ class EfficiencyPredictor:
         self.calibrated = calibration is not None
         latencies = table.op_latencies()
         self.stale = calibration is not None and is_stale(calibration, latencies)
-        self.stated = StatedError.read(table, name, latencies)
+        self.stated = None if plain_sum else StatedError.read(table, name, latencies)
         self._alone_ms = np.array([latencies.get(op.key, np.nan) for op in self.space.ops])
         self.features = op_features(self.space.ops, self._alone_ms)
         self._stages = stages_of(self.space.ops)

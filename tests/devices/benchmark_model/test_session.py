@@ -49,3 +49,10 @@ def test_a_long_line_is_looked_at_in_time(word: str) -> None:
     before = time.process_time()
     assert refusal(config, "compiled-model", line, None) is None
     assert time.process_time() - before < 2.0
+
+
+def test_a_long_line_on_what_was_applied_is_looked_at_in_time() -> None:
+    config = RuntimeConfig(RUNTIME, options={"delegate": "gpu"})
+    before = time.process_time()
+    assert refusal(config, "interpreter", "Explicitly applied " * 50_000, 0) is not None
+    assert time.process_time() - before < 1.0

@@ -676,6 +676,12 @@ def _set(*keys: str | int, to: Any) -> Callable[[Any], None]:
         (_set("ceiling_percent", to="79"), "'ceiling_percent' is missing or not"),
         (_set("ceiling_percent", to=100.5), "outside 0 to 100 %"),
         (_set("ceiling_percent", to=-3.0), "outside 0 to 100 %"),
+        (
+            lambda document: (
+                _set("intercept", to=50)(document) or _set("ceiling_percent", to=-1000)(document)
+            ),
+            "outside 0 to 100 %",
+        ),
         (_set("intercept", to=-900.0), "outside 0 to 100 %"),
         (_set("coefficients", "d", 1, to=[0, -900, 0]), "outside 0 to 100 %"),
         (_set("quality", to=[1]), "quality"),
