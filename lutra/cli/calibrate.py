@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,7 +81,7 @@ def command(
             " better (lutra validate says how well), or the ops do not tell more"
         )
     note_few(fitted.networks)
-    note_next(f"lutra validate {table}")
+    note_next(shlex.join(["lutra", "validate", str(table)]))
 
 
 def _text(composition: Composition) -> str:

@@ -46,10 +46,12 @@ def note_next(command: str) -> None:
     _put(f"next: {command}", sys.stderr)
 
 
-def _terminal_columns(stream: TextIO) -> int | None:
+def _terminal_columns(stream: TextIO | None) -> int | None:
     """The width of the terminal that a stream is; None where it is none."""
     try:
-        return (os.get_terminal_size(stream.fileno()).columns or None) if stream.isatty() else None
+        if stream is None or not stream.isatty():
+            return None
+        return os.get_terminal_size(stream.fileno()).columns or None
     except (OSError, ValueError):  # one that is closed or stands for another
         return None
 
@@ -61,8 +63,13 @@ def note_traceback(error: BaseException) -> None:
             note(part)
 
 
-def _put(text: str, stream: TextIO) -> None:
-    """Print one line, with nothing in it that a terminal would obey or an encoding lacks."""
+def _put(text: str, stream: TextIO | None) -> None:
+    """Print one line, with nothing in it that a terminal would obey or an encoding lacks.
+
+    Where the stream was closed before the start (``>&-``) there is nobody to read it.
+    """
+    if stream is None:
+        return
     encoding = getattr(stream, "encoding", None) or "utf-8"
     safe = printable(text).encode(encoding, "replace").decode(encoding)
     click.echo(safe, file=stream)
@@ -170,7 +177,7 @@ def progress(label: str) -> Iterator[Report]:
 @contextmanager
 def progress_of(labels: Sequence[str]) -> Iterator[Mapping[str, Report]]:
     """One display for several things at once, by their labels; reports may come from threads."""
-    if sys.stderr.isatty():
+    if sys.stderr is not None and sys.stderr.isatty():
         with _bars(labels) as reports:
             yield reports
     else:

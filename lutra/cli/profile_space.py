@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -113,7 +114,7 @@ class SpaceWork(Work):
                 f"lutra doctor {spec}, as no row of {table} is stable; what it finds mended, the"
                 " same command with --again all"
             )
-        return f"lutra {'validate' if fits else 'calibrate'} {table}"
+        return shlex.join(["lutra", "validate" if fits else "calibrate", str(table)])
 
     def _note_fit(self, table: Path) -> bool:
         """Say how well the calibration that the table holds predicts; whether it holds one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -103,7 +104,7 @@ def command(
     )
     note(f"{result.evaluations} architectures scored in {result.cpu_seconds:.1f} CPU s")
     if output is not None:
-        note_next(f"lutra verify {output} --device {device}")
+        note_next(shlex.join(["lutra", "verify", str(output), "--device", device]))
 
 
 def genes_text(architecture: Architecture, name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +23,21 @@ class FileKind:
     is_one: Callable[[bytes], bool]
 
 
+# As it is written: a document with a result in it, or one about results, is something else.
+_RESULT = re.compile(rf'\s*\{{\s*"format"\s*:\s*"{RESULT_FORMAT}"'.encode())
+_OLDEST_ONNX = 3  # of 2017; TensorFlow's saved models begin like a version 1
+
 TABLE = FileKind("a latency table", lambda data: data.startswith(b"SQLite format 3\0"))
-RESULT = FileKind("a search result", lambda data: f'"{RESULT_FORMAT}"'.encode() in data)
+RESULT = FileKind("a search result", lambda data: _RESULT.match(data) is not None)
 MODELS = {
     "onnx": FileKind(
         "an ONNX model",
-        lambda data: data[:1] == b"\x08" and data[2:3] != b"" and data[2] in _ONNX_NEXT_FIELDS,
+        lambda data: (
+            data[:1] == b"\x08"
+            and data[2:3] != b""
+            and data[1] >= _OLDEST_ONNX
+            and data[2] in _ONNX_NEXT_FIELDS
+        ),
     ),
     "tflite": FileKind("a TFLite model", lambda data: data[4:8] == b"TFL3"),
     "torch": FileKind(

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import shlex
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -200,3 +203,12 @@ def test_tables_fit_a_terminal(columns: int, table_path: Path, tmp_path: Path) -
         assert seen.status == 0
         assert seen.lines
         assert max(map(len, seen.lines)) <= columns, arguments
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a shell")
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_nobody_has_to_listen(closed: str) -> None:
+    command = f"{shlex.quote(sys.executable)} -m lutra spaces {closed}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ("ofa-mbv3" in done.stdout) == (closed == "2>&-")

@@ -56,7 +56,17 @@ def test_nothing_is_written_over_another_kind(
         with pytest.raises(UsageError, match=f"is {KINDS[name].name}: {kind.name} is not written"):
             require_kind(path, kind)
     mine = tmp_path / "notes.txt"
-    for content in (b"my notes", b"{}", b"\x08", b"PK\x03\x04a wheel", bytes(99)):
+    about = b'{"seconds": 9.0, "search": {"format": "lutra-search-result"}}'
+    tensorflow = b"\x08\x01\x12\x04\x0a\x02\x08\x01"
+    for content in (
+        b"my notes",
+        b"{}",
+        b"\x08",
+        b"PK\x03\x04a wheel",
+        bytes(99),
+        about,
+        tensorflow,
+    ):
         mine.write_bytes(content)
         with pytest.raises(UsageError, match="is a file of another kind"):
             require_kind(mine, kind)
