@@ -56,6 +56,7 @@ def check_from_table_to_network(
         space,
         table,
         resolutions=[RESOLUTION],
+        networks=0,
         runtime=config.runtime,
         threads=config.threads,
         options=config.options,
