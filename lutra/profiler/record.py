@@ -12,10 +12,10 @@ from typing import Any
 from lutra.devices.base import RequestFailure
 from lutra.profiler.gate import flag_low_clocks
 from lutra.profiler.plan import ANCHORS, evenly
-from lutra.profiler.stopping import StoppingRule, settled
+from lutra.profiler.stopping import StoppingRule, standing
 from lutra.profiler.workload import Workload
 from lutra.tables import Failure, LatencyTable, Measurement, Visit
-from lutra.tables.measurement import REPLACED, Category, Status
+from lutra.tables.measurement import Category, Status
 from lutra.tables.states import States
 
 MAX_ATTEMPTS = 3
@@ -150,7 +150,7 @@ class VisitRecord:
 
     def count(self, workload: Workload) -> int:
         """How often a workload was visited, not counting what is to be replaced."""
-        return sum(REPLACED not in visit.flags for visit in self._visits_of(workload))
+        return len(standing(self._visits_of(workload)))
 
     def _visits_of(self, workload: Workload) -> list[Visit]:
         return [visit for _, visit in self._visits[workload]]
@@ -199,8 +199,7 @@ class VisitRecord:
         counted: Counter[str] = Counter()
         timed_seconds = others_seconds = 0.0
         for workload in workloads:
-            known = [visit for visit in self._visits_of(workload) if REPLACED not in visit.flags]
-            visits = self._brought(workload.category, known)
+            visits = self._brought(workload.category, standing(self._visits_of(workload)))
             summary.flagged_visits += sum(bool(visit.flags) for visit in visits)
             counted.update(flag for visit in visits for flag in visit.flags)
             for number, visit in self._visits[workload]:
@@ -228,7 +227,7 @@ class VisitRecord:
             if row.measurement is not None and (seen := visits.get((row.category, row.key))):
                 of_others = (row.category, row.key) not in mine
                 done = of_others and row.measurement.status != "partial"
-                judged = self._judgement(row.category, settled(seen) if done else seen)
+                judged = self._judgement(row.category, (standing(seen) or seen) if done else seen)
                 if of_others:
                     judged = replace(judged, status=row.measurement.status)
                 measured[row.category, row.key] = judged

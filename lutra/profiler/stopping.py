@@ -35,7 +35,7 @@ class StoppingRule:
         ``partial`` (more visits wanted). Visits that are to be replaced count until those that
         replace them are enough. Raises `ValueError` without visits.
         """
-        new = [visit for visit in visits if REPLACED not in visit.flags]
+        new = standing(visits)
         if len(new) == len(visits):
             return self._judged(visits)
         measurement = self._judged(new) if new else None
@@ -57,9 +57,9 @@ class StoppingRule:
         return measurement
 
 
-def settled(visits: Sequence[Visit]) -> Sequence[Visit]:
-    """The visits of a workload that is done, which rests on those that replaced others."""
-    return [visit for visit in visits if REPLACED not in visit.flags] or visits
+def standing(visits: Sequence[Visit]) -> list[Visit]:
+    """The visits that are not to be replaced: those that a workload rests on once it is done."""
+    return [visit for visit in visits if REPLACED not in visit.flags]
 
 
 def _not_replaced(visit: Visit) -> Visit:

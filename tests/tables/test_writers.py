@@ -108,14 +108,20 @@ def test_a_name_that_is_not_utf_8(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_of_many_that_create_one_table_one_does_and_its_file_stays(path: Path) -> None:
-    processes = [started(CREATOR, path) for _ in range(6)]
+def six_at_once(script: str, path: Path) -> list[subprocess.Popen[str]]:
+    """Processes that were told to go when all of them were ready."""
+    processes = [started(script, path) for _ in range(6)]
     for process in processes:
         assert line_of(process) == "ready"
     for process in processes:
         assert process.stdin is not None
         process.stdin.write("go\n")
         process.stdin.flush()
+    return processes
+
+
+def test_of_many_that_create_one_table_one_does_and_its_file_stays(path: Path) -> None:
+    processes = six_at_once(CREATOR, path)
     said = [line_of(process) for process in processes]
     assert said.count("made") == 1
     assert all("is in use by `" in text for text in said if text != "made")
@@ -226,13 +232,7 @@ with LatencyTable.open(Path(sys.argv[1])) as table:
 
 def test_many_may_bring_a_table_up_to_date_at_once(path: Path) -> None:
     old_table(path)
-    processes = [started(MIGRATOR, path) for _ in range(6)]
-    for process in processes:
-        assert line_of(process) == "ready"
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
+    processes = six_at_once(MIGRATOR, path)
     assert [process.communicate()[0] for process in processes] == ["1\n"] * 6
 
 
