@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from lutra.devices.base import RuntimeConfig
 from lutra.devices.cuda import CudaDevice
 from lutra.devices.fake import FakeScript
 from lutra.emitters.emission import Emission
 from lutra.ops import Conv, Shape, seeded_weights
-from lutra.profiler.bench import open_bench
+from lutra.profiler.bench import bench_of_table
 from lutra.profiler.calibration import calibrate_on, validate_on
 from lutra.profiler.profile import profile
 from lutra.profiler.protocols import TimingProtocol
@@ -124,15 +123,11 @@ def test_from_nothing_to_a_found_network(
 ) -> None:
     """Eager, at the batch where some of the simulated GPU's networks wait for it, some for us."""
     device, path = CudaDevice(0), tmp_path / "gpu.lut"
-    config = RuntimeConfig("torch", batch=5)
     once = StoppingRule(min_rounds=1, min_processes=1, max_rounds=1)
     quick = TimingProtocol(seconds=0.005, reference_every=24, rule=once)
     profile(device, SPACE, path, runtime="torch", batch=5, protocol=quick)
     networks = TimingProtocol(seconds=0.005, reference_every=8, rule=once)
-    with (
-        LatencyTable.open(path, write=True) as table,
-        open_bench(device, config, "fp32") as bench,
-    ):
+    with bench_of_table(path, device) as (table, bench):
         fitted = calibrate_on(bench, table, networks=12, protocol=networks)
         validation = validate_on(bench, table, networks=6, protocol=networks)
         bounds = {row.measurement.bound for row in table.rows("op") if row.measurement}
