@@ -8,6 +8,7 @@ blocks of a stage are used) and a head.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import product
@@ -19,12 +20,14 @@ from lutra.ops import Conv, Linear, MBConv, OpConfig, Pool, Shape, make_divisibl
 from lutra.ops.graph import Activation
 from lutra.spaces.base import Gene, Indices, Rows, SearchSpace
 from lutra.spaces.lattice import NO_OP, Lattice, LatticeBuilder
-from lutra.spaces.registry import register_space
+from lutra.spaces.registry import register_family, register_space
+from lutra.spaces.variant import FamilyName, Variant
 
 KERNELS = (3, 5, 7)
 EXPANSIONS = (3, 4, 6)
 DEPTHS = (2, 3, 4)
 RESOLUTIONS = tuple(range(128, 225, 4))
+IMAGENET = Variant()
 
 
 @dataclass(frozen=True)
@@ -44,20 +47,20 @@ class Stage:
 
 @dataclass(frozen=True)
 class Head:
-    """What follows the stages, as ops, from the last feature map to 1000 classes."""
+    """What follows the stages, as ops, from the last feature map to the classes."""
 
     expand: int | None
     mix: int
     activation: Activation
 
-    def ops(self, features: Shape) -> list[OpConfig]:
+    def ops(self, features: Shape, classes: int) -> list[OpConfig]:
         if self.expand is None:  # ProxylessNAS: mix, pool, classify
             mix = Conv(features, self.mix, activation=self.activation)
-            return [mix, Pool(mix.output_shape, "global"), Linear(Shape(1, 1, self.mix), 1000)]
+            return [mix, Pool(mix.output_shape, "global"), Linear(Shape(1, 1, self.mix), classes)]
         expand = Conv(features, self.expand, activation=self.activation)
         pool = Pool(expand.output_shape, "global")
         mix = Conv(pool.output_shape, self.mix, activation=self.activation, bias="none")
-        return [expand, pool, mix, Linear(mix.output_shape, 1000)]
+        return [expand, pool, mix, Linear(mix.output_shape, classes)]
 
 
 @dataclass(frozen=True)
@@ -71,15 +74,17 @@ class Family:
     block0_residual: bool
     stages: tuple[Stage, ...]
     head: Head
+    norm_epsilon: float = 1e-5
 
 
 class MBConvSpace(SearchSpace):
     """Rows: [kernel of each block | expansion of each block | depth of each stage | resolution]."""
 
-    def __init__(self, name: str, family: Family) -> None:
+    def __init__(self, name: str, family: Family, variant: Variant = IMAGENET) -> None:
         self.name = name
         self.family = family
-        self.resolutions = RESOLUTIONS
+        self.variant = variant
+        self.resolutions = variant.resolutions(RESOLUTIONS)
 
     @cached_property
     def blocks(self) -> int:
@@ -101,7 +106,7 @@ class MBConvSpace(SearchSpace):
     def _catalogue(self) -> tuple[tuple[OpConfig, ...], Indices]:
         """The ops, and their indices by [resolution, slot, kernel choice, expansion choice]."""
         index_of: dict[OpConfig, int] = {}
-        head = len(self.family.head.ops(Shape(4, 4, 8)))
+        head = len(self.family.head.ops(Shape(4, 4, 8), self.variant.classes))
         shape = (len(self.resolutions), 2 + self.blocks + head, len(KERNELS), len(EXPANSIONS))
         indices = np.full(shape, -1, dtype=np.int32)
         for r, resolution in enumerate(self.resolutions):
@@ -113,9 +118,13 @@ class MBConvSpace(SearchSpace):
     def _slots(self, resolution: int) -> list[dict[tuple[int, int], OpConfig]]:
         """Each position of the full-depth network with its ops by (kernel, expansion) choice."""
         family = self.family
-        image = Shape(resolution, resolution, 3)
+        image = Shape(resolution, resolution, self.variant.channels)
         first = Conv(
-            image, family.first_channels, kernel=3, stride=2, activation=family.first_activation
+            image,
+            family.first_channels,
+            kernel=3,
+            stride=self.variant.stem,
+            activation=family.first_activation,
         )
         block0 = MBConv(
             first.output_shape,
@@ -133,7 +142,7 @@ class MBConvSpace(SearchSpace):
             for block in range(stage.blocks):
                 slots.append(_block_options(features, stage, first=block == 0))
                 features = slots[-1][0, 0].output_shape
-        return slots + [_static(op) for op in family.head.ops(features)]
+        return slots + [_static(op) for op in family.head.ops(features, self.variant.classes)]
 
     def op_indices(self, rows: Rows) -> Indices:
         indices = self._catalogue[1]
@@ -273,16 +282,23 @@ def proxyless(width: float) -> Family:
             for channels, stride, depth in zip(stages, strides, depths, strict=True)
         ),
         head=Head(None, mix, "relu6"),
+        norm_epsilon=1e-3,
     )
 
 
 def _register() -> None:
-    for width in (1.0, 1.2):
-        name = f"ofa-mbv3-w{width}"
-        register_space(name, partial(MBConvSpace, name, mobilenet_v3(width)))
-    for width in (1.3, 1.0):
-        name = f"ofa-proxyless-w{width}"
-        register_space(name, partial(MBConvSpace, name, proxyless(width)))
+    families = {"ofa-mbv3": (mobilenet_v3, (1.0, 1.2)), "ofa-proxyless": (proxyless, (1.3, 1.0))}
+    for family, (sizes, published) in families.items():
+        member = partial(_member, sizes)
+        register_family(family, member)
+        for width in published:
+            name = FamilyName(family, width, IMAGENET)
+            register_space(str(name), partial(member, name))
+
+
+def _member(sizes: Callable[[float], Family], name: FamilyName) -> MBConvSpace:
+    width = 1.0 if name.width is None else name.width
+    return MBConvSpace(str(name), sizes(width), name.variant)
 
 
 _register()

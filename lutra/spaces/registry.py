@@ -1,6 +1,7 @@
 """Spaces by name: ours, and those of other packages (entry points of the group ``lutra.spaces``).
 
-An entry point's name is the space's, its object a callable that makes the `SearchSpace`.
+An entry point's name is the space's, its object a callable that makes the `SearchSpace`. A family
+has more members than are listed: of any width, for other images and classes (`variant`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from lutra.errors import ResultError, UsageError
 from lutra.plugins import load_plugin, plugin_names
 from lutra.spaces.architecture import Architecture
 from lutra.spaces.base import SearchSpace
+from lutra.spaces.variant import FamilyName, parse_family_name
 from lutra.text import did_you_mean
 
 DEFAULT_SPACE = "ofa-mbv3-w1.0"
@@ -18,6 +20,7 @@ DEFAULT_SPACE = "ofa-mbv3-w1.0"
 
 _GROUP = "lutra.spaces"
 _FACTORIES: dict[str, Callable[[], SearchSpace]] = {}
+_FAMILIES: dict[str, Callable[[FamilyName], SearchSpace]] = {}
 _SPACES: dict[str, SearchSpace] = {}
 
 
@@ -26,15 +29,20 @@ def register_space(name: str, factory: Callable[[], SearchSpace]) -> None:
     _FACTORIES[name] = factory
 
 
+def register_family(family: str, factory: Callable[[FamilyName], SearchSpace]) -> None:
+    """Make every member of a family known, by names that `parse_family_name` reads."""
+    _FAMILIES[family] = factory
+
+
 def space_names() -> tuple[str, ...]:
-    """The known spaces' names."""
+    """The names of the spaces that are listed."""
     return tuple(dict.fromkeys((*_FACTORIES, *plugin_names(_GROUP))))
 
 
 def get_space(name: str | SearchSpace) -> SearchSpace:
     """The space of that name (a space is returned as it is).
 
-    Raises `UsageError` naming the known ones.
+    Raises `UsageError` naming the known ones, or for a family's member that cannot be.
 
     >>> space = get_space("ofa-mbv3-w1.0")
     >>> len(space.ops), len(space.ops_at([224])), space.resolutions[:3]
@@ -43,12 +51,19 @@ def get_space(name: str | SearchSpace) -> SearchSpace:
     if isinstance(name, SearchSpace):
         return name
     if name not in _SPACES:
-        if name not in space_names():
-            near = did_you_mean(name, space_names())
-            raise UsageError(f"unknown space '{name}'; known: {', '.join(space_names())}{near}")
-        factory = _FACTORIES.get(name) or load_plugin(_GROUP, name)
-        _SPACES[name] = factory()
+        _SPACES[name] = _made(name)
     return _SPACES[name]
+
+
+def _made(name: str) -> SearchSpace:
+    if name in space_names():
+        factory: Callable[[], SearchSpace] = _FACTORIES.get(name) or load_plugin(_GROUP, name)
+        return factory()
+    parts = parse_family_name(name, _FAMILIES.__contains__)
+    if parts is None:
+        near = did_you_mean(name, space_names())
+        raise UsageError(f"unknown space '{name}'; known: {', '.join(space_names())}{near}")
+    return _FAMILIES[parts.family](parts)
 
 
 def parse_architecture(document: object, space: str | None = None) -> Architecture:
