@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lutra.devices.registry import open_device as open_device
     from lutra.errors import AccuracyError as AccuracyError
+    from lutra.errors import CheckpointError as CheckpointError
+    from lutra.errors import DataError as DataError
     from lutra.errors import DeviceError as DeviceError
     from lutra.errors import InfeasibleError as InfeasibleError
     from lutra.errors import LutraError as LutraError
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from lutra.errors import TableVersionError as TableVersionError
     from lutra.errors import TableWriteError as TableWriteError
     from lutra.errors import TargetMismatchError as TargetMismatchError
+    from lutra.errors import TrainingError as TrainingError
     from lutra.errors import TransientDeviceError as TransientDeviceError
     from lutra.errors import UsageError as UsageError
     from lutra.predictors.accuracy.loading import load_accuracy as load_accuracy
@@ -53,6 +56,8 @@ _HOMES = {
     "lutra.devices.registry": ("open_device",),
     "lutra.errors": (
         "AccuracyError",
+        "CheckpointError",
+        "DataError",
         "DeviceError",
         "InfeasibleError",
         "LutraError",
@@ -65,6 +70,7 @@ _HOMES = {
         "TableVersionError",
         "TableWriteError",
         "TargetMismatchError",
+        "TrainingError",
         "TransientDeviceError",
         "UsageError",
     ),

@@ -16,6 +16,9 @@
     ├── ModelError                  a model file is damaged, or a model cannot be written as asked
     ├── AccuracyError               an accuracy predictor cannot be loaded or does not apply
     ├── InfeasibleError             no architecture of the space meets the limits
+    ├── CheckpointError             a supernet's weights cannot be read, written or used
+    ├── DataError                   a set of images cannot be read, or does not fit the network
+    ├── TrainingError               training came to no good end
     └── ResultError                 a search result or architecture file cannot be used
 
 Third-party exceptions are turned into one of these where they enter lutra.
@@ -88,6 +91,18 @@ class ModelError(LutraError):
 
 class AccuracyError(LutraError):
     """An accuracy predictor cannot be loaded, or does not speak of what was asked."""
+
+
+class CheckpointError(LutraError):
+    """A supernet's weights cannot be read, written or used."""
+
+
+class DataError(LutraError):
+    """A set of images cannot be read, or does not fit the network."""
+
+
+class TrainingError(LutraError):
+    """Training came to no good end, such as a loss that is no number."""
 
 
 class InfeasibleError(LutraError):

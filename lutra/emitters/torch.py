@@ -9,10 +9,16 @@ from typing import Any
 
 import torch
 
-from lutra.devices.worker.runtimes.torch_graph import MAGIC, OPS, VERSION, GraphModule
+from lutra.devices.worker.runtimes.torch_graph import (
+    MAGIC,
+    OPS,
+    VERSION,
+    WEIGHTLESS,
+    GraphModule,
+)
 from lutra.ops import Graph, Weights
 
-__all__ = ["OPS", "emit_torch", "torch_module"]
+__all__ = ["OPS", "WEIGHTLESS", "emit_torch", "torch_module"]
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 

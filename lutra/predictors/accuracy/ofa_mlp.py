@@ -23,8 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lutra.errors import AccuracyError
+from lutra.files.torch_file import Tensor, parameters_in, read_torch_file
 from lutra.predictors.accuracy.base import Accuracies, AccuracyPredictor
-from lutra.predictors.accuracy.torch_file import Tensor, read_state_dict
 from lutra.spaces import Rows, SearchSpace
 
 Weights = npt.NDArray[np.float32]
@@ -184,7 +184,7 @@ class OfaMlpPredictor(AccuracyPredictor):
         known = PUBLISHED.get(digest)
         if known not in (None, space.name):
             raise AccuracyError(f"{source} is OFA's predictor for {known}, not for {space.name}")
-        state = read_state_dict(data, source)
+        state = parameters_in(read_torch_file(data, source, "an accuracy predictor", AccuracyError))
         library = set(state) == _LIBRARY_KEYS
         layers = _layers(state, source)
         encoding = _encoding(space, layers[0].weight.shape[1], library, source, resolutions)

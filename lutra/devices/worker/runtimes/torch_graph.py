@@ -84,7 +84,7 @@ def _steps(document: dict[str, Any]) -> tuple[_Step, ...]:
     return tuple(
         _Step(
             node["name"],
-            _RUN[node["op"]],
+            _runner(node["op"]),
             node,
             tuple(node["inputs"]),
             tuple(
@@ -95,6 +95,12 @@ def _steps(document: dict[str, Any]) -> tuple[_Step, ...]:
         )
         for node in document["nodes"]
     )
+
+
+def _runner(op: str) -> Callable[..., Tensor]:
+    if op in _WEIGHTED:
+        return _WEIGHTED[op]
+    return lambda _, node, *inputs: WEIGHTLESS[op](node, *inputs)
 
 
 def _parameter(name: str) -> str:
@@ -120,11 +126,11 @@ def _linear(module: GraphModule, node: dict[str, Any], features: Tensor) -> Tens
     return functional.linear(features.flatten(1), weight, module.array(node, "bias"))
 
 
-def _max_pool(module: GraphModule, node: dict[str, Any], features: Tensor) -> Tensor:
+def _max_pool(node: dict[str, Any], features: Tensor) -> Tensor:
     return functional.max_pool2d(features, node["kernel"], node["stride"], node["padding"])
 
 
-def _avg_pool(module: GraphModule, node: dict[str, Any], features: Tensor) -> Tensor:
+def _avg_pool(node: dict[str, Any], features: Tensor) -> Tensor:
     return functional.avg_pool2d(
         features, node["kernel"], node["stride"], node["padding"], ceil_mode=True
     )
@@ -137,15 +143,18 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "h_sigmoid": functional.hardsigmoid,
 }
 
-_RUN: dict[str, Callable[..., Tensor]] = {
-    "conv2d": _conv,
-    "depthwise": _conv,
-    "linear": _linear,
-    "activation": lambda _, node, features: _ACTIVATIONS[node["function"]](features),
-    "add": lambda _, node, left, right: left + right,
-    "mul": lambda _, node, features, gate: features * gate,
-    "global_pool": lambda _, node, features: features.mean((2, 3), keepdim=True),
+# What needs no weights, from a node's description and its inputs.
+WEIGHTLESS: dict[str, Callable[..., Tensor]] = {
+    "activation": lambda node, features: _ACTIVATIONS[node["function"]](features),
+    "add": lambda _, left, right: left + right,
+    "mul": lambda _, features, gate: features * gate,
+    "global_pool": lambda _, features: features.mean((2, 3), keepdim=True),
     "max_pool": _max_pool,
     "avg_pool": _avg_pool,
 }
-OPS = frozenset(_RUN)
+_WEIGHTED: dict[str, Callable[..., Tensor]] = {
+    "conv2d": _conv,
+    "depthwise": _conv,
+    "linear": _linear,
+}
+OPS = frozenset((*WEIGHTLESS, *_WEIGHTED))

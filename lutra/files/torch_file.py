@@ -1,4 +1,4 @@
-"""Reading a PyTorch file of an accuracy predictor that anyone may have written.
+"""Reading a PyTorch file of named parameters that anyone may have written.
 
 torch has no part in it: its own reader ends the process on some files. Both forms are read, the
 archive of today and the row of pickles from before torch 1.6, which OFA's authors publish. Nothing
@@ -17,11 +17,12 @@ from zipfile import ZIP_STORED, ZipFile
 import numpy as np
 import numpy.typing as npt
 
-from lutra.errors import AccuracyError
-from lutra.predictors.accuracy.plain_pickle import Call, read_pickle
+from lutra.errors import LutraError
+from lutra.files.plain_pickle import Call, read_pickle
 
-MAX_PICKLE_BYTES = 64 << 10  # the structure without the weights: about 1 KB
-_MAX_MEMBERS = 1000  # of an archive; a predictor has about 20
+# The structure without the weights: 1 KB of a predictor, 120 KB of a supernet.
+MAX_PICKLE_BYTES = 1 << 20
+_MAX_MEMBERS = 4000  # of an archive; a predictor has about 20, a supernet 480
 _DIRECTORY_ENTRY = b"PK\x01\x02"
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
@@ -63,21 +64,29 @@ class Tensor:
             return view.astype(np.float32, order="C")
 
 
-def read_state_dict(data: bytes, source: str) -> Mapping[str, object]:
-    """The parameters by name, each a `Tensor` in a sound file; raises `AccuracyError`."""
+def read_torch_file(
+    data: bytes, source: str, what: str, error: type[LutraError]
+) -> Mapping[str, object]:
+    """The dictionary in a file; arrays in it are `Tensor`, the rest is plain data.
+
+    Raises ``error``, which says of ``source`` that it is no ``what``.
+    """
     try:
         state = _from_archive(data) if data[:4] == b"PK\x03\x04" else _from_pickles(data)
-    except Exception as error:  # hostile bytes make the readers raise anything
-        raise AccuracyError(
-            f"{source} is no PyTorch file of an accuracy predictor: it is damaged, incomplete, of"
-            " another kind, or it holds code, which lutra does not run; download it again from"
-            " its publisher"
-        ) from error
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
+    except Exception as problem:  # hostile bytes make the readers raise anything
+        raise error(
+            f"{source} is no PyTorch file of {what}: it is damaged, incomplete, of another kind,"
+            " or it holds code, which lutra does not run; download it again from its publisher"
+        ) from problem
     if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
-        raise AccuracyError(f"{source} holds no named parameters; it is no accuracy predictor")
+        raise error(f"{source} holds no named parameters; it is not {what}")
     return state
+
+
+def parameters_in(state: Mapping[str, object]) -> Mapping[str, object]:
+    """The parameters by name of a file that may have them under ``state_dict``."""
+    inner = state.get("state_dict")
+    return inner if isinstance(inner, dict) and all(isinstance(n, str) for n in inner) else state
 
 
 class _Storages(dict[str, Storage]):

@@ -1,0 +1,1 @@
+"""Images with labels: what supernets are trained and evaluated on."""

@@ -1,0 +1,34 @@
+"""Running an op's nodes on tensors, whoever brings the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import cache
+from typing import Any
+
+from torch import Tensor
+
+from lutra.emitters.torch import WEIGHTLESS
+from lutra.ops import Graph
+from lutra.ops.graph import Node
+
+Weighted = Callable[[Node, Tensor], Tensor]
+"""A convolution or linear layer with its batch normalisation, if it has one."""
+
+
+def run_graph(graph: Graph, features: Tensor, weighted: Weighted) -> Tensor:
+    """A graph's output for (N, C, H, W); a final linear layer gives (N, features)."""
+    values = {graph.input: features}
+    for node in graph.nodes:
+        inputs = [values[name] for name in node.inputs]
+        if node.has_weights:
+            values[node.name] = weighted(node, inputs[0])
+        else:
+            values[node.name] = WEIGHTLESS[node.op](_document(node), *inputs)
+    return values[graph.output]
+
+
+@cache
+def _document(node: Node) -> dict[str, Any]:
+    return asdict(node)
