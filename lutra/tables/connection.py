@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import sqlite3
+import stat
 import warnings
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -32,8 +33,8 @@ class TableWarning(UserWarning):
 def write_lock(path: Path) -> Lock:
     """The right to write a table, one process's at a time; freed however that process ends.
 
-    Whether the file exists or not: by its folder and name. Raises `TableWriteError`, which names
-    the process that has it.
+    Whether the file exists or not: by its folder and name (and `add_file_lock`). Raises
+    `TableWriteError`, which names the process that has it.
     """
     real = Path(os.path.realpath(path))
     try:
@@ -42,13 +43,39 @@ def write_lock(path: Path) -> Lock:
         raise TableWriteError(
             f"cannot open {path} for writing: there is no folder {path.parent}"
         ) from error
-    taken = take(f"table {folder.st_dev}:{folder.st_ino}/{real.name}")
+    return _taken(path, f"table {folder.st_dev}:{folder.st_ino}/{real.name}")
+
+
+def add_file_lock(path: Path, lock: Lock) -> None:
+    """Have a lock hold for every name of the file, as hard links are; raises as `write_lock` does.
+
+    It must exist.
+    """
+    file = stat_of(path)
+    lock.enter_context(_taken(path, f"table file {file.st_dev}:{file.st_ino}"))
+
+
+def _taken(path: Path, resource: str) -> Lock:
+    taken = take(resource)
     if isinstance(taken, str):
         raise TableWriteError(
             f"{path} is in use by {taken}: one run at a time writes a table; wait for it to end, or"
             " name another file"
         )
     return taken
+
+
+def stat_of(path: Path) -> os.stat_result:
+    """What the system says of a table's file; raises `NotATableError` where there is none."""
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # the last of a name with a NUL
+        found = None
+    except OSError as error:
+        raise NotATableError(f"cannot read {path}: {error.strerror}") from error
+    if found is None or not stat.S_ISREG(found.st_mode):
+        raise NotATableError(f"there is no table {path}; `lutra profile ... -o {path}` makes one")
+    return found
 
 
 def create_file(path: Path, target: Mapping[str, Any]) -> None:

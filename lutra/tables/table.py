@@ -15,7 +15,14 @@ from lutra.errors import NotATableError, TableWriteError
 from lutra.files import parse_json
 from lutra.files.locks import Lock
 from lutra.tables.columns import from_columns, insert, selected, to_columns
-from lutra.tables.connection import create_file, mapped, open_file, write_lock
+from lutra.tables.connection import (
+    add_file_lock,
+    create_file,
+    mapped,
+    open_file,
+    stat_of,
+    write_lock,
+)
 from lutra.tables.frame import FRAME_COLUMNS, row_record
 from lutra.tables.measurement import (
     REPLACED,
@@ -87,10 +94,7 @@ class LatencyTable:
         (newer schema) or, to write, `TableWriteError` (read-only, or another process writes it).
         """
         path = Path(path)
-        if not path.is_file():
-            raise NotATableError(
-                f"there is no table {path}; `lutra profile ... -o {path}` makes one"
-            )
+        stat_of(path)
         return cls._open(path, write_lock(path) if write else None)
 
     @classmethod
@@ -98,6 +102,7 @@ class LatencyTable:
         with contextlib.ExitStack() as opened:
             if lock is not None:
                 opened.enter_context(lock)
+                add_file_lock(path, lock)
             table = cls(path, open_file(path, write=lock is not None), lock)
             opened.callback(table.close)
             if lock is not None:

@@ -89,6 +89,22 @@ def test_a_second_writer_is_refused_and_a_kill_frees_the_table(path: Path, tmp_p
         assert len(table.visits("op", KEY)) == 2
 
 
+def test_a_second_writer_is_refused_by_another_name_of_the_file(path: Path, tmp_path: Path) -> None:
+    with LatencyTable.create(path, TARGET) as table:
+        record(table)
+        (tmp_path / "new.lut").hardlink_to(path)
+        with pytest.raises(TableWriteError, match="new.lut is in use by this very run"):
+            LatencyTable.open(tmp_path / "new.lut", write=True)
+    (tmp_path / "hard.lut").hardlink_to(path)
+    with writer(path) as process:
+        with pytest.raises(TableWriteError, match=rf"hard.lut is in use by .*{process.pid}"):
+            LatencyTable.open(tmp_path / "hard.lut", write=True)
+    with LatencyTable.open(path, write=True) as table:
+        record(table)
+    with LatencyTable.open(tmp_path / "hard.lut", write=True) as table:
+        assert len(table.visits("op", KEY)) == 3
+
+
 def test_the_same_process_is_refused_too(path: Path) -> None:
     with LatencyTable.create(path, TARGET) as table:
         record(table)
