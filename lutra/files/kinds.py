@@ -47,13 +47,25 @@ MODELS = {
 }
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is a file; not where the system will not say, as of a name that is too long.
+
+    (`Path.exists` raises there; what opens or makes the file says why it cannot.)
+    """
+    try:
+        path.stat()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def require_kind(path: Path, kind: FileKind) -> None:
     """Raise `UsageError` where writing a ``kind`` of file would lose one that is something else.
 
     Nothing is lost where there is no file, or an empty one. What cannot be read, or is a device
     or a pipe, is taken for something else.
     """
-    if not path.exists():
+    if not is_there(path):
         return
     reason = _why_not(path, kind)
     if reason is not None:

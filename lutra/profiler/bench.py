@@ -11,6 +11,7 @@ from lutra.devices.base import Device, RuntimeConfig, Session
 from lutra.devices.registry import format_of, opened_device, runtimes_of
 from lutra.emitters.emission import Emission
 from lutra.errors import PermanentDeviceError, TableError
+from lutra.files.kinds import is_there
 from lutra.files.scratch import scratch_folder
 from lutra.profiler.protocols import TimingProtocol
 from lutra.profiler.record import RunSummary
@@ -179,7 +180,7 @@ def known_core_mask(path: str | Path) -> str:
 def open_or_create(path: str | Path, target: Target) -> LatencyTable:
     """The table at ``path`` for writing; raises `TargetMismatchError` if it is another target's."""
     path = Path(path)
-    if not path.exists():
+    if not is_there(path):
         return LatencyTable.create(path, target)
     return _of_target(LatencyTable.open(path, write=True), target)
 

@@ -11,6 +11,7 @@ from lutra.devices.base import RuntimeConfig
 from lutra.devices.registry import opened_device, runtimes_of
 from lutra.emitters.model_file import ModelFile, read_model_files
 from lutra.errors import TableError, UsageError
+from lutra.files.kinds import is_there
 from lutra.predictors.efficiency.predictor import GPU
 from lutra.profiler.bench import (
     Bench,
@@ -131,7 +132,7 @@ def plan(
     with _bench_of_space(device, space, table, resolutions, again, setting) as bench:
         ops = _ops(space, resolutions, bench)
         missing, wanted = len(ops), _count(networks, bench)
-        if Path(table).exists():
+        if is_there(Path(table)):
             with open_to_read(table, bench.target) as stored:
                 covered = sorted({*read_profiled(stored).spaces.get(space.name, ()), *resolutions})
                 whole = _networks(stored, space, covered, wanted, bench)
@@ -275,7 +276,7 @@ def plan_models(
     """The target that `profile_models` would measure; raises what it would, and writes nothing."""
     files = read_model_files(models)
     with _bench_of_models(device, files, table, again, runtime, threads, options or {}) as bench:
-        if Path(table).exists():
+        if is_there(Path(table)):
             open_to_read(table, bench.target).close()
         return bench.target
 

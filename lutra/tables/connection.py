@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import sqlite3
@@ -16,7 +17,7 @@ from urllib.parse import quote
 
 from lutra.errors import NotATableError, TableVersionError, TableWriteError
 from lutra.files import write_atomically
-from lutra.files.kinds import TABLE
+from lutra.files.kinds import TABLE, is_there
 from lutra.files.locks import Lock, take
 from lutra.tables.columns import insert
 from lutra.tables.schema import APPLICATION_ID, MIGRATIONS, VERSION, migrate
@@ -43,7 +44,19 @@ def write_lock(path: Path) -> Lock:
         raise TableWriteError(
             f"cannot open {path} for writing: there is no folder {path.parent}"
         ) from error
+    _require_short_name(path)
     return _taken(path, f"table {folder.st_dev}:{folder.st_ino}/{real.name}")
+
+
+def _require_short_name(path: Path) -> None:
+    try:
+        _journal(path).lstat()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise TableWriteError(
+                f"cannot write {path}: its name is too long; SQLite keeps a file beside it whose"
+                " name is 8 characters longer"
+            ) from error
 
 
 def add_file_lock(path: Path, lock: Lock) -> None:
@@ -104,7 +117,7 @@ def open_file(path: Path, *, write: bool) -> sqlite3.Connection:
             TableWarning,
             stacklevel=3,
         )
-    if _journal(path).exists():
+    if is_there(_journal(path)):
         with contextlib.closing(connect(path, "rw")) as healing, mapped(path):
             healing.execute("PRAGMA user_version")
     # A reader that SQLite lets make the log would hide from the next one that it was missing.
@@ -125,7 +138,7 @@ def open_file(path: Path, *, write: bool) -> sqlite3.Connection:
 
 def _lacks_its_log(path: Path) -> bool:
     """Whether the file says that changes are in a write-ahead log, and there is none."""
-    if _log(path).exists():
+    if is_there(_log(path)):
         return False
     try:
         with path.open("rb") as file:
@@ -182,7 +195,7 @@ def mapped(path: Path) -> Iterator[None]:
 
 def _why_not_opened(path: Path) -> str:
     for left in (_log(path), _journal(path)):
-        if left.exists():
+        if is_there(left):
             return (
                 f"{path} was not closed in order, so {left.name} holds a part of it; reading the"
                 " two needs a folder that can be written to: copy both to one"
@@ -192,7 +205,7 @@ def _why_not_opened(path: Path) -> str:
     elif not path.parent.is_dir():
         reason = f"there is no folder {path.parent}"
     else:
-        reason = "it is read-only" if path.exists() else "the folder is not writable"
+        reason = "it is read-only" if is_there(path) else "the folder is not writable"
     return f"cannot open {path} for writing: {reason}"
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from lutra.errors import NotATableError, TableWriteError
 from lutra.files import parse_json
+from lutra.files.kinds import is_there
 from lutra.files.locks import Lock
 from lutra.tables.columns import from_columns, insert, selected, to_columns
 from lutra.tables.connection import (
@@ -81,7 +82,7 @@ class LatencyTable:
         """
         path = Path(path)
         with write_lock(path) as lock:
-            if path.exists():
+            if is_there(path):
                 raise TableWriteError(f"{path} already exists")
             create_file(path, target.to_json())
             return cls._open(path, lock.pop_all())

@@ -11,7 +11,7 @@ import torch
 
 from lutra.emitters.emission import FORMATS, Emission
 from lutra.errors import UsageError
-from lutra.files.kinds import MODELS, RESULT, TABLE, FileKind, require_kind
+from lutra.files.kinds import MODELS, RESULT, TABLE, FileKind, is_there, require_kind
 from lutra.ops import Conv, Shape, seeded_weights
 from lutra.search.find import find_networks
 
@@ -84,3 +84,10 @@ def test_pipes_and_devices_are_no_files(tmp_path: Path) -> None:
     for path in (tmp_path / "pipe", Path("/dev/null"), tmp_path):
         with pytest.raises(UsageError, match="is no regular file"):
             require_kind(path, RESULT)
+
+
+def test_what_the_system_will_not_say_of_a_name_is_not_there(tmp_path: Path) -> None:
+    assert is_there(tmp_path)
+    for name in ("nothing", "x" * 5000, "nul\0", "nothing/x"):
+        assert not is_there(tmp_path / name)
+        require_kind(tmp_path / name, RESULT)

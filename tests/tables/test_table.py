@@ -23,6 +23,8 @@ from lutra.errors import (
     TableWriteError,
     TargetMismatchError,
 )
+from lutra.files.kinds import TABLE, require_kind
+from lutra.profiler.bench import open_or_create
 from lutra.profiler.statistics import summarise
 from lutra.tables import Failure, LatencyTable, Target, Visit
 from lutra.tables.connection import TableWarning, mapped
@@ -316,6 +318,25 @@ def test_a_damaged_target_is_refused(path: Path) -> None:
         table.put_meta("target", {"device": "cpu"})
     with pytest.raises(NotATableError, match="target is damaged"):
         LatencyTable.open(path)
+
+
+@pytest.mark.parametrize("letters", [248, 252, 256, 5000])
+def test_a_name_that_is_too_long_is_one_error(tmp_path: Path, letters: int) -> None:
+    path = tmp_path / ("x" * letters)
+    with pytest.raises(NotATableError, match="there is no table|File name too long"):
+        LatencyTable.open(path)
+    with pytest.raises(TableWriteError, match="its name is too long"):
+        open_or_create(path, TARGET)
+    require_kind(path, TABLE)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_table_of_a_long_name_can_be_read(path: Path, tmp_path: Path) -> None:
+    with LatencyTable.create(path, TARGET) as table:
+        record(table)
+    long = path.rename(tmp_path / ("x" * 250))
+    with LatencyTable.open(long) as table:
+        assert len(table.rows()) == 1
 
 
 def test_an_impossible_folder(tmp_path: Path) -> None:

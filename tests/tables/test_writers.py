@@ -154,7 +154,7 @@ def test_a_table_that_came_up_meanwhile_is_not_written_over(
     """As from a container that shares the folder, but not the locks."""
     with LatencyTable.create(path, TARGET) as table:
         record(table)
-    monkeypatch.setattr(Path, "exists", lambda _: False)
+    monkeypatch.setattr("lutra.tables.table.is_there", lambda _: False)
     with pytest.raises(TableWriteError, match="File exists"):
         LatencyTable.create(path, TARGET)
     monkeypatch.undo()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from lutra.errors import AccuracyError
 from lutra.files import read_bounded
+from lutra.files.kinds import is_there
 from lutra.plugins import load_plugin, plugin_names
 from lutra.predictors.accuracy.additive import AdditivePredictor
 from lutra.predictors.accuracy.base import AccuracyPredictor
@@ -74,7 +75,7 @@ def _from_plugin(name: str) -> AccuracyPredictor:
 def _from_file(
     path: Path, space: SearchSpace, resolutions: Sequence[int] | None
 ) -> AccuracyPredictor:
-    if not path.is_file():
+    if not (is_there(path) and path.is_file()):
         raise AccuracyError(f"{path} is not a file; pass the file of an accuracy predictor")
     data = read_bounded(path, MAX_FILE_BYTES, _TOO_LARGE, AccuracyError)
     if data.lstrip()[:1] == b"{":
