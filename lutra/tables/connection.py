@@ -104,10 +104,11 @@ def create_file(path: Path, target: Mapping[str, Any]) -> None:
 
 
 def open_file(path: Path, *, write: bool) -> sqlite3.Connection:
-    """A table's file of the newest schema, to which an older one is brought.
+    """A table's file of the newest schema, to which an older one is brought to be written.
 
-    What a kill left half done is undone. Raises as `LatencyTable.open` does, and warns
-    (`TableWarning`) where the file was copied without its latest visits.
+    To be read, a copy of it is: the file stays as it is, but for what a kill left half done, which
+    is undone. Raises as `LatencyTable.open` does, and warns (`TableWarning`) where the file was
+    copied without its latest visits.
     """
     lone = _lacks_its_log(path)
     if lone:
@@ -122,18 +123,29 @@ def open_file(path: Path, *, write: bool) -> sqlite3.Connection:
             healing.execute("PRAGMA user_version")
     # A reader that SQLite lets make the log would hide from the next one that it was missing.
     connection = connect(path, "rw" if write else "ro", unchanging=lone and not write)
-    try:
-        with mapped(path):
-            newest = check_schema(path, connection)
-    except BaseException:
-        connection.close()
-        raise
-    if newest:
+    with contextlib.ExitStack() as opened, mapped(path):
+        opened.callback(connection.close)
+        newest = check_schema(path, connection)
+        if not newest and not write:
+            return _migrated_copy(path, connection)
+        if not newest:
+            migrate(connection)
+            check_schema(path, connection)
+        opened.pop_all()
         return connection
-    connection.close()
-    with contextlib.closing(connect(path, "rw")) as older, mapped(path):
-        migrate(older)
-    return open_file(path, write=write)
+
+
+def _migrated_copy(path: Path, older: sqlite3.Connection) -> sqlite3.Connection:
+    """What an older table holds, by the newest schema, in a file of SQLite's own without a name."""
+    with contextlib.ExitStack() as opened:
+        copy = sqlite3.connect("", isolation_level=None)
+        opened.callback(copy.close)
+        older.backup(copy)
+        migrate(copy)
+        check_schema(path, copy)
+        copy.execute("PRAGMA query_only = ON")  # what is written here would be lost
+        opened.pop_all()
+    return copy
 
 
 def _lacks_its_log(path: Path) -> bool:

@@ -1,7 +1,9 @@
 """The table is a real SQLite file: durable, checked, and honest about failures."""
 
+import contextlib
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import struct
@@ -430,6 +432,41 @@ def test_an_older_schema_is_brought_up_to_date(path: Path, write: bool) -> None:
     assert row.measurement is not None
     assert row.measurement.latency_ms == 1.5
     assert row.nodes is None
+
+
+def test_reading_an_older_table_leaves_it_as_it_is(path: Path) -> None:
+    old_table(path)
+    before = path.read_bytes()
+    with LatencyTable.open(path) as table:
+        assert [row.key for row in table.rows()] == ["a"]
+        with pytest.raises(TableWriteError):
+            table.put_meta("lost", 1)
+    assert path.read_bytes() == before
+    assert [item.name for item in path.parent.iterdir()] == [path.name]
+
+
+def test_the_numbers_of_an_older_table_are_looked_at_too(path: Path) -> None:
+    old_table(path)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("UPDATE measurements SET latency_ms = 9e999")
+    for write in (False, True):
+        with pytest.raises(NotATableError, match="latency_ms is inf"):
+            LatencyTable.open(path, write=write)
+
+
+def test_an_older_table_with_a_log_is_read(path: Path, tmp_path: Path) -> None:
+    """Its head says so, also where it was copied without the log."""
+    old_table(path)
+    copy = tmp_path / "copy.lut"
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        shutil.copy(path, copy)
+        connection.execute("INSERT INTO subjects VALUES (2, 'op', 'b', '')")
+        connection.execute("INSERT INTO failures VALUES (2, 'run', 'no', 0, 3, '')")
+        with LatencyTable.open(path) as table:
+            assert [row.key for row in table.rows()] == ["a", "b"]
+    with pytest.warns(TableWarning), LatencyTable.open(copy) as table:
+        assert [row.key for row in table.rows()] == ["a"]
 
 
 def test_nodes_are_kept(path: Path) -> None:
