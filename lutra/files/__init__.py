@@ -5,22 +5,23 @@ Errors of the file system become the caller's own kind of error, with the file's
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
 import stat
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from lutra.errors import LutraError, ResultError
-from lutra.files.kinds import FileKind, require_kind
+from lutra.files.kinds import FileKind, is_there, require_kind
 
 MAX_JSON_BYTES = 16 << 20
 _DEEPEST_JSON = 50  # ours has six levels
-_NEW_FILE = 0o644
+_NEW_FILE = 0o666  # less the user's umask, as the system has it
+_ANYBODY_WRITES = 0o222
 _OPEN_FILES = "/proc/self/fd"
 
 
@@ -37,27 +38,31 @@ def replacing(
 
     ``name`` of the file is its own path until then. An exception in the block leaves ``path`` as it
     was and nothing beside it; so does a kill, where the system has files without a name. Through a
-    link the file that it points to is replaced. ``permissions`` are by default those of the file
-    before. With ``new`` there must have been none.
+    link the file that it points to is replaced. ``permissions``, of which the umask takes some, are
+    by default those of the file before. With ``new`` there must have been none.
 
-    Raises `UsageError` where a file that is no ``kind`` would be lost, and ``error`` for what the
-    file system refuses.
+    Raises `UsageError` where a file that is no ``kind`` would be lost, and ``error`` for one that
+    is read-only and for what the file system refuses.
     """
     if kind is not None:
         require_kind(path, kind)
     target = Path(os.path.realpath(path))
-    with _refusals(path, error), _temporary(target) as file:
+    mode = _NEW_FILE if permissions is None else permissions
+    with _refusals(path, error), _temporary(target.parent, mode) as file:
+        before = None if new else _writable_mode(target)
+        if before is not None and permissions is None:
+            os.fchmod(file.fileno(), before)
         yield file
         file.flush()
-        os.fchmod(file.fileno(), _permissions(target) if permissions is None else permissions)
         _publish(file, target, new=new)
 
 
 def check_output(path: Path, kind: FileKind, error: type[LutraError] = ResultError) -> None:
     """Raise now what `replacing` would raise: for before something that takes long."""
     require_kind(path, kind)
-    with _refusals(path, error), _temporary(Path(os.path.realpath(path))):
-        pass
+    target = Path(os.path.realpath(path))
+    with _refusals(path, error), _temporary(target.parent, _NEW_FILE):
+        _writable_mode(target)
 
 
 @contextmanager
@@ -68,24 +73,45 @@ def _refusals(path: Path, error: type[LutraError]) -> Iterator[None]:
         raise error(f"cannot write {path}: {problem.strerror or problem}") from problem
 
 
+def _writable_mode(target: Path) -> int | None:
+    """The permissions of the file, None where there is none; `OSError` for one that is read-only.
+
+    Replacing it would need the folder's permission alone, and the system never asks root: a file
+    that nobody may write is one that somebody wants to keep.
+    """
+    try:
+        mode = stat.S_IMODE(target.stat().st_mode)
+    except FileNotFoundError:
+        return None
+    if not (mode & _ANYBODY_WRITES and os.access(target, os.W_OK)):
+        raise PermissionError(
+            errno.EACCES, "it is read-only; make it writable, or name another file"
+        )
+    return mode
+
+
 @contextmanager
-def _temporary(target: Path) -> Iterator[IO[bytes]]:
-    """A file in the target's folder, without a name where the system has such; else it is removed.
+def _temporary(folder: Path, mode: int) -> Iterator[IO[bytes]]:
+    """A file in the folder, without a name where the system has such; else it is removed.
 
     Its ``name`` is then where /proc shows it.
     """
     try:
-        descriptor = os.open(target.parent, getattr(os, "O_TMPFILE", 0) | os.O_RDWR, 0o600)
+        descriptor = os.open(folder, getattr(os, "O_TMPFILE", 0) | os.O_RDWR, mode)
     except OSError:
-        prefix = f".{target.name}."
-        with tempfile.NamedTemporaryFile(prefix=prefix, dir=target.parent, delete=False) as named:
+        name = folder / _temporary_name()
+        with open(str(name), "x+b", opener=lambda path, flags: os.open(path, flags, mode)) as named:
             try:
                 yield named
             finally:
-                Path(named.name).unlink(missing_ok=True)
+                name.unlink(missing_ok=True)
         return
     with open(f"{_OPEN_FILES}/{descriptor}", "r+b", opener=lambda *_: descriptor) as file:
         yield file
+
+
+def _temporary_name() -> str:
+    return f".lutra-{secrets.token_hex(8)}"  # short: the file's own may be as long as names can be
 
 
 def _publish(file: IO[bytes], target: Path, *, new: bool) -> None:
@@ -94,11 +120,11 @@ def _publish(file: IO[bytes], target: Path, *, new: bool) -> None:
         _link(file, target)
         return
     except OSError as problem:  # it exists, or the file system has no links
-        if new and (isinstance(problem, FileExistsError) or target.exists()):
+        if new and (isinstance(problem, FileExistsError) or is_there(target)):
             raise
     temporary = Path(file.name)
     if file.name.startswith(_OPEN_FILES):
-        temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+        temporary = target.with_name(_temporary_name())
         _link(file, temporary)
     try:
         temporary.replace(target)
@@ -110,10 +136,6 @@ def _publish(file: IO[bytes], target: Path, *, new: bool) -> None:
 def _link(file: IO[bytes], name: Path) -> None:
     # Only where a folder is given, even one without use, is /proc's link followed to the file.
     os.link(file.name, name, src_dir_fd=file.fileno())
-
-
-def _permissions(target: Path) -> int:
-    return stat.S_IMODE(target.stat().st_mode) if target.exists() else _NEW_FILE
 
 
 def write_atomically(

@@ -87,6 +87,58 @@ def test_a_link_stays_one_and_the_file_s_permissions_stay(tmp_path: Path) -> Non
     assert [item.name for item in target.parent.iterdir()] == ["result.json"]
 
 
+@pytest.mark.parametrize(("umask", "mode"), [(0o077, 0o600), (0o002, 0o664), (0o022, 0o644)])
+def test_the_umask_takes_from_a_new_file_and_not_from_an_old_one(
+    tmp_path: Path, umask: int, mode: int
+) -> None:
+    old = tmp_path / "old"
+    old.touch()
+    old.chmod(0o666)
+    before = os.umask(umask)
+    try:
+        write_atomically(tmp_path / "new", b"")
+        write_atomically(old, b"")
+        with replacing(tmp_path / "program", ResultError, permissions=0o755) as program:
+            program.write(b"")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "new").stat().st_mode & 0o777 == mode
+    assert old.stat().st_mode & 0o777 == 0o666
+    assert (tmp_path / "program").stat().st_mode & 0o777 == 0o755 & ~umask
+
+
+@pytest.mark.parametrize("mode", [0o444, 0o400])
+def test_a_read_only_file_is_kept(tmp_path: Path, mode: int) -> None:
+    """Root's too, whom the system would let."""
+    path = tmp_path / "result.json"
+    path.touch()
+    path.chmod(mode)
+    with pytest.raises(ResultError, match=r"cannot write .*result.json: it is read-only; make it"):
+        write_atomically(path, b"new")
+    with pytest.raises(ResultError, match=r"cannot write .*result.json: it is read-only; make it"):
+        check_output(path, RESULT)
+    assert path.read_bytes() == b""
+    assert [item.name for item in tmp_path.iterdir()] == ["result.json"]
+
+
+@pytest.mark.parametrize("letters", [250, 255])
+def test_a_name_may_be_as_long_as_names_can_be(tmp_path: Path, letters: int) -> None:
+    path = tmp_path / ("x" * letters)
+    for content in (b"old", b"new"):
+        write_atomically(path, content)
+        assert path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_name_that_is_too_long_is_known_before(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 256)
+    with pytest.raises(ResultError, match="cannot write .*: File name too long"):
+        check_output(path, RESULT)
+    with pytest.raises(ResultError, match="cannot write .*: File name too long"):
+        write_atomically(path, b"")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_kill_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
     if not hasattr(os, "O_TMPFILE"):
         pytest.skip("a kill leaves a temporary name")
