@@ -38,7 +38,7 @@ def command(result: Path, device_spec: str, count: int, as_json: bool) -> None:
         else:
             print_verified(verified, count)
     finally:  # also where nobody reads
-        verified.write(result)
+        verified.write(result, over=found)
     if not as_json:
         note(f"written to {result}")
 

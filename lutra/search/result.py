@@ -11,7 +11,7 @@ from typing import Any
 from lutra.emitters.emission import Emission
 from lutra.errors import NotATableError, ResultError, UsageError
 from lutra.files import read_json, write_atomically
-from lutra.files.kinds import RESULT, RESULT_FORMAT
+from lutra.files.kinds import RESULT, RESULT_FORMAT, is_there
 from lutra.profiler.bench import emission_of
 from lutra.search.fields import Fields
 from lutra.spaces import Architecture, SearchSpace, get_space, parse_architecture
@@ -164,13 +164,28 @@ class SearchResult:
         """The result in a file; raises `ResultError`."""
         return cls.from_json(read_json(Path(path)), str(path))
 
-    def write(self, path: str | Path) -> None:
+    def write(self, path: str | Path, *, over: SearchResult | None = None) -> None:
         """Write the result so that the file is old or new, never half.
 
-        Raises `ResultError`, and `UsageError` where a file is that is no search result.
+        ``over`` is what the file held when this one was begun: one that somebody changed since, and
+        did not remove, is left to them. Raises `ResultError`, and `UsageError` where a file is that
+        is no search result.
         """
+        path = Path(path)
+        if over is not None and not _still_holds(path, over):
+            raise ResultError(
+                f"{path} was changed by another program meanwhile and is left as it is; run the"
+                " command again to have this in it too"
+            )
         data = (json.dumps(self.to_json(), indent=2) + "\n").encode()
-        write_atomically(Path(path), data, kind=RESULT)
+        write_atomically(path, data, kind=RESULT)
+
+
+def _still_holds(path: Path, result: SearchResult) -> bool:
+    try:
+        return SearchResult.read(path) == result
+    except ResultError:
+        return not is_there(path)
 
 
 def read_found(path: str | Path, space: str | None = None) -> tuple[Architecture, Emission]:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -156,7 +157,7 @@ def test_verify_says_before_it_measures_that_it_cannot_write(
 def test_what_was_measured_is_shown_when_it_cannot_be_written_after_all(
     as_json: bool, result_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(self: lutra.SearchResult, path: Path) -> None:
+    def refuse(self: lutra.SearchResult, path: Path, over: lutra.SearchResult) -> None:
         raise lutra.LutraError(f"cannot write {path}: No space left on device")
 
     monkeypatch.setattr(lutra.SearchResult, "write", refuse)
@@ -167,6 +168,37 @@ def test_what_was_measured_is_shown_when_it_cannot_be_written_after_all(
         assert json.loads(captured.out)["measured_ms"] > 0
     else:
         assert "measured_ms" in captured.out
+
+
+@pytest.mark.parametrize("meanwhile", ["changed", "damaged", "removed", "written anew"])
+def test_a_result_that_was_changed_meanwhile_is_left_as_it_is(
+    meanwhile: str, result_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = result_path.read_text()
+    new: dict[str, str | None] = {
+        "changed": json.dumps({**json.loads(before), "notes": ["mine"]}),
+        "damaged": before[:100],
+        "removed": None,
+        "written anew": json.dumps(json.loads(before)),
+    }
+    verify = lutra.verify
+
+    def verify_slowly(*arguments: Any, **named: Any) -> lutra.SearchResult:
+        result_path.unlink()
+        if (text := new[meanwhile]) is not None:
+            result_path.write_text(text)
+        return verify(*arguments, **named)
+
+    monkeypatch.setattr(lutra, "verify", verify_slowly)
+    kept = meanwhile in ("changed", "damaged")
+    assert call("verify", result_path, "--device", "fake") == int(kept)
+    captured = capsys.readouterr()
+    assert "measured_ms" in captured.out
+    assert ("result.json was changed by another program" in captured.err) is kept
+    if kept:
+        assert result_path.read_text() == new[meanwhile]
+    else:
+        assert "measured_ms" in json.loads(result_path.read_text())
 
 
 def test_quickstart_shows_what_it_measured_before_it_writes(
