@@ -73,6 +73,8 @@ class VisitRecord:
         self._rules = rules
         self._visits: dict[Workload, list[tuple[int, Visit]]] = defaultdict(list)
         self._attempts: dict[Workload, int] = defaultdict(int)
+        self.failing: dict[Workload, RequestFailure] = {}
+        """What was visited before and was given up now, with the failure that ended it."""
         self.learn_states()
 
     def load(self, workloads: Sequence[Workload]) -> None:
@@ -82,7 +84,8 @@ class VisitRecord:
             row = measured.get((workload.category, workload.key))
             if row is None:
                 continue
-            if row.failure is not None and not row.failure.transient:
+            given_up = row.failure is not None and not row.failure.transient
+            if given_up and row.measurement is None:
                 self._attempts[workload] = MAX_ATTEMPTS
             kept = self._table.visits(workload.category, workload.key)
             self._visits[workload] = [(_EARLIER, visit) for visit in kept]
@@ -168,6 +171,7 @@ class VisitRecord:
             workload.category, workload.key, visit, measurement, workload.role, nodes
         )
         kept.append((number, visit))
+        self.failing.pop(workload, None)
 
     def reconsider(
         self, workloads: Sequence[Workload], judged_now: Callable[[Visit], Visit]
@@ -186,6 +190,8 @@ class VisitRecord:
         """Keep the failure; a transient one is tried again in the next rounds."""
         self._attempts[workload] += 1 if failure.transient else MAX_ATTEMPTS
         attempts = min(self._attempts[workload], MAX_ATTEMPTS)
+        if attempts == MAX_ATTEMPTS and self._visits[workload]:
+            self.failing[workload] = failure
         self._table.record_failure(
             workload.category,
             workload.key,

@@ -305,6 +305,17 @@ class ProfilingRun:
                 " The device seems gone; the same command resumes"
             )
 
+    def _note_failing(self) -> None:
+        """Say why there are no more visits to what was measured before: its number hides that."""
+        failing = self._record.failing
+        if failing:
+            (workload, failure), others = next(iter(failing.items())), len(failing) - 1
+            more = f", and {others} more" if others else ""
+            self._watch.on_note(
+                f"{workload.key}{more} could be measured before and fails now ({failure.kind}:"
+                f" {failure.message}); what was measured before stands"
+            )
+
     def _finish(self, workloads: Sequence[Workload]) -> RunSummary:
         """Settle what every workload came to, and keep the run's provenance."""
         summary = self._summary
@@ -313,6 +324,7 @@ class ProfilingRun:
         summary.wall_seconds = self._elapsed()
         summary.cooled_seconds = self._gate.cooled_seconds
         self._record.settle(workloads, summary)
+        self._note_failing()
         if (summary.others_cores or 0.0) > _BUSY_CORES:
             self._watch.on_note(
                 f"other processes kept {summary.others_cores:.1f} cores busy meanwhile, which slows"

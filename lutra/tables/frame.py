@@ -20,6 +20,6 @@ def row_record(row: Row) -> dict[str, Any]:
     if row.measurement is not None:
         record.update({name: getattr(row.measurement, name) for name in _MEASURED})
         record["flags"] = ",".join(row.measurement.flags)
-    elif row.failure is not None:
+    if row.failure is not None:
         record["failure"] = f"{row.failure.kind}: {row.failure.message}"
     return record

@@ -112,8 +112,10 @@ class Failure:
 
 @dataclass(frozen=True)
 class Row:
-    """One workload of a table: its measurement or its failure, never both.
+    """One workload of a table: its measurement or its failure.
 
+    It has both where it is ``partial`` and failed the last time: the failure says why its visits
+    are too few, or why those of before still stand.
     ``nodes`` counts the model's operators and those that the delegate took, where known.
     """
 

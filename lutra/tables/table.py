@@ -207,13 +207,11 @@ class LatencyTable:
     def record_failure(
         self, category: Category, key: str, failure: Failure, role: str = ""
     ) -> None:
-        """Commit that a workload failed; one that has a measurement keeps it instead."""
+        """Commit that a workload failed; one that has a measurement keeps that too."""
         with self._transaction() as connection:
             subject = _subject_id(connection, category, key, role)
-            measured = "SELECT 1 FROM measurements WHERE subject = ?"
-            if connection.execute(measured, (subject,)).fetchone() is None:
-                values = {"subject": subject, **to_columns(failure), "at": _now()}
-                insert(connection, "failures", values, replace=True)
+            values = {"subject": subject, **to_columns(failure), "at": _now()}
+            insert(connection, "failures", values, replace=True)
 
     def record_measurements(self, measurements: Mapping[tuple[Category, str], Measurement]) -> None:
         """Replace what workloads' visits add up to: their correction, flags or status changed."""
@@ -315,7 +313,10 @@ class LatencyTable:
         }
 
     def to_frame(self, category: Category | None = None) -> pandas.DataFrame:
-        """The table as pandas: one row per workload; failures have a message and no numbers."""
+        """The table as pandas: one row per workload; failures have a message and no numbers.
+
+        (But for partial rows, which may have both: `Row`.)
+        """
         import pandas
 
         return pandas.DataFrame(
@@ -361,7 +362,9 @@ def _row(values: sqlite3.Row) -> Row:
     measurement = failure = None
     if values["measured_latency_ms"] is not None:
         measurement = from_columns(Measurement, values, "measured_")
-    elif values["failed_kind"] is not None:
+    if values["failed_kind"] is not None and (
+        measurement is None or measurement.status == "partial"
+    ):
         failure = from_columns(Failure, values, "failed_")
     nodes = (values["nodes"], values["delegated_nodes"])
     return Row(

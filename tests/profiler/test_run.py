@@ -171,6 +171,30 @@ def test_a_workload_that_keeps_crashing_is_given_up(measure: Measure) -> None:
     assert row.failure.transient
 
 
+def test_what_could_be_measured_before_and_fails_now_says_why(measure: Measure) -> None:
+    measure(FakeScript(), workloads(2))
+    notes: list[str] = []
+    watch = Watch(on_note=notes.append)
+    few = replace(PROTOCOL, rule=StoppingRule(min_rounds=9, max_rounds=12))
+    broken = FakeScript(failures={3: "load"})
+    summary, table = measure(broken, workloads(2), few, watch=watch)
+    assert (summary.failed, summary.partial) == (0, 1)
+    (row,) = [row for row in table.rows("op") if row.failure]
+    assert row.status == "partial"
+    assert row.measurement is not None
+    assert row.failure is not None
+    assert row.failure.kind == "load"
+    assert notes == [
+        f"{row.key} could be measured before and fails now (load: {row.failure.message});"
+        " what was measured before stands"
+    ]
+    notes.clear()
+    summary, table = measure(FakeScript(), workloads(2), few, watch=watch)  # it is tried again
+    assert summary.complete
+    assert not [row for row in table.rows("op") if row.failure]
+    assert notes == []
+
+
 def test_a_dead_device_stops_the_run_with_one_line(measure: Measure) -> None:
     script = FakeScript(failures={number: "link" for number in range(4, 60)})
     with pytest.raises(TransientDeviceError, match="resumes"):

@@ -114,9 +114,15 @@ def test_failures_have_no_number_and_a_success_withdraws_them(path: Path) -> Non
         (row,) = table.rows()
         assert row.failure is None
         assert row.measurement is not None
+        assert row.status == "partial"
         table.record_failure("op", KEY, failure)
         (row,) = table.rows()
         assert row.measurement is not None
+        assert row.failure == failure
+        assert table.op_latencies() == {KEY: 1.5}
+        assert list(table.to_frame().failure) == ["crash: signal 11"]
+        table.record_measurements({("op", KEY): replace(row.measurement, status="stable")})
+        (row,) = table.rows()
         assert row.failure is None
 
 
