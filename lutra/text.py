@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 _LONGEST = 200
+_CUT = " ... "
+_LONGEST_REMARK = 1000  # ours have a few hundred, and the rest is what they quote
 
 
 def one_line(text: str) -> str:
@@ -25,6 +27,18 @@ def first_words(text: str) -> str:
 def why(error: BaseException) -> str:
     """What a third party's error says, in one line; its type where it says nothing."""
     return one_line(str(error)) or type(error).__name__
+
+
+def bounded(text: str) -> str:
+    """The text; of one beyond 1000 characters its beginning and its end, where the advice is.
+
+    >>> len(bounded("No such name: " + "x" * 1_000_000 + "; `lutra spaces` lists them"))
+    999
+    """
+    if len(text) <= _LONGEST_REMARK:
+        return text
+    half = (_LONGEST_REMARK - len(_CUT)) // 2
+    return f"{text[:half]}{_CUT}{text[-half:]}"
 
 
 def printable_line(text: str) -> str:

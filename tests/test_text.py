@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lutra.text import (
+    bounded,
     did_you_mean,
     first_words,
     last_words,
@@ -23,6 +24,14 @@ def test_whatever_is_said_becomes_one_line(text: str) -> None:
     assert len(first_words(text)) <= 200
     assert line.startswith(first_words(text))
     assert line.endswith(last_words(text))
+
+
+def test_what_is_long_keeps_its_beginning_and_its_end() -> None:
+    assert bounded("x" * 1000) == "x" * 1000
+    cut = bounded("begin" + "x" * 5_000_000 + "end")
+    assert (cut[:6], cut[-4:]) == ("beginx", "xend")
+    assert " ... " in cut
+    assert 990 <= len(cut) <= 1000
 
 
 @given(st.text())

@@ -14,7 +14,7 @@ import lutra
 from lutra.cli.last_resort import unexpected
 from lutra.cli.output import line, note, note_traceback
 from lutra.errors import LutraError
-from lutra.text import did_you_mean, printable_line
+from lutra.text import bounded, did_you_mean, printable_line
 
 COMMANDS = {
     "devices": "what is attached, with the spec string to use",
@@ -122,7 +122,7 @@ def _line_of(error: Exception, arguments: list[str]) -> str:
 def _warning_line(
     message: Warning | str, category: object, filename: str, lineno: int, line: str | None = None
 ) -> str:
-    return f"lutra: {printable_line(str(message))}\n"
+    return f"lutra: {printable_line(bounded(str(message)))}\n"
 
 
 def _verbose(arguments: list[str]) -> bool:

@@ -20,7 +20,7 @@ import click
 
 import lutra
 from lutra.cli.layout import folded, table_lines
-from lutra.text import printable, printable_line
+from lutra.text import bounded, printable, printable_line
 
 if TYPE_CHECKING:
     from lutra.tables import Target
@@ -35,7 +35,11 @@ def line(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """A remark for people, on stderr; above the progress bars, while there are any."""
+    """A remark for people, on stderr; above the progress bars, while there are any.
+
+    What it quotes of others may be of any length; what is printed is not.
+    """
+    text = bounded(text)
     width = _terminal_columns(sys.stderr)  # not what it was before rich put something in its place
     for part in [text] if width is None or len(text) <= width else folded(printable(text), width):
         _put(part, sys.stderr)

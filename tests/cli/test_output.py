@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import onnx
 import pytest
 from adbutils import adb_path
 from hypothesis import given
@@ -90,6 +91,39 @@ def test_words_of_the_command_line_move_no_cursor(
 ) -> None:
     assert run(arguments) == code
     assert_tame(capsys)
+
+
+HUGE = "x" * 2_000_000
+
+
+@pytest.mark.parametrize("name", ["space", "version", "format"])
+def test_no_error_line_is_as_long_as_what_it_quotes(
+    name: str, tmp_path: Path, capsys: Capture
+) -> None:
+    path = tmp_path / "huge.json"
+    document = {"format": "lutra-search-result", "version": 1, "space": "s", "target": {}}
+    path.write_text(json.dumps({**document, name: HUGE}))
+    model = tmp_path / "huge.onnx"
+    onnx.save(huge_model(), model)
+    for command in (
+        ["verify", path, "--device", "fake"],
+        ["export", path, "-o", tmp_path / "m.onnx"],
+        ["predict", path, "--arch", path],
+        ["profile", "fake", "--model", model, "-o", tmp_path / "x.lut"],
+        ["spaces", HUGE],
+        ["table", "show", HUGE],
+        [HUGE],
+    ):
+        assert call(*command) != 0, command
+        assert len(capsys.readouterr().err) <= 1100, command
+
+
+def huge_model() -> onnx.ModelProto:
+    """With an input whose size is left open under a name of megabytes."""
+    given = onnx.helper.make_tensor_value_info(HUGE, onnx.TensorProto.FLOAT, [HUGE, 3])
+    made = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [HUGE, 3])
+    node = onnx.helper.make_node("Relu", [HUGE], ["y"])
+    return onnx.helper.make_model(onnx.helper.make_graph([node], "g", [given], [made]))
 
 
 def test_a_result_of_others_moves_no_cursor(tmp_path: Path, capsys: Capture) -> None:
