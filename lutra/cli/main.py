@@ -100,8 +100,7 @@ def run(arguments: list[str]) -> int:
         note(f"{command}: {error.format_message()} See `{command} --help`.")
         return 2
     except (KeyboardInterrupt, click.Abort):
-        resumes = next((word for word in arguments if word[:1] != "-"), "") in _RESUMED
-        note(f"lutra: interrupted{'; what was recorded is kept, rerun to resume' * resumes}")
+        note(f"lutra: interrupted{_how_to_resume(arguments)}")
         return INTERRUPTED
     except SystemExit:  # click's, where the reader of a pipe has gone: `lutra table show | head`
         return 0
@@ -110,6 +109,14 @@ def run(arguments: list[str]) -> int:
             note_traceback(error)
         note(f"lutra: {_line_of(error, arguments)}")
         return error.exit_code if isinstance(error, LutraError) else 1
+
+
+def _how_to_resume(arguments: list[str]) -> str:
+    if next((word for word in arguments if word[:1] != "-"), "") not in _RESUMED:
+        return ""
+    # With it, what has been measured again would be once more.
+    again = any(word.startswith("--again") for word in arguments)
+    return f"; what was recorded is kept, rerun {'without --again ' * again}to resume"
 
 
 def _line_of(error: Exception, arguments: list[str]) -> str:

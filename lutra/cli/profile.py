@@ -84,7 +84,7 @@ _INCOMPLETE = 3
     "--again",
     metavar="WHICH",
     help="Measure again what is done: all, a pattern of keys such as 'mbconv/*/k=7/*', or what is"
-    " older than a time such as 30d.",
+    " older than a time such as 30d. Stopped, it goes on without this option.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Order of the visits.")
 @click.option("--dry-run", is_flag=True, help="Say what would be measured, and for how long.")

@@ -66,6 +66,8 @@ def test_a_table_that_lacks_visits_is_measured_on(tmp_path: Path, capsys: Captur
     line = next_line(capsys)
     assert "the same command again" in line
     assert "within 0.0001 s" in line
+    assert call("profile", "fake", "-o", path, "--budget", "0.1ms", "--again", "all") == 3
+    assert next_line(capsys).startswith("next: the same without --again: ")
 
 
 @pytest.mark.usefixtures("toys")

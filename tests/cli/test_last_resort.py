@@ -101,14 +101,16 @@ def test_the_table_is_closed_with_what_was_measured(
 @pytest.mark.parametrize(
     ("arguments", "resumes"),
     [
-        (["search", "x.lut", "--max-latency", "5ms"], False),
-        (["export", "profile", "-o", "x"], False),
-        (["-v", "profile", "fake", "-o", "x.lut"], True),
-        (["calibrate", "x.lut"], True),
+        (["search", "x.lut", "--max-latency", "5ms"], ""),
+        (["export", "profile", "-o", "x"], ""),
+        (["-v", "profile", "fake", "-o", "x.lut"], "rerun to resume"),
+        (["profile", "fake", "-o", "x.lut", "--again", "30d"], "rerun without --again to resume"),
+        (["profile", "fake", "-o", "x.lut", "--again=all"], "rerun without --again to resume"),
+        (["calibrate", "x.lut"], "rerun to resume"),
     ],
 )
 def test_only_what_resumes_is_said_to(
-    arguments: list[str], resumes: bool, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+    arguments: list[str], resumes: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -119,4 +121,5 @@ def test_only_what_resumes_is_said_to(
     assert run(arguments) == 130
     errors = capsys.readouterr().err
     assert "lutra: interrupted" in errors
-    assert ("rerun to resume" in errors) is resumes
+    assert resumes in errors
+    assert ("resume" in errors) is bool(resumes)

@@ -111,6 +111,14 @@ def test_what_is_interrupted_goes_on_and_rows_keep_what_they_had(table_path: Pat
             assert visits(table_path) == kept + (ROUNDS - 2) * OPS
 
 
+def test_what_was_done_again_stays_done_without_again_alone(table_path: Path) -> None:
+    """As the guide and the lines at the end of a command say."""
+    key = chosen_keys(table_path, "mbconv/*")[0]
+    again(table_path, Again(key))
+    assert plan("fake", SPACE, table_path, networks=0).missing == 0
+    assert plan("fake", SPACE, table_path, networks=0, again=Again(key)).missing == 1
+
+
 def test_a_failure_is_tried_again(tmp_path: Path) -> None:
     path = tmp_path / "fake.lut"
     assert again(path, None, FakeScript(failures={3: "load"})).failed == 1
