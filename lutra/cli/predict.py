@@ -34,7 +34,6 @@ _BOUNDS = {
 @as_json
 def command(table: Path, architecture_file: Path, space_name: str | None, as_json: bool) -> None:
     """Latency of an architecture with its interval and what each op contributes."""
-    from lutra.predictors.efficiency.predictor import STALE
     from lutra.search.result import read_found
 
     predictor = lutra.EfficiencyPredictor(table, space_name)
@@ -74,8 +73,8 @@ def command(table: Path, architecture_file: Path, space_name: str | None, as_jso
         note(_BOUNDS[prediction.bound])
     if not predictor.calibrated:
         note(f"the table is not calibrated: this is a plain sum; run lutra calibrate {table}")
-    if predictor.stale:
-        note(f"{STALE}; run lutra calibrate {table} again")
+    if stale := predictor.staleness([architecture.r]):
+        note(f"{stale}; run lutra calibrate {table} again")
 
 
 def _record(op: OpContribution) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from lutra.errors import AccuracyError, UsageError
 from lutra.predictors.accuracy import AccuracyPredictor, load_accuracy
-from lutra.predictors.efficiency.predictor import STALE, EfficiencyPredictor
+from lutra.predictors.efficiency.predictor import EfficiencyPredictor
 from lutra.profiler.gate import reference_baseline
 from lutra.profiler.plan import ANCHORS, evenly
 from lutra.search.algorithms import get_algorithm
@@ -70,6 +70,7 @@ def find_networks(
         raise UsageError(f"algorithm '{algorithm}' does not take that setting: {error}") from error
     started = time.process_time()
     found = method.run(problem, chosen, np.random.default_rng(seed), on_step)
+    stale = predictor.staleness(searched)
     return SearchResult(
         space=predictor.space.name,
         target=predictor.target,
@@ -91,7 +92,7 @@ def find_networks(
         notes=(
             *notes,
             *_loose(predictor, searched, max_latency_ms, max_macs),
-            *((STALE,) if predictor.stale else ()),
+            *((stale,) if stale else ()),
         ),
     )
 

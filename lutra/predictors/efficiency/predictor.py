@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +25,7 @@ from lutra.tables.profiled import resolutions_of
 
 BOUNDS = ("device-bound", "launch-bound")
 GPU = "cuda"
-STALE = "ops were measured after the calibration: the error of predictions is not known"
+STALE = "ops were measured after the calibration"
 
 Floats = npt.NDArray[np.float64]
 
@@ -60,9 +60,10 @@ class EfficiencyPredictor:
 
     ``resolutions`` are those that the table was profiled at. ``stated`` is how far off 95 % of
     networks are: from `validate` where that was run, else cross-validated by `calibrate`, else
-    None. It is also None where ops were measured since: ``stale`` then says that the calibration
-    speaks of another state of the table. With ``plain_sum`` the table's calibration is not looked
-    at. ``host_and_device`` is None for tables that do not tell the two apart.
+    None. It is also None where ops were measured since either. ``stale`` says that they were since
+    the calibration, `staleness` whether the error is known all the same. With ``plain_sum`` the
+    table's calibration is not looked at. ``host_and_device`` is None for tables that do not tell
+    the two apart.
 
     >>> predictor = EfficiencyPredictor("cpu.lut")
     >>> architecture = predictor.space.decode(predictor.latency.cheapest([224])[1])
@@ -145,11 +146,27 @@ class EfficiencyPredictor:
 
         ``widening`` is that of the network. None where the error is not known.
         """
-        percent = self.stated.at(resolution) if self.stated else None
+        percent = self._percent_at(resolution)
         if percent is None:
             return None, None
         share = min(widening * percent / 100.0, _MOST_SHARE)
         return latency_ms / (1.0 + share), latency_ms / (1.0 - share)
+
+    def staleness(self, resolutions: Iterable[int]) -> str | None:
+        """What to say of a stale calibration to who predicts networks of some resolutions.
+
+        The error is known all the same where it was validated since. None if it is not stale.
+        """
+        if not self.stale:
+            return None
+        unknown = [str(each) for each in resolutions if self._percent_at(each) is None]
+        if not unknown:
+            return STALE
+        where = f" at {', '.join(unknown)}" if self.stated else ""
+        return f"{STALE}: the error of predictions{where} is not known"
+
+    def _percent_at(self, resolution: int) -> float | None:
+        return self.stated.at(resolution) if self.stated else None
 
     def widening(self, rows: Rows) -> Floats:
         """(N, genes) -> (N,): how much less sure each is than networks like the calibrating ones.

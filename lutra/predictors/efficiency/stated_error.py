@@ -43,16 +43,20 @@ class StatedError:
         By `validate`, or cross-validated by `calibrate` where that rests on more networks, up to
         what is enough; None where they are of other ops, or not known.
         """
-        calibration = read_document(table, CALIBRATION, space) or {}
-        elsewhere = _percent(calibration.get(ELSEWHERE))
+        documents = {name: read_document(table, name, space) or {} for name in _BEFORE}
+        fresh = {
+            name: document
+            for name, document in documents.items()
+            if not is_stale(document, latencies_ms)
+        }
         known = []
-        for name, before in _BEFORE.items():
-            document = read_document(table, name, space) or {}
-            percent = _percent(document.get(INTERVAL, document.get(before)))
-            if percent is not None and not is_stale(document, latencies_ms):
+        for name, document in fresh.items():
+            percent = _percent(document.get(INTERVAL, document.get(_BEFORE[name])))
+            if percent is not None:
                 known.append((_worth(document), percent, document.get(RESOLUTIONS)))
         if not known:
             return None
+        elsewhere = _percent(fresh.get(CALIBRATION, {}).get(ELSEWHERE))
         _, percent, seen = max(known, key=lambda item: item[0])  # the first of those worth as much
         resolutions = seen if isinstance(seen, list) else []
         return cls(percent, tuple(r for r in resolutions if isinstance(r, int)), elsewhere)

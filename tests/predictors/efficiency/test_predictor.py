@@ -177,12 +177,17 @@ def test_a_calibration_is_stale_once_ops_are_measured_again(calibrated: Path) ->
     assert predictor.interval(10.0, 224) == (None, None)
     found = find_networks(predictor.path, max_latency_ms=30.0, algorithm="random")
     assert found.best.predicted_low_ms is None
-    assert found.notes == (STALE,)
+    assert found.notes == (f"{STALE}: the error of predictions is not known",)
 
     assert validate(calibrated, networks=6).networks == 6  # says the error of what there is now
-    assert predictor_of(calibrated).stated is not None
+    validated = predictor_of(calibrated)
+    assert validated.stated is not None
+    assert validated.staleness([224]) == STALE
+    unknown = f"{STALE}: the error of predictions at 128 is not known"
+    assert validated.staleness([224, 128]) == unknown
     calibrate(calibrated, networks=6)
     assert not predictor_of(calibrated).stale
+    assert predictor_of(calibrated).staleness([128]) is None
 
 
 def test_a_calibration_of_before_states_were_kept_is_taken_at_its_word(calibrated: Path) -> None:

@@ -109,6 +109,22 @@ def test_a_resolution_that_nothing_was_learned_at_gets_the_wider_one() -> None:
     assert StatedError(1.0).at(176) == 1.0
 
 
+def test_what_a_stale_calibration_says_of_other_resolutions_is_not_stated(
+    table_path: Path,
+) -> None:
+    """A validation of the ops as they are speaks of its own resolutions only."""
+    with LatencyTable.open(table_path, write=True) as table:
+        latencies = table.op_latencies()
+        known = {"networks": 20, "interval_percent": 1.0, "interval_resolutions": [224]}
+        for name in (CALIBRATION, VALIDATION):
+            store_document(table, name, "ofa-mbv3-w1.0", {**known, "elsewhere_percent": 3.0})
+        assert StatedError.read(table, "ofa-mbv3-w1.0", latencies) == StatedError(1.0, (224,), 3.0)
+        documents = table.meta(CALIBRATION)
+        documents["ofa-mbv3-w1.0"]["ops_digest"] = "of before"
+        table.put_meta(CALIBRATION, documents)
+        assert StatedError.read(table, "ofa-mbv3-w1.0", latencies) == StatedError(1.0, (224,))
+
+
 @pytest.mark.parametrize(
     "percent", [10**400, -1, float("nan"), float("inf"), 1e300, "1", None, [1]]
 )
