@@ -17,7 +17,7 @@ from lutra.emitters.onnx_file import (
     read_onnx,
     with_shapes,
 )
-from lutra.emitters.tflite_reader import tensor_types
+from lutra.emitters.tflite_reader import MOST_TABLES, TooManyTablesError, tensor_types
 from lutra.errors import ModelError, UsageError
 from lutra.text import printable_line
 
@@ -139,6 +139,11 @@ def _tflite_precision(path: Path) -> str:
         raise ModelError(damaged)
     try:
         weights, everything = tensor_types(content)
+    except TooManyTablesError:
+        raise ModelError(
+            f"{path} has more than {MOST_TABLES:,} tensors and operators;"
+            " no network that can be timed here has as many"
+        ) from None
     except Exception as error:  # the schema's reader fails in as many ways as a file can lie
         raise ModelError(damaged) from error
     from ai_edge_litert.schema_py_generated import TensorType

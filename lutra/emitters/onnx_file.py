@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from lutra.emitters.onnx_parts import MOST_PARTS, TooManyPartsError, require_few_parts
 from lutra.errors import ModelError, UsageError
 from lutra.text import printable_line, why
 
@@ -34,14 +35,21 @@ _INT8_OPS = {
 def read_onnx(path: Path) -> Any:
     """The model without the weights that are kept beside it.
 
-    Raises `ModelError` for what is no model, and OSError.
+    Raises `ModelError` for what is no model or far too large a one, and OSError.
     """
     import onnx
     from google.protobuf.message import DecodeError
 
+    content = path.read_bytes()
     try:
-        model = onnx.load_model(path, load_external_data=False)
-    except DecodeError as error:
+        require_few_parts(content, onnx.ModelProto.DESCRIPTOR)
+        model = onnx.load_model_from_string(content)
+    except TooManyPartsError:
+        raise ModelError(
+            f"{path} has more than {MOST_PARTS:,} operators, tensors, names and numbers;"
+            " no network that can be timed here has as many"
+        ) from None
+    except (DecodeError, ValueError, IndexError) as error:
         raise ModelError(f"{path} is no ONNX model, or it is damaged") from error
     if not model.graph.node:
         raise ModelError(f"{path} is no ONNX model, or it is damaged: it has no operators")

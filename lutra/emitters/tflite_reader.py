@@ -10,11 +10,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+MOST_TABLES = 1 << 16  # unpacking one takes up to 0.1 ms and some kilobytes
+_MOST_INDICES = 1 << 20
+_LISTS = ("OperatorCodes", "Subgraphs", "Buffers", "Metadata", "SignatureDefs")
 _POINTER_BYTES = 4  # what each place takes from which a file points at a table
 
 
+class TooManyTablesError(ValueError):
+    """A file has more than `MOST_TABLES` tables, or more indices of tensors than those need."""
+
+
 def tensor_types(content: bytes) -> tuple[set[int], set[int]]:
-    """Tensor types of the layers' weights, and of all tensors; raises anything on a bad file.
+    """Tensor types of the layers' weights, and of all tensors.
+
+    Raises `TooManyTablesError`, and anything on a bad file.
 
     Reads the whole structure and follows every index: runtimes trust a file, and a truncated one
     has made tflite-runtime allocate all the machine's memory.
@@ -56,26 +65,31 @@ class _Counted(bytes):
 
 
 def _require_room_for_tables(model: Any, size: int) -> None:
-    """Raise `ValueError` where tables within tables are more than ``size`` bytes can point at."""
-    left = size // _POINTER_BYTES
-    for count in _tables_within_tables(model):
-        left -= count
-        if left < 0:
+    """Raise ValueError where tables are more than ``size`` bytes can point at, or than we read."""
+    room, tables, indices = size // _POINTER_BYTES, 0, 0
+    for more_tables, more_indices in _tables_and_indices(model):
+        tables += more_tables
+        indices += more_indices
+        if tables + indices > room:
             raise ValueError("it has more tables than room for them")
+        if tables > MOST_TABLES or indices > _MOST_INDICES:
+            raise TooManyTablesError
 
 
-def _tables_within_tables(model: Any) -> Iterator[int]:
-    """The lengths of all lists of tables that stand in a table of a list, outer ones first."""
+def _tables_and_indices(model: Any) -> Iterator[tuple[int, int]]:
+    """The lengths of all lists of tables, and of those of indices, outer ones first."""
+    for name in _LISTS:
+        yield getattr(model, f"{name}Length")(), 0
     for graph in _each(model, "Subgraphs"):
-        yield graph.TensorsLength() + graph.OperatorsLength()
+        yield graph.TensorsLength() + graph.OperatorsLength(), graph.InputsLength()
         for tensor in _each(graph, "Tensors"):
             sparsity = tensor.Sparsity()
-            yield tensor.VariantTensorsLength()
-            yield 0 if sparsity is None else sparsity.DimMetadataLength()
+            yield tensor.VariantTensorsLength(), 0
+            yield 0 if sparsity is None else sparsity.DimMetadataLength(), 0
         for operator in _each(graph, "Operators"):
-            yield operator.InputsLength() + operator.OutputsLength()
+            yield 0, operator.InputsLength() + operator.OutputsLength()
     for signature in _each(model, "SignatureDefs"):
-        yield signature.InputsLength() + signature.OutputsLength()
+        yield signature.InputsLength() + signature.OutputsLength(), 0
 
 
 def _each(owner: Any, name: str) -> Iterator[Any]:

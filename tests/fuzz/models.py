@@ -70,14 +70,14 @@ def _onnx_files(draw: DrawFn) -> bytes:
     for _ in range(draw(st.sampled_from((0, 0, 0, 30, 200, 3000)))):
         # A branch of a node of a graph: 1, 5 and 6 are GraphProto's node, its attribute, the g of
         # that in onnx.proto, and 7 is ModelProto's graph.
-        for field in (6, 5, 1):
-            data = _field(field, data)
-    data = _field(7, data)
+        for number in (6, 5, 1):
+            data = field(number, data)
+    data = field(7, data)
     # Names that are no UTF-8: a reader of Python's must decode them.
     return data.replace(b"w", b"\xff") if draw(st.booleans()) else data
 
 
-def _field(number: int, content: bytes) -> bytes:
+def field(number: int, content: bytes) -> bytes:
     """A field of protobuf's wire format that holds a message."""
     length, size = b"", len(content)
     while size > 127:
