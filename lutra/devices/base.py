@@ -202,12 +202,14 @@ class Session(ABC):
 
     ``batch`` is how many requests one call of `measure` may be handed, and may take before it
     answers the first. A session that ``keeps_models`` loaded can time many in turns, each for a
-    moment. One that is ``clocked`` tells the device's clock with each sample.
+    moment. One that is ``clocked`` tells the device's clock with each sample. One that
+    ``sends_models`` runs them on another machine: of a model only the file itself gets there.
     """
 
     keeps_models: bool = False
     batch: int = 1
     clocked: bool = False
+    sends_models: bool = False
 
     def throttled(self) -> bool:
         """Whether the device says that it holds its clocks back now; asked after each batch."""

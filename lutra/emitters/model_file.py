@@ -8,20 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lutra.emitters.onnx_file import (
+    ExternalWeights,
     Shape,
     Shapes,
-    external_files,
+    as_one_file,
+    external_weights,
     fixed_shapes,
     open_names,
     precision_of,
     read_onnx,
-    with_shapes,
 )
 from lutra.emitters.tflite_reader import MOST_TABLES, TooManyTablesError, tensor_types
 from lutra.errors import ModelError, UsageError
 from lutra.text import printable_line
 
 _MAX_BYTES = 2 << 30  # protobuf and flatbuffers address no more
+_MOST_SHARED = 2  # how many tensors share a weight on average; tied ones do
 _TFLITE_IDENTIFIER = b"TFL3"
 _PART_BYTES = 1 << 20
 
@@ -40,6 +42,7 @@ class ModelFile:
     digest: str
     shapes: tuple[tuple[str, Shape], ...] = ()
     open_names: frozenset[str] = frozenset()
+    external: ExternalWeights | None = None
 
     @property
     def key(self) -> str:
@@ -55,7 +58,26 @@ class ModelFile:
         """The file to time, or what makes it where the given shapes are not those of the file."""
         if not self.shapes:
             return self.path.absolute()
-        return lambda: with_shapes(self.path, dict(self.shapes))
+        return self._one_file
+
+    def content_alone(self) -> Path | Callable[[], bytes]:
+        """`content`, with the weights in it that are kept beside it.
+
+        Raises `ModelError` where that is more than one file holds, or far more than they hold.
+        """
+        if self.external is None:
+            return self.content
+        _, held, read = self.external
+        if read > _MOST_SHARED * held:
+            raise ModelError(
+                f"{self.path}: its tensors read {read / 2**20:,.1f} MiB of weights from"
+                f" {held / 2**20:,.1f} MiB beside it; save it with all weights in one file"
+            )
+        _require_size(self.path, self.path.stat().st_size + read)
+        return self._one_file
+
+    def _one_file(self) -> bytes:
+        return as_one_file(self.path, dict(self.shapes))
 
 
 def read_model_files(
@@ -91,14 +113,13 @@ def read_model_file(path: str | Path, shapes: Shapes | None = None) -> ModelFile
     if reader is None:
         raise ModelError(f"{path}: a model file ends in {' or '.join(readers)}")
     try:
-        _require_size(path, [path])
+        _require_size(path, path.stat().st_size)
         return reader(path, shapes or {})
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _require_size(path: Path, parts: Sequence[Path]) -> None:
-    size = sum(part.stat().st_size for part in parts)
+def _require_size(path: Path, size: int) -> None:
     if size > _MAX_BYTES:
         raise ModelError(f"{path} has {size / 2**30:.1f} GiB; model files have at most 2")
 
@@ -115,17 +136,19 @@ def _digest(paths: Sequence[Path]) -> str:
 def _read_onnx(path: Path, given: Shapes) -> ModelFile:
     model = read_onnx(path)
     shapes = fixed_shapes(path, model, given)
-    parts = [path, *external_files(path, model)]
-    if shapes:
-        _require_size(path, parts)  # they become one file
-    return ModelFile(
+    external = external_weights(path, model)
+    file = ModelFile(
         path,
         "onnx",
         precision_of(model),
-        _digest(parts),
+        _digest([path, *(external.files if external else ())]),
         tuple(shapes.items()),
         open_names(model),
+        external,
     )
+    if shapes:
+        file.content_alone()  # raises where it cannot be written into one file
+    return file
 
 
 def _read_tflite(path: Path, _: Shapes) -> ModelFile:

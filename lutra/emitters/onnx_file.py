@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lutra.emitters.onnx_parts import MOST_PARTS, TooManyPartsError, require_few_parts
 from lutra.errors import ModelError, UsageError
@@ -77,23 +77,52 @@ def precision_of(model: Any) -> str:
     return "fp16" if halves else "fp32"
 
 
-def external_files(path: Path, model: Any) -> list[Path]:
-    """The files beside it that hold its weights; raises `ModelError` where they do not."""
-    locations = {
-        entry.value
+class ExternalWeights(NamedTuple):
+    """Weights in files beside a model: what those hold, and what its tensors read of them.
+
+    More where tensors share some. From a small file, a hostile one reads without end.
+    """
+
+    files: tuple[Path, ...]
+    held_bytes: int
+    read_bytes: int
+
+
+def external_weights(path: Path, model: Any) -> ExternalWeights | None:
+    """None without any; raises `ModelError` where they are not beside the file."""
+    told = [
+        {entry.key: entry.value for entry in tensor.external_data}
         for tensor in _tensors(model)
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
-    found = []
-    for location in sorted(locations):
-        file, told = path.parent / location, f"{path} has weights in '{printable_line(location)}'"
-        if Path(location).is_absolute() or ".." in file.parts[len(path.parent.parts) :]:
-            raise ModelError(f"{told}, which is not in its folder")
-        if not file.is_file():
-            raise ModelError(f"{told}, and there is no such file")
-        found.append(file)
-    return found
+        if tensor.external_data
+    ]
+    told = [entries for entries in told if "location" in entries]
+    files = {location: _beside(path, location) for location in {item["location"] for item in told}}
+    if not files:
+        return None
+    held = {location: file.stat().st_size for location, file in sorted(files.items())}
+    try:
+        read = sum(_read_bytes(entries, held) for entries in told)
+    except ValueError as error:
+        raise ModelError(f"{path} is no ONNX model, or it is damaged") from error
+    return ExternalWeights(tuple(files[name] for name in held), sum(held.values()), read)
+
+
+def _beside(path: Path, location: str) -> Path:
+    """The file of a location; raises `ModelError` where it is not one in the model's folder."""
+    file, told = path.parent / location, f"{path} has weights in '{printable_line(location)}'"
+    if Path(location).is_absolute() or ".." in file.parts[len(path.parent.parts) :]:
+        raise ModelError(f"{told}, which is not in its folder")
+    if not file.is_file():
+        raise ModelError(f"{told}, and there is no such file")
+    return file
+
+
+def _read_bytes(entries: Mapping[str, str], held_bytes: Mapping[str, int]) -> int:
+    """What one tensor reads: a length, or all that its file holds."""
+    length = int(entries.get("length", held_bytes[entries["location"]]))
+    if length < 0:
+        raise ValueError("a negative length")
+    return length
 
 
 def _tensors(model: Any) -> Iterator[Any]:
@@ -144,15 +173,17 @@ def fixed_shapes(path: Path, model: Any, given: Shapes) -> dict[str, Shape]:
     return found
 
 
-def with_shapes(path: Path, shapes: Shapes) -> bytes:
+def as_one_file(path: Path, shapes: Shapes) -> bytes:
     """The whole model, its weights in it, with these shapes of inputs.
 
-    Raises `ModelError` where that is too much for one file, or cannot be read.
+    Raises `ModelError` where that is too much for one file, or cannot be read. How much its
+    weights take is for the caller to judge before, by `external_weights`.
     """
-    import onnx
+    from onnx.external_data_helper import load_external_data_for_model
 
     try:
-        model = onnx.load_model(path)
+        model = read_onnx(path)
+        load_external_data_for_model(model, str(path.parent))
         symbols: dict[str, int] = {}
         for value in _inputs(model):
             if value.name in shapes:
@@ -163,8 +194,10 @@ def with_shapes(path: Path, shapes: Shapes) -> bytes:
                 if size.dim_param in symbols:
                     size.dim_value = symbols[size.dim_param]
         content = model.SerializeToString()
+    except ModelError:
+        raise
     except Exception as error:  # onnx and protobuf raise what they like
-        raise ModelError(f"cannot fix the shapes of {path}: {why(error)}") from error
+        raise ModelError(f"cannot make one file of {path}: {why(error)}") from error
     assert isinstance(content, bytes)
     return content
 

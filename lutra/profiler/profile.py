@@ -257,7 +257,7 @@ def profile_models(
         open_or_create(table, bench.target) as stored,
     ):
         watch.on_ready(bench.target)
-        workloads = [model_workload(item) for item in files]
+        workloads = _models(files, bench)
         if again is not None:
             stored.replace_visits(again.chosen(stored, workloads))
         return bench.measure(stored, workloads, protocol, watch=watch)
@@ -306,7 +306,12 @@ def _bench_of_models(
             known = ", ".join(runtimes_of(files[0].format))
             raise UsageError(f"{config.runtime} cannot load {files[0].path}; use --runtime {known}")
         with open_bench(opened, config, files[0].precision) as bench:
+            _models(files, bench)  # says now what cannot be sent
             yield bench
+
+
+def _models(files: Sequence[ModelFile], bench: Bench) -> list[Workload]:
+    return [model_workload(item, alone=bench.session.sends_models) for item in files]
 
 
 def _check_alike(models: Sequence[ModelFile]) -> None:

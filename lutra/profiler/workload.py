@@ -45,9 +45,12 @@ def network_workload(
     return Workload("network", architecture.key, build, role)
 
 
-def model_workload(model: ModelFile) -> Workload:
-    """A whole model file of the user's."""
-    return Workload("network", model.key, model.content, MODEL)
+def model_workload(model: ModelFile, *, alone: bool = False) -> Workload:
+    """A whole model file of the user's; ``alone``: without the files beside it, in one of its own.
+
+    Raises `ModelError` where it cannot be one file.
+    """
+    return Workload("network", model.key, model.content_alone() if alone else model.content, MODEL)
 
 
 def reference_workloads(emission: Emission, batch: int = 1) -> list[Workload]:

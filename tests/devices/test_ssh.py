@@ -26,12 +26,14 @@ from lutra.emitters.emission import Emission
 from lutra.errors import DeviceError, PermanentDeviceError, TransientDeviceError, UsageError
 from lutra.ops import Conv, Shape
 from lutra.profiler.bench import open_bench, open_or_create
+from lutra.profiler.profile import profile_models
 from lutra.profiler.watch import Progress, Watch
 from lutra.profiler.workload import ModelStore, op_workload
 from lutra.tables import LatencyTable
 from lutra.testing import DeviceContract
 from tests.devices.benchmark_model.programs import write_models, write_program
 from tests.devices.remote.runs import QUICK, after_visits, check_table, it_happens, measure
+from tests.emitters.test_model_file import external
 from tests.peers.board import Board
 
 SETTING = RuntimeConfig("onnxruntime")
@@ -137,6 +139,16 @@ class TestBoard:
             (outcome,) = session.measure([TimingRequest(0, model, 0.01, min_blocks=7)])
         assert isinstance(outcome, Sample)
         assert len(outcome.block_ms) >= 7
+
+    def test_weights_beside_a_model_are_sent_within_it(
+        self, device: SshDevice, tmp_path: Path
+    ) -> None:
+        table = tmp_path / "models.lut"
+        profile_models(device, [external(tmp_path, 1.0)], table, watch=Watch(budget_seconds=1.0))
+        with LatencyTable.open(table) as opened:
+            (row,) = opened.rows("network")
+        assert row.failure is None
+        assert row.measurement is not None
 
     def test_an_alias_of_ssh_config(self, board: Board) -> None:
         device = SshDevice("board")

@@ -244,6 +244,64 @@ def test_given_shapes_take_the_weights_along(tmp_path: Path) -> None:
     np.testing.assert_array_equal(result, np.full((2, 4), 3.0))
 
 
+def test_weights_beside_a_file_go_into_it_where_only_the_file_is_sent(tmp_path: Path) -> None:
+    model = read_model_file(external(tmp_path, 3.0))
+    assert model.content == tmp_path / "external.onnx"  # here it is timed as it lies there
+    content = model.content_alone()
+    assert not isinstance(content, Path)
+    session = onnxruntime.InferenceSession(content(), providers=["CPUExecutionProvider"])
+    (result,) = session.run(None, {"x": np.zeros(4, dtype=np.float32)})
+    np.testing.assert_array_equal(result, np.full(4, 3.0))
+    with_weights = emitted(tmp_path, Emission("onnx"))
+    assert read_model_file(with_weights).content_alone() == with_weights
+
+
+def sharing(path: Path, count: int, length: int | None) -> Path:
+    """A model of ``count`` more tensors that all read the start of the weights beside it."""
+    model = onnx.load_model(path, load_external_data=False)
+    (first,) = model.graph.initializer
+    for number in range(count):
+        tensor = model.graph.initializer.add()
+        tensor.CopyFrom(first)
+        tensor.name = f"w{number}"
+        del tensor.external_data[:]
+        told = {"location": "weights.bin", "length": length}
+        for key, value in told.items():
+            if value is not None:
+                entry = tensor.external_data.add()
+                entry.key, entry.value = key, str(value)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize("length", [1 << 20, None])
+def test_tensors_that_share_weights_do_not_unpack_without_end(
+    length: int | None, tmp_path: Path
+) -> None:
+    path = external(tmp_path, 1.0, ("N", 4))
+    with (tmp_path / "weights.bin").open("ab") as file:
+        file.truncate(1 << 20)
+    before = path.read_bytes()
+    read_model_file(sharing(path, 1, length), {"N": (2,)})  # as tied ones do
+    path.write_bytes(before)
+    said = "read 3,000.0 MiB of weights from 1.0 MiB beside it; save it with all weights in one"
+    with pytest.raises(ModelError, match=said):
+        read_model_file(sharing(path, 3000, length), {"N": (2,)})
+
+
+@pytest.mark.parametrize("length", [-1, "x", ""])
+def test_weights_of_an_odd_length(length: object, tmp_path: Path) -> None:
+    path = external(tmp_path, 1.0)
+    model = onnx.load_model(path, load_external_data=False)
+    (tensor,) = model.graph.initializer
+    for entry in tensor.external_data:
+        if entry.key == "length":
+            entry.value = str(length)
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match="damaged"):
+        read_model_file(path)
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_a_damaged_onnx_file_is_refused_or_read(

@@ -69,6 +69,7 @@ class BenchmarkSession(Session):
     """
 
     batch = 32  # docs/decisions.md: Requests in batches
+    sends_models = True
 
     def __init__(
         self,

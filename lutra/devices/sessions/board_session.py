@@ -45,6 +45,7 @@ class BoardSession(WorkerSession):
     """Times models through a worker that ``python`` runs on the other end of a shell."""
 
     batch = 32  # docs/decisions.md: Requests in batches
+    sends_models = True
 
     def __init__(
         self,
