@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lutra
+from lutra.cli.output import note
 from lutra.cli.profile_work import Done, Work, options_of, print_rows
 from lutra.errors import UsageError
+from lutra.text import printable_line
 
 if TYPE_CHECKING:
     from lutra.devices.base import Device
@@ -87,6 +89,7 @@ def model_work(paths: Sequence[Path], given: dict[str, Any]) -> ModelWork:
 
     models = read_model_files(paths, parse_shapes(given["shapes"]))
     _refuse_space_options(models, given)
+    _note_default_shapes(models)
     return ModelWork(**options_of(given, NETWORK_PROTOCOL), models=models)
 
 
@@ -101,4 +104,17 @@ def _refuse_space_options(models: list[ModelFile], given: dict[str, Any]) -> Non
             raise UsageError(
                 f"{model.path} is {model.precision}; --precision {given['precision']} cannot"
                 " change that"
+            )
+
+
+def _note_default_shapes(models: list[ModelFile]) -> None:
+    """Say at which sizes a file is timed that leaves some open and takes no others."""
+    for model in models:
+        if model.shapes and model.shapes_are_its_own:
+            shapes = (f"{name} ({', '.join(map(str, sizes))})" for name, sizes in model.shapes)
+            note(
+                printable_line(
+                    f"{model.path} leaves sizes of its inputs open: it is timed at those that stand"
+                    f" in for them, {', '.join(shapes)}; convert it with fixed ones to time others"
+                )
             )

@@ -18,7 +18,12 @@ from lutra.emitters.onnx_file import (
     precision_of,
     read_onnx,
 )
-from lutra.emitters.tflite_reader import MOST_TABLES, TooManyTablesError, tensor_types
+from lutra.emitters.tflite_reader import (
+    MOST_TABLES,
+    Contents,
+    TooManyTablesError,
+    read_contents,
+)
 from lutra.errors import ModelError, UsageError
 from lutra.text import printable_line
 
@@ -32,7 +37,8 @@ _PART_BYTES = 1 << 20
 class ModelFile:
     """A checked model file. ``precision`` is ``int8`` as soon as a layer has 8-bit weights.
 
-    ``shapes`` are those of the inputs whose sizes the file leaves open; ``open_names`` is what
+    ``shapes`` are those of the inputs whose sizes the file leaves open: as given, in a .tflite file
+    those that stand in for them, at which every runtime runs it; ``open_names`` is what
     they could be given for.
     """
 
@@ -46,7 +52,7 @@ class ModelFile:
 
     @property
     def key(self) -> str:
-        """The key of its row in a table: its name, the start of its digest, the given shapes.
+        """The key of its row in a table: its name, the start of its digest, the shapes left open.
 
         The digest is of the content, with that of the files beside it that hold weights.
         """
@@ -56,9 +62,14 @@ class ModelFile:
     @property
     def content(self) -> Path | Callable[[], bytes]:
         """The file to time, or what makes it where the given shapes are not those of the file."""
-        if not self.shapes:
+        if self.shapes_are_its_own:
             return self.path.absolute()
         return self._one_file
+
+    @property
+    def shapes_are_its_own(self) -> bool:
+        """Whether it runs at ``shapes`` as it is."""
+        return not self.shapes or self.format == "tflite"
 
     def content_alone(self) -> Path | Callable[[], bytes]:
         """`content`, with the weights in it that are kept beside it.
@@ -152,16 +163,24 @@ def _read_onnx(path: Path, given: Shapes) -> ModelFile:
 
 
 def _read_tflite(path: Path, _: Shapes) -> ModelFile:
-    return ModelFile(path, "tflite", _tflite_precision(path), _digest([path]))
+    contents = _tflite_contents(path)
+    for name, shape in contents.open_inputs:
+        if min(shape, default=0) < 1:
+            raise ModelError(
+                f"{path}: input '{printable_line(name)}' leaves sizes open and says none to run it"
+                " at; convert it with fixed ones"
+            )
+    precision, shapes = _tflite_precision(contents), tuple(contents.open_inputs)
+    return ModelFile(path, "tflite", precision, _digest([path]), shapes)
 
 
-def _tflite_precision(path: Path) -> str:
+def _tflite_contents(path: Path) -> Contents:
     content = path.read_bytes()
     damaged = f"{path} is no .tflite model, or it is damaged"
     if content[4:8] != _TFLITE_IDENTIFIER:
         raise ModelError(damaged)
     try:
-        weights, everything = tensor_types(content)
+        return read_contents(content)
     except TooManyTablesError:
         raise ModelError(
             f"{path} has more than {MOST_TABLES:,} tensors and operators;"
@@ -169,8 +188,11 @@ def _tflite_precision(path: Path) -> str:
         ) from None
     except Exception as error:  # the schema's reader fails in as many ways as a file can lie
         raise ModelError(damaged) from error
+
+
+def _tflite_precision(contents: Contents) -> str:
     from ai_edge_litert.schema_py_generated import TensorType
 
-    if {TensorType.INT8, TensorType.UINT8, TensorType.INT4} & weights:
+    if {TensorType.INT8, TensorType.UINT8, TensorType.INT4} & contents.weights:
         return "int8"
-    return "fp16" if TensorType.FLOAT16 in everything else "fp32"
+    return "fp16" if TensorType.FLOAT16 in contents.everything else "fp32"

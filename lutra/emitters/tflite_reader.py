@@ -8,10 +8,11 @@ once, so what is read of one is bounded by what it has room for.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 MOST_TABLES = 1 << 16  # unpacking one takes up to 0.1 ms and some kilobytes
 _MOST_INDICES = 1 << 20
+_MOST_SIZES = 64  # of an input
 _LISTS = ("OperatorCodes", "Subgraphs", "Buffers", "Metadata", "SignatureDefs")
 _POINTER_BYTES = 4  # what each place takes from which a file points at a table
 
@@ -20,10 +21,20 @@ class TooManyTablesError(ValueError):
     """A file has more than `MOST_TABLES` tables, or more indices of tensors than those need."""
 
 
-def tensor_types(content: bytes) -> tuple[set[int], set[int]]:
-    """Tensor types of the layers' weights, and of all tensors.
+class Contents(NamedTuple):
+    """What is asked of a file: tensor types of the layers' weights, and of all tensors.
 
-    Raises `TooManyTablesError`, and anything on a bad file.
+    ``open_inputs`` are the inputs some of whose sizes it leaves open: their names and the shapes
+    that stand in for those, at which a runtime that is told nothing runs it.
+    """
+
+    weights: set[int]
+    everything: set[int]
+    open_inputs: list[tuple[str, tuple[int, ...]]]
+
+
+def read_contents(content: bytes) -> Contents:
+    """Raises `TooManyTablesError`, and anything on a bad file.
 
     Reads the whole structure and follows every index: runtimes trust a file, and a truncated one
     has made tflite-runtime allocate all the machine's memory.
@@ -47,7 +58,24 @@ def tensor_types(content: bytes) -> tuple[set[int], set[int]]:
             code = model.operatorCodes[operator.opcodeIndex]
             if max(code.builtinCode, code.deprecatedBuiltinCode) in layers:
                 weights.add(graph.tensors[operator.inputs[1]].type)
-    return weights, everything
+    return Contents(weights, everything, _open_inputs(model.subgraphs[0]))
+
+
+def _open_inputs(graph: Any) -> list[tuple[str, tuple[int, ...]]]:
+    inputs = [] if graph.inputs is None else [int(index) for index in graph.inputs]
+    if min(inputs, default=0) < 0 or len(set(inputs)) < len(inputs):
+        raise ValueError("an input that is no tensor, or twice the same")
+    return [
+        ((tensor.name or b"").decode(errors="replace"), _sizes(tensor.shape))
+        for tensor in (graph.tensors[index] for index in inputs)
+        if min(_sizes(tensor.shapeSignature), default=0) < 0
+    ]
+
+
+def _sizes(shape: Any) -> tuple[int, ...]:
+    if shape is not None and len(shape) > _MOST_SIZES:
+        raise ValueError("an input of more sizes than a runtime knows")
+    return () if shape is None else tuple(map(int, shape))
 
 
 class _Counted(bytes):

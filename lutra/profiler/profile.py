@@ -242,7 +242,8 @@ def profile_models(
 
     They must be of one format and precision, as a table speaks of one target; the batch is theirs.
     ``shapes`` gives what ONNX files leave open: an input's sizes (``{"x": (1, 3, 48, 320)}``), or
-    one size by its name (``{"batch": (1,)}``); the row's key tells it.
+    one size by its name (``{"batch": (1,)}``). TFLite files run at those that they hold for that.
+    The row's key tells both.
     Raises `ModelError` for a file that is no model or leaves a size open, `UsageError` if they
     differ, the runtime loads another format or a shape does not fit, else as `profile` does.
 

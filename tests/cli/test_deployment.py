@@ -17,6 +17,7 @@ from lutra.search.result import read_found
 from lutra.tables import LatencyTable
 from tests.cli.test_cli import Capture, assert_one_line, call, call_json
 from tests.emitters.test_model_file import LIGHT, packaged_tflite, relu
+from tests.fuzz.models import open_tflite
 from tests.tflite_runtimes import INTERPRETERS
 
 SQUEEZENET = LIGHT / "light_squeezenet.onnx"
@@ -149,6 +150,24 @@ def test_a_real_tflite_file(tmp_path: Path, capsys: Capture) -> None:
         assert row.nodes[1] > 0
         target = opened.target
     assert (target.runtime, target.precision) == ("litert", "int8")
+
+
+def test_a_tflite_file_of_open_sizes_says_at_which_it_is_timed(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("open.tflite").write_bytes(open_tflite(signature=(-1, 64, 64), shape=(1, 64, 64)))
+    flags = ["profile", "cpu", "--model", "open.tflite", "--budget", "1s", "-o", "x.lut"]
+    assert call(*flags) in (0, 3)
+    printed = capsys.readouterr()
+    assert "/x=1x64x64 " in printed.out
+    assert "open.tflite leaves sizes of its inputs open: it is timed at" in printed.err
+    assert "x (1, 64, 64)" in printed.err
+    assert call(*flags, "--shape", "x=4,64,64") == 2
+    assert_one_line(capsys, "only .onnx files have")
+    Path("fixed.tflite").write_bytes(open_tflite(signature=(1, 64, 64), shape=(1, 64, 64)))
+    assert call("profile", "cpu", "--model", "fixed.tflite", "-o", "x.lut", "--dry-run") == 0
+    assert "leaves" not in capsys.readouterr().err
 
 
 def test_people_see_what_a_dry_run_would_time(tmp_path: Path, capsys: Capture) -> None:

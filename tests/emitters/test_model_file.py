@@ -20,7 +20,7 @@ from lutra.emitters.emission import FORMATS, Emission
 from lutra.emitters.model_file import read_model_file, read_model_files
 from lutra.errors import ModelError, UsageError
 from lutra.ops import MBConv, Shape, seeded_weights
-from tests.fuzz.models import shared_tflite
+from tests.fuzz.models import open_tflite, shared_tflite
 
 BLOCK = MBConv(Shape(8, 8, 8), 8, 16, 3, 1, "relu", se=False, residual=True)
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
@@ -368,6 +368,30 @@ def test_a_tflite_file_that_unpacks_to_far_more_is_refused(
     with pytest.raises(ModelError, match="damaged"):
         read_model_file(path)
     assert time.process_time() - before < 2.0
+
+
+def test_a_tflite_file_of_open_sizes_is_told_by_those_that_it_runs_at(tmp_path: Path) -> None:
+    """Without being told others, every runtime runs it at these; the digest is not of them."""
+    path = tmp_path / "open.tflite"
+    path.write_bytes(open_tflite(signature=(-1, 8, -1), shape=(1, 8, 4)))
+    model = read_model_file(path)
+    assert model.shapes == (("x", (1, 8, 4)),)
+    assert model.key.endswith("/x=1x8x4")
+    assert model.content == model.content_alone() == path
+    with pytest.raises(UsageError, match="only .onnx files have"):
+        read_model_files([path], {"x": (2, 8, 4)})
+    path.write_bytes(open_tflite(signature=(1, 8, 4), shape=(1, 8, 4)))
+    assert read_model_file(path).shapes == ()
+
+
+@pytest.mark.parametrize("shape", [(-1, 8), (0, 8)])
+def test_a_tflite_file_that_holds_no_sizes_to_run_at(
+    shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    path = tmp_path / "open.tflite"
+    path.write_bytes(open_tflite(signature=(-1, 8), shape=shape))
+    with pytest.raises(ModelError, match="'x' leaves sizes open and says none to run it at"):
+        read_model_file(path)
 
 
 @settings(max_examples=60, deadline=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,29 @@ def shared_tflite(
     return bytes(builder.Output())
 
 
+def open_tflite(signature: Sequence[int], shape: Sequence[int]) -> bytes:
+    """A file of one RELU whose input leaves sizes open (-1 in its signature)."""
+    model = schema.ModelT()
+    model.version = 3
+    model.operatorCodes = [schema.OperatorCodeT()]
+    code = schema.BuiltinOperator.RELU
+    model.operatorCodes[0].builtinCode = model.operatorCodes[0].deprecatedBuiltinCode = code
+    model.operatorCodes[0].version = 1
+    model.buffers = [schema.BufferT()]
+    operator, graph = schema.OperatorT(), schema.SubGraphT()
+    operator.inputs, operator.outputs = [0], [1]
+    graph.inputs, graph.outputs, graph.operators = [0], [1], [operator]
+    graph.tensors = []
+    for name in ("x", "y"):
+        tensor = schema.TensorT()
+        tensor.name, tensor.shape, tensor.shapeSignature = name, list(shape), list(signature)
+        graph.tensors.append(tensor)
+    model.subgraphs = [graph]
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
+
+
 def _times(builder: Any, count: int, offset: int) -> int:
     """A vector that holds the same table over and over."""
     builder.StartVector(4, count, 4)
@@ -184,6 +208,7 @@ TARGETS = (
         lambda: [
             *_emitted("tflite"),
             shared_tflite(subgraphs=2, tensors=2, operators=2, name_bytes=3),
+            open_tflite(signature=(-1, 4), shape=(1, 4)),
         ],
         leaves=frozenset({_TFLITE}),
     ),
