@@ -138,6 +138,26 @@ def test_people_get_tables(table_path: Path, result_path: Path, capsys: Capture)
         assert "Traceback" not in "".join(lines)
 
 
+def test_an_error_is_said_to_be_unknown_only_where_no_interval_stands(
+    table_path: Path, result_path: Path, capsys: Capture
+) -> None:
+    """Ops were measured after the calibration, and networks validated since, or not."""
+    assert call("calibrate", table_path, "--networks", "4") == 0
+    with LatencyTable.open(table_path, write=True) as table:
+        documents = table.meta("calibration")
+        documents[SPACE]["ops_digest"] = "of before"
+        table.put_meta("calibration", documents)
+    said = []
+    for _ in range(2):
+        capsys.readouterr()
+        assert call("predict", table_path, "--arch", result_path) == 0
+        said.append(capsys.readouterr().err)
+        assert call("validate", table_path, "--networks", "4") == 0
+    assert ["the error of predictions is not known" in text for text in said] == [True, False]
+    assert ["for 95 % of networks" in text for text in said] == [False, True]
+    assert all("ops were measured after the calibration" in text for text in said)
+
+
 def test_table_show_has_every_row(table_path: Path, capsys: Capture) -> None:
     document = call_json(capsys, "table", "show", table_path)
     assert len(document["rows"]) == 96
