@@ -241,7 +241,7 @@ def check_schema(path: Path, connection: sqlite3.Connection) -> bool:
     # Before any row is looked at, where expressions of a foreign schema would be computed.
     if schema_of(connection) != expected_schema(version):
         raise NotATableError(f"{path} is damaged: its schema is not the one that lutra writes")
-    problem = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    problem = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
     if problem != "ok":
         raise NotATableError(f"{path} is damaged: {problem}")
     if version < VERSION:

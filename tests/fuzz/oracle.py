@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, NoReturn
 from urllib.parse import unquote
 
 from lutra.errors import LutraError
+from lutra.tables.connection import TableWarning
 from tests.fuzz.target import Target
 
 MOST_SECONDS = 1.0  # of CPU
@@ -121,6 +122,7 @@ def judge(
         try:
             with _bounded(seconds), warnings.catch_warnings():
                 warnings.simplefilter("error")  # it would be printed
+                warnings.simplefilter("ignore", TableWarning)  # which is meant to be
                 target.run(data)
         except LutraError:
             pass

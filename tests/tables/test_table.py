@@ -486,6 +486,17 @@ def test_nodes_are_kept(path: Path) -> None:
     assert list(frame.delegated_nodes) == [9]
 
 
+def test_a_key_that_its_index_does_not_have_is_damage(path: Path) -> None:
+    """Rows would be there, or not, by how one asks."""
+    with LatencyTable.create(path, TARGET) as table:
+        record(table)
+    whole = path.read_bytes()
+    assert whole.count(KEY.encode()) == 2
+    path.write_bytes(whole.replace(KEY.encode(), KEY.upper().encode(), 1))
+    with pytest.raises(NotATableError, match="is damaged"):
+        LatencyTable.open(path)
+
+
 def test_a_damaged_head_leaves_nothing_beside_the_file(tmp_path: Path) -> None:
     """By its head it is read through a log, which SQLite would make."""
     path = tmp_path / "head.lut"
