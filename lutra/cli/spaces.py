@@ -22,12 +22,12 @@ def command(as_json: bool) -> None:
         print_json({"spaces": records})
         return
     print_table(
-        ["space", "resolutions", "ops at 224", "ops", "architectures", "accuracy"],
+        ["space", "resolutions", "ops at one", "ops", "architectures", "accuracy"],
         [
             [
                 record["space"],
                 f"{record['resolutions'][0]}..{record['resolutions'][-1]}",
-                record["ops_at_224"] or "none",
+                record["ops_at_one_resolution"],
                 record["ops"],
                 f"{record['architectures']:.1e}",
                 record["accuracy"] or "pass --accuracy FILE",
@@ -49,7 +49,7 @@ def _record(name: str) -> dict[str, Any]:
         "space": name,
         "resolutions": list(space.resolutions),
         "ops": len(space.ops),
-        "ops_at_224": len(space.ops_at([224])) if 224 in space.resolutions else 0,
+        "ops_at_one_resolution": len(space.ops_at([space.resolutions[-1]])),
         "architectures": space.size,
         "accuracy": accuracy,
     }

@@ -28,6 +28,7 @@ EXPANSIONS = (3, 4, 6)
 DEPTHS = (2, 3, 4)
 RESOLUTIONS = tuple(range(128, 225, 4))
 IMAGENET = Variant()
+FASHION = "ofa-mbv3-fashion"
 
 
 @dataclass(frozen=True)
@@ -294,6 +295,11 @@ def _register() -> None:
         for width in published:
             name = FamilyName(family, width, IMAGENET)
             register_space(str(name), partial(member, name))
+
+    # Small networks for small images: the one whose supernet comes with lutra.
+    variant = Variant(classes=10, channels=1, r=(20, 28, 4))
+    small = partial(MBConvSpace, FASHION, mobilenet_v3(0.35), variant)
+    register_space(FASHION, small)
 
 
 def _member(sizes: Callable[[float], Family], name: FamilyName) -> MBConvSpace:
