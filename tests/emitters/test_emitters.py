@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from lutra.emitters.onnx import emit_onnx
 from lutra.emitters.torch import torch_module
 from lutra.ops import Graph, MBConv, Pool, Shape, Weights, seeded_weights
-from lutra.spaces import get_space, space_names
+from lutra.spaces import get_space
+from tests.emitters.every_space import every_space
 
 Array = npt.NDArray[Any]
 TOLERANCE = 1e-4
@@ -45,14 +46,14 @@ def assert_equal(graph: Graph, batch: int = 1) -> None:
     assert np.abs(got - expected).max() / scale < TOLERANCE
 
 
-@pytest.mark.parametrize("name", space_names())
+@every_space
 def test_every_unit_of_a_space_at_an_odd_resolution(name: str) -> None:
     space = get_space(name)
     for op in space.ops_at([132])[::3]:
         assert_equal(op.graph)
 
 
-@pytest.mark.parametrize("name", space_names())
+@every_space
 def test_whole_networks(name: str) -> None:
     space = get_space(name)
     for row in space.sample(3, np.random.default_rng(5), [128, 156]):

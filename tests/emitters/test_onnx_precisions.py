@@ -33,7 +33,8 @@ from lutra.ops import (
     Weights,
     seeded_weights,
 )
-from lutra.spaces import get_space, space_names
+from lutra.spaces import get_space
+from tests.emitters.every_space import every_space
 
 Features = npt.NDArray[Any]
 
@@ -134,7 +135,7 @@ def assert_same_kernels(ours: bytes, theirs: bytes, folder: Path) -> None:
         )
 
 
-@pytest.mark.parametrize("name", space_names())
+@every_space
 def test_files_of_every_precision_are_valid(name: str) -> None:
     for op in get_space(name).ops_at([132])[::6]:
         weights = seeded_weights(op.graph)
@@ -172,7 +173,7 @@ def test_int8_is_as_accurate_and_runs_the_same_kernels_as_onnxruntimes_own(
     assert levels[0] > 25.0
 
 
-@pytest.mark.parametrize("name", space_names())
+@every_space
 def test_int8_units_run_the_same_kernels_as_onnxruntimes_own(name: str, tmp_path: Path) -> None:
     for op in get_space(name).ops_at([128])[5::19]:
         weights = seeded_weights(op.graph)
@@ -238,7 +239,7 @@ def test_int8_of_any_block(
     assert sqnr(expected(op.graph, weights, features), run(model, features)) > 25.0
 
 
-@pytest.mark.parametrize("name", space_names())
+@every_space
 def test_int8_of_whole_networks(name: str) -> None:
     space = get_space(name)
     (row,) = space.sample(1, np.random.default_rng(5), [128])

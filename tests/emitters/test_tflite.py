@@ -22,7 +22,8 @@ from lutra.emitters.tflite import emit_tflite
 from lutra.emitters.tflite_precision import feature_grids
 from lutra.emitters.torch import torch_module
 from lutra.ops import Conv, Graph, GraphBuilder, MBConv, Pool, Shape, Weights, seeded_weights
-from lutra.spaces import get_space, space_names
+from lutra.spaces import get_space
+from tests.emitters.every_space import every_space
 from tests.tflite_runtimes import INTERPRETERS
 
 Array = npt.NDArray[Any]
@@ -123,7 +124,7 @@ def ideal_int8(graph: Graph, weights: Weights) -> Array:
         return np.asarray(module(torch.from_numpy(calibration_inputs(graph)), on_grid).numpy())
 
 
-@pytest.mark.parametrize("name", space_names())
+@every_space
 def test_units_of_a_space(name: str, interpreter: ModuleType) -> None:
     space = get_space(name)
     for resolution in (128, 132):  # stride 2 meets even and odd sizes
@@ -131,7 +132,7 @@ def test_units_of_a_space(name: str, interpreter: ModuleType) -> None:
             check(interpreter, op.graph)
 
 
-@pytest.mark.parametrize("name", space_names())
+@every_space
 def test_whole_networks(name: str, interpreter: ModuleType) -> None:
     space = get_space(name)
     (row,) = space.sample(1, np.random.default_rng(5), [128])
@@ -141,7 +142,7 @@ def test_whole_networks(name: str, interpreter: ModuleType) -> None:
     assert signal_to_noise_db(got, expected) > 10
 
 
-@pytest.mark.parametrize("name", space_names())
+@every_space
 def test_int8_loses_no_more_than_8_bits_must(name: str, interpreter: ModuleType) -> None:
     """MBConv blocks reach 35 dB in the median; what is below has no more in float arithmetic."""
     mbconv = []

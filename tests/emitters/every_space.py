@@ -1,0 +1,15 @@
+"""Tests over all spaces: one of each family in the suite, its other members with what is slow."""
+
+import pytest
+
+from lutra.spaces import space_names
+
+_ONE_OF_EACH = ("ofa-mbv3-w1.0", "ofa-proxyless-w1.0", "ofa-resnet50d")
+
+every_space = pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in _ONE_OF_EACH else pytest.mark.slow)
+        for name in space_names()
+    ],
+)
