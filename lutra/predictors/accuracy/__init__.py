@@ -1,4 +1,4 @@
-"""Accuracy predictors: architectures in, ImageNet top-1 in percent out."""
+"""Accuracy predictors: architectures in, top-1 in percent out."""
 
 from lutra.predictors.accuracy.additive import AdditivePredictor
 from lutra.predictors.accuracy.base import Accuracies, AccuracyPredictor

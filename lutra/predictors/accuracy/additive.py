@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,10 @@ from lutra.predictors.accuracy.base import Accuracies, AccuracyPredictor
 from lutra.spaces import Lattice, Rows, SearchSpace
 
 FORMAT = "lutra-additive-accuracy"
-VERSION = 1
+VERSION = 2
+"""1 has one ``resolution`` and no coefficients of it; 2 has ``resolutions`` and a list ``r``."""
+
+_VERSIONS = (1, VERSION)
 _CHUNK = 1 << 16
 _LEAST_PERCENT = 1e-9
 
@@ -21,20 +25,21 @@ _LEAST_PERCENT = 1e-9
 class AdditivePredictor(AccuracyPredictor):
     """Top-1 in percent = ``ceiling`` - exp(-score); the score is a sum over choices.
 
-    score = ``intercept`` + sum over genes of ``coefficients[gene, choice]``. So every choice
-    divides the gap to the ceiling by a factor of its own: what a larger kernel is worth shrinks
-    as a network gets better, as measurements show. Because the curve rises with the score, the
-    most accurate of any set of architectures is the one with the highest score, and exact
-    methods (shortest paths in a `Lattice`) apply to scores.
+    score = ``intercept`` + sum over genes, the resolution's too, of ``coefficients[gene, choice]``.
+    So every choice divides the gap to the ceiling by a factor of its own: what a larger kernel is
+    worth shrinks as a network gets better, as measurements show. Because the curve rises with the
+    score, the most accurate of any set of architectures is the one with the highest score, and
+    exact methods (shortest paths in a `Lattice`) apply to scores.
 
-    ``coefficients`` is (genes, most choices of a gene), padded with 0. Choice 0 always has 0, so
-    inert genes add nothing and the intercept is the score of the smallest architecture.
+    ``coefficients`` is (genes, most choices of a gene), padded with 0. Choice 0 always has 0, and
+    so has the first of ``resolutions``: inert genes add nothing, and the intercept is the score of
+    the smallest architecture.
     """
 
     def __init__(
         self,
         space: SearchSpace,
-        resolution: int,
+        resolutions: Sequence[int],
         ceiling: float,
         intercept: float,
         coefficients: npt.NDArray[np.float64],
@@ -43,7 +48,7 @@ class AdditivePredictor(AccuracyPredictor):
     ) -> None:
         self.name = f"the additive accuracy model of {space.name}"
         self.space = space.name
-        self.resolutions = (resolution,)
+        self.resolutions = tuple(resolutions)
         self.provenance = provenance
         self.quality = quality
         self.ceiling = ceiling
@@ -93,20 +98,18 @@ class AdditivePredictor(AccuracyPredictor):
         if named != space.name:
             told = named[:60] if isinstance(named, str) else "no space"
             raise AccuracyError(f"{source} predicts accuracy of {told}, not of {space.name}")
-        resolution = document.get("resolution")
-        if type(resolution) is not int or resolution not in space.resolutions:
-            raise AccuracyError(f"{source}: its resolution is not one of {space.name}")
+        resolutions = _resolutions(document, source, space)
         quality = document.get("quality", {})
         if not isinstance(quality, dict):
             raise AccuracyError(f"{source}: its quality must be an object of numbers")
         ceiling, intercept = (
             _number(document, name, source) for name in ("ceiling_percent", "intercept")
         )
-        coefficients = _table(document.get("coefficients"), source, space)
+        coefficients = _table(document, source, space, resolutions)
         _require_percentages(ceiling, intercept + coefficients.min(axis=1).sum(), source)
         return cls(
             space,
-            resolution,
+            resolutions,
             ceiling=ceiling,
             intercept=intercept,
             coefficients=coefficients,
@@ -122,11 +125,24 @@ def _parse(data: bytes, source: str) -> dict[str, Any]:
         raise AccuracyError(f"{source} is not valid JSON: {error}") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise AccuracyError(
-            f"{source} is not an additive accuracy model; tools/fit_accuracy.py writes them"
+            f"{source} is not an additive accuracy model; `lutra accuracy fit` writes them"
         )
-    if document.get("version") != VERSION:
+    if document.get("version") not in _VERSIONS:
         raise AccuracyError(f"{source} was written by another version of lutra; fit it again")
     return document
+
+
+def _resolutions(document: dict[str, Any], source: str, space: SearchSpace) -> tuple[int, ...]:
+    """The resolutions that a model speaks of, in the space's order."""
+    if document["version"] == 1:
+        given: object = [document.get("resolution")]
+    else:
+        given = document.get("resolutions")
+    if isinstance(given, list) and given and all(type(item) is int for item in given):
+        ordered = tuple(r for r in space.resolutions if r in given)
+        if list(ordered) == given:
+            return ordered
+    raise AccuracyError(f"{source}: its resolutions are not, in order, ones of {space.name}")
 
 
 def _provenance(document: dict[str, Any], source: str) -> str:
@@ -147,19 +163,24 @@ def _require_percentages(ceiling: float, lowest_score: float, source: str) -> No
         raise AccuracyError(f"{source} predicts accuracies outside 0 to 100 %; fit it again")
 
 
-def _table(document: object, source: str, space: SearchSpace) -> npt.NDArray[np.float64]:
+def _table(
+    document: dict[str, Any], source: str, space: SearchSpace, resolutions: tuple[int, ...]
+) -> npt.NDArray[np.float64]:
     """The coefficients by OFA's lists (``{"ks": [[0, 0.01, 0.02], ...]}``) as one array."""
-    names = sorted({*space.list_names} - {"r"})
-    if not isinstance(document, dict) or sorted(document) != names:
+    given = document.get("coefficients")
+    names = sorted(set(space.list_names) - ({"r"} if document["version"] == 1 else set()))
+    if not isinstance(given, dict) or sorted(given) != names:
         raise AccuracyError(f"{source}: its coefficients must be those of {', '.join(names)}")
     table = np.zeros((len(space.genes), int(space.choice_counts.max())))
     for name in names:
         columns = space.columns(name)
-        if not isinstance(document[name], list) or len(document[name]) != len(columns):
+        if not isinstance(given[name], list) or len(given[name]) != len(columns):
             raise AccuracyError(f"{source}: '{name}' must have {len(columns)} lists")
-        for column, given in zip(columns, document[name], strict=True):
-            choices = len(space.genes[column].choices)
-            table[column, :choices] = _effects(given, choices, f"{source}: '{name}'")
+        for column, effects in zip(columns, given[name], strict=True):
+            choices = list(range(len(space.genes[column].choices)))
+            if name == "r":
+                choices = space.resolution_indices(resolutions).tolist()
+            table[column, choices] = _effects(effects, len(choices), f"{source}: '{name}'")
     return table
 
 

@@ -14,7 +14,7 @@ Accuracies = npt.NDArray[np.float64]
 
 
 class AccuracyPredictor(ABC):
-    """Predicts ImageNet top-1 of a space's architectures, and says how it knows.
+    """Predicts top-1 of a space's architectures (on ImageNet, or as it says), and how it knows.
 
     ``name`` for people, ``space`` the name of the space, ``resolutions`` the input resolutions in
     pixels that it speaks of, ``provenance`` one sentence on where its numbers come from,

@@ -1,4 +1,4 @@
-"""The accuracy predictors that Once-for-All's authors publish, from a file the user names.
+"""The accuracy predictors of Once-for-All's authors, and ours in their form, from a named file.
 
 Both are small multilayer perceptrons over one-hot features, in two layouts (Cai et al., ICLR
 2020; layouts as in the authors' reference code, mit-han-lab/once-for-all):
@@ -7,8 +7,11 @@ Both are small multilayer perceptrons over one-hot features, in two layouts (Cai
 - library: [resolutions | kernels | expansions], or for ResNet50D [resolutions | stem | widths |
   expansions], keys ``layers.0.0.weight`` ... ``layers.3.weight`` and ``base_acc``.
 
-Blocks beyond the depth have all their features 0. The files are hostile input: `torch_file` reads
-them without executing anything, and every size is bounded before it is used.
+Ours (`mlp_fitting`) are of the library form and say beside it what they are for:
+``{"lutra_ofa_mlp": 1, "space": NAME, "resolutions": [...], "provenance": ..., "quality": {...},
+"state_dict": ...}``. Blocks beyond the depth have all their features 0. The files are hostile
+input: `torch_file` reads them without executing anything, and every size is bounded before it is
+used.
 """
 
 from __future__ import annotations
@@ -28,6 +31,9 @@ from lutra.predictors.accuracy.base import Accuracies, AccuracyPredictor
 from lutra.spaces import Rows, SearchSpace
 
 Weights = npt.NDArray[np.float32]
+
+MAGIC = "lutra_ofa_mlp"
+VERSION = 1
 
 # SHA-256 of published files whose space is known; the files themselves do not name it.
 PUBLISHED = {
@@ -100,6 +106,12 @@ class Encoding:
                 offset += len(space.genes[column].choices)
         return cls(space, tuple(columns), tuple(offsets), resolutions, resolution_offset)
 
+    @classmethod
+    def library(cls, space: SearchSpace, resolutions: tuple[int, ...]) -> Encoding:
+        """The layout of the library form for a space."""
+        parts = ("r", "stem", "w", "e") if space.columns("w") else ("r", "ks", "e")
+        return cls.of(space, parts, resolutions)
+
     @property
     def features(self) -> int:
         """The length of the feature vector."""
@@ -136,15 +148,16 @@ class OfaMlpPredictor(AccuracyPredictor):
     def __init__(
         self, encoding: Encoding, layers: Sequence[Layer], offset: float, provenance: str
     ) -> None:
-        """``offset`` is added to what the layers give: top-1 as a fraction."""
+        """``offset`` is added to what the layers (out, in) give: top-1 as a fraction."""
         self.name = "OFA's accuracy predictor"
         self.space = encoding.space.name
         self.resolutions = tuple(r for r in encoding.resolutions if r in encoding.space.resolutions)
         self.provenance = provenance
         self.quality: dict[str, float] = {}
         self.encoding = encoding
-        self._layers = [Layer(np.ascontiguousarray(w.T), bias) for w, bias in layers]
-        self._offset = offset
+        self.layers = tuple(layers)
+        self.offset = offset
+        self._transposed = [Layer(np.ascontiguousarray(w.T), bias) for w, bias in layers]
 
     def predict(self, rows: Rows) -> Accuracies:
         """(N, genes) architectures -> (N,) top-1 in percent; about 20 us each on one core.
@@ -165,11 +178,11 @@ class OfaMlpPredictor(AccuracyPredictor):
 
     def _forward(self, features: Weights) -> npt.NDArray[np.float64]:
         with np.errstate(over="ignore", invalid="ignore"):
-            for transposed, bias in self._layers[:-1]:
+            for transposed, bias in self._transposed[:-1]:
                 features = np.maximum(features @ transposed + bias, 0)
-            transposed, bias = self._layers[-1]
+            transposed, bias = self._transposed[-1]
             output = (features @ transposed + bias)[:, 0]
-        return output.astype(np.float64) + self._offset
+        return output.astype(np.float64) + self.offset
 
     @classmethod
     def from_bytes(
@@ -184,13 +197,49 @@ class OfaMlpPredictor(AccuracyPredictor):
         known = PUBLISHED.get(digest)
         if known not in (None, space.name):
             raise AccuracyError(f"{source} is OFA's predictor for {known}, not for {space.name}")
-        state = parameters_in(read_torch_file(data, source, "an accuracy predictor", AccuracyError))
+        document = read_torch_file(data, source, "an accuracy predictor", AccuracyError)
+        about = _about(document, source, space) if MAGIC in document else None
+        if about is not None and resolutions is None:
+            resolutions = about.resolutions
+        state = parameters_in(document)
         library = set(state) == _LIBRARY_KEYS
         layers = _layers(state, source)
         encoding = _encoding(space, layers[0].weight.shape[1], library, source, resolutions)
+        if about is not None:
+            base = _base_accuracy(state, source)
+            predictor = cls(encoding, layers, base, about.provenance)
+            predictor.name = f"the accuracy MLP of {space.name}"
+            predictor.quality = about.quality
+            return predictor
         training = _training(encoding, known, assumed=library and resolutions is None)
         provenance = f"{source} (OFA's {'library' if library else 'tutorial'} form), {training}"
         return cls(encoding, layers, _base_accuracy(state, source), provenance)
+
+
+class _About(NamedTuple):
+    """What a file of ours says of itself."""
+
+    resolutions: tuple[int, ...]
+    provenance: str
+    quality: dict[str, float]
+
+
+def _about(document: Mapping[str, object], source: str, space: SearchSpace) -> _About:
+    if document[MAGIC] != VERSION:
+        raise AccuracyError(f"{source} was written by another version of lutra; fit it again")
+    named, resolutions = document.get("space"), document.get("resolutions")
+    provenance, quality = document.get("provenance"), document.get("quality")
+    if named != space.name:
+        told = named[:60] if isinstance(named, str) else "no space"
+        raise AccuracyError(f"{source} predicts accuracy of {told}, not of {space.name}")
+    if not isinstance(resolutions, list) or not all(r in space.resolutions for r in resolutions):
+        raise AccuracyError(f"{source}: its resolutions are not ones of {space.name}")
+    if not isinstance(provenance, str) or not isinstance(quality, dict):
+        raise AccuracyError(f"{source}: it does not say where it comes from; fit it again")
+    numbers = {name: value for name, value in quality.items() if type(value) is float}
+    if len(numbers) < len(quality) or not np.isfinite([*numbers.values()]).all():
+        raise AccuracyError(f"{source}: its quality must be numbers")
+    return _About(tuple(resolutions), provenance, {str(name): numbers[name] for name in numbers})
 
 
 def _training(encoding: Encoding, known: str | None, *, assumed: bool) -> str:
@@ -223,13 +272,12 @@ def _encoding(
             raise AccuracyError(f"{source} is of OFA's tutorial form: its resolutions are fixed")
         encoding = Encoding.of(space, ("ks", "e", "r"), _TUTORIAL_RESOLUTIONS)
     else:
-        parts = ("r", "stem", "w", "e") if space.columns("w") else ("r", "ks", "e")
         if resolutions is None:
-            count = features - Encoding.of(space, parts, ()).features
+            count = features - Encoding.library(space, ()).features
             resolutions = _usual_resolutions(space, count, features, source)
         elif len(set(resolutions)) != len(resolutions):
             raise AccuracyError("a predictor's resolutions must differ from one another")
-        encoding = Encoding.of(space, parts, tuple(resolutions))
+        encoding = Encoding.library(space, tuple(resolutions))
     if features != encoding.features:
         raise AccuracyError(
             f"{source} takes {features} features where {space.name} has {encoding.features};"

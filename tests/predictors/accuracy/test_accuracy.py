@@ -669,9 +669,9 @@ def _set(*keys: str | int, to: Any) -> Callable[[Any], None]:
     ("change", "said"),
     [
         (_set("format", to="other"), "not an additive accuracy model"),
-        (_set("version", to=2), "another version"),
+        (_set("version", to=3), "another version"),
         (_set("space", to=["x" * 1000]), "not of ofa-mbv3-w1.0"),
-        (_set("resolution", to=225), "resolution"),
+        (_set("resolution", to=225), "its resolutions are not"),
         (_set("intercept", to=float("nan")), "'intercept' is missing or not"),
         (_set("ceiling_percent", to="79"), "'ceiling_percent' is missing or not"),
         (_set("ceiling_percent", to=100.5), "outside 0 to 100 %"),

@@ -1,0 +1,215 @@
+"""Subnets of a supernet with their measured top-1, one a line: what accuracy models are fitted on.
+
+JSON lines. The first says what was measured: ``{"format": "lutra-accuracy-samples", "version": 1,
+"space": ..., "checkpoint": SHA-256, "data": ..., "labels": digest, "images": N,
+"calibration_images": M}``. Each further one is one of OFA's dictionaries with ``top1_percent``. A
+line is written when it is measured; the last one of a killed run may lack its end and is dropped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from lutra.errors import AccuracyError, ResultError, UsageError
+from lutra.files import parse_json, read_bounded
+from lutra.files.locks import take
+from lutra.spaces import Rows, SearchSpace, get_space
+
+FORMAT = "lutra-accuracy-samples"
+VERSION = 1
+_MAX_BYTES = 64 << 20  # a subnet has 300 bytes
+_MAX_LINE = 1 << 16
+_TOO_LARGE = f"is larger than {_MAX_BYTES >> 20} MiB: too large for measured subnets"
+
+
+@dataclass(frozen=True)
+class SampleSource:
+    """What was measured: a space's supernet by its checkpoint's digest, on which images.
+
+    ``data`` is the data set's name, ``labels`` the digest of the validation images' labels, of
+    which there were ``images``; statistics of batch normalisations are of ``calibration_images``
+    training images.
+    """
+
+    space: str
+    checkpoint: str
+    data: str
+    labels: str
+    images: int
+    calibration_images: int
+
+
+class Samples(NamedTuple):
+    """Distinct canonical architectures (N, genes) and their top-1 (N,) in percent."""
+
+    source: SampleSource
+    rows: Rows
+    top1: npt.NDArray[np.float64]
+
+
+def read_samples(path: str | Path) -> Samples:
+    """The measured subnets in a file; what was measured twice is averaged.
+
+    Raises `AccuracyError` that names the line.
+    """
+    return parse_samples(_content(Path(path)), str(path))
+
+
+def parse_samples(data: bytes, where: str) -> Samples:
+    """Like `read_samples`, of a file's bytes."""
+    first, *lines = data.split(b"\n")[:-1] or [b""]  # behind the last line's end is nothing whole
+    source, space = _source(first, where)
+    measured: dict[bytes, list[float]] = {}
+    for number, line in enumerate(lines, start=2):
+        row, top1 = _sample(line, space, f"{where}, line {number}")
+        measured.setdefault(row.tobytes(), []).append(top1)
+    rows = [np.frombuffer(key, dtype=np.int16) for key in measured]
+    return Samples(
+        source,
+        np.array(rows, dtype=np.int16).reshape(len(rows), len(space.genes)),
+        np.array([np.mean(values) for values in measured.values()], dtype=np.float64),
+    )
+
+
+class SampleWriter:
+    """A file that measured subnets are added to; ``done`` are those that it holds, as bytes."""
+
+    def __init__(self, file: IO[bytes], path: Path, space: SearchSpace, done: set[bytes]) -> None:
+        self._file = file
+        self._path = path
+        self._space = space
+        self.done = done
+
+    def add(self, row: npt.NDArray[np.int16], top1_percent: float) -> None:
+        """Write a canonical row's accuracy so that it survives a kill; raises `AccuracyError`."""
+        document = self._space.decode(row).to_json()
+        document.pop("space")
+        _append(self._file, self._path, {**document, "top1_percent": round(top1_percent, 4)})
+        self.done.add(row.tobytes())
+
+
+@contextmanager
+def sample_writer(path: Path, source: SampleSource) -> Iterator[SampleWriter]:
+    """Open a file to add to; one that is not there, or empty, is begun.
+
+    Raises `AccuracyError` where it cannot be written, another run writes it, or it holds what was
+    measured otherwise, and `UsageError` where it is something else.
+    """
+    lock = take(f"samples {os.path.realpath(path)}")
+    if isinstance(lock, str):
+        raise AccuracyError(f"{path} is being written by {lock}")
+    with lock:
+        data = _content(path) if path.exists() else b""
+        whole = data[: data.rfind(b"\n") + 1]
+        if data and not _is_ours(data):
+            raise UsageError(
+                f"{path} holds no measured subnets: they are not written over it; name another"
+                " file, or remove this one"
+            )
+        space = get_space(source.space)
+        done: set[bytes] = set()
+        if whole:
+            known = parse_samples(whole, str(path))
+            _require_same(path, known.source, source)
+            done = {row.tobytes() for row in known.rows}
+        with _opened(path, len(whole)) as file:
+            if not whole:
+                head = {"format": FORMAT, "version": VERSION, **asdict(source)}
+                _append(file, path, head)
+            yield SampleWriter(file, path, space, done)
+
+
+def _content(path: Path) -> bytes:
+    return read_bounded(path, _MAX_BYTES, _TOO_LARGE, AccuracyError)
+
+
+def _is_ours(data: bytes) -> bool:
+    """Whether it begins as our files do; perhaps not even the first line is whole."""
+    start = json.dumps({"format": FORMAT})[:-1].encode()
+    return data[: len(start)] == start[: len(data)]
+
+
+@contextmanager
+def _opened(path: Path, size: int) -> Iterator[IO[bytes]]:
+    try:
+        file = path.open("r+b" if path.exists() else "w+b")
+        file.truncate(size)
+        file.seek(size)
+    except OSError as problem:
+        raise AccuracyError(f"cannot write {path}: {problem.strerror}") from problem
+    with file:
+        yield file
+
+
+def _append(file: IO[bytes], path: Path, document: dict[str, object]) -> None:
+    try:
+        file.write(json.dumps(document).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    except OSError as problem:
+        raise AccuracyError(f"cannot write {path}: {problem.strerror}") from problem
+
+
+def _require_same(path: Path, known: SampleSource, source: SampleSource) -> None:
+    for name in (field.name for field in fields(SampleSource)):
+        was, now = getattr(known, name), getattr(source, name)
+        if was != now and name != "data":  # a folder may have been moved: labels tell what it holds
+            raise AccuracyError(
+                f"{path} holds what was measured with another {name.replace('_', ' ')}"
+                f" ({was!s:.40} before, now {now!s:.40}): name another file"
+            )
+
+
+def _source(line: bytes, where: str) -> tuple[SampleSource, SearchSpace]:
+    document = _object(line, f"{where}, line 1")
+    if document.get("format") != FORMAT:
+        raise AccuracyError(
+            f"{where} holds no measured subnets; `lutra accuracy sample` makes such files"
+        )
+    if document.get("version") != VERSION:
+        raise AccuracyError(f"{where} was written by another version of lutra; measure it again")
+    texts = {name: document.get(name) for name in ("space", "checkpoint", "data", "labels")}
+    counts = {name: document.get(name) for name in ("images", "calibration_images")}
+    for name, text in texts.items():
+        if not isinstance(text, str) or len(text) > _MAX_LINE:
+            raise AccuracyError(f"{where}, line 1: '{name}' is missing or no text")
+    for name, count in counts.items():
+        if type(count) is not int or not 0 <= count < 1 << 53:
+            raise AccuracyError(f"{where}, line 1: '{name}' is missing or no count")
+    try:
+        space = get_space(str(texts["space"]))
+    except UsageError as error:
+        raise AccuracyError(f"{where}, line 1: {error}") from error
+    return SampleSource(**texts, **counts), space  # type: ignore[arg-type]
+
+
+def _sample(line: bytes, space: SearchSpace, where: str) -> tuple[npt.NDArray[np.int16], float]:
+    document = _object(line, where)
+    top1 = document.get("top1_percent")
+    if type(top1) not in (int, float) or not 0.0 <= top1 <= 100.0:  # type: ignore[operator]
+        raise AccuracyError(f"{where}: 'top1_percent' is missing or not from 0 to 100")
+    try:
+        return space.encode(space.parse(document)), float(top1)  # type: ignore[arg-type]
+    except (ResultError, UsageError) as error:
+        raise AccuracyError(f"{where}: {error}") from error
+
+
+def _object(line: bytes, where: str) -> dict[str, object]:
+    try:
+        if len(line) > _MAX_LINE:
+            raise ValueError("it is too long")
+        document = parse_json(line)
+    except ValueError as error:
+        raise AccuracyError(f"{where} is not valid JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise AccuracyError(f"{where} is no JSON object")
+    return document
