@@ -97,7 +97,7 @@ PACKAGES = {
     "pynvml": {"devices/worker/nvml.py"},
     "pytest": {"testing.py"},
     "rich": {"cli/output.py"},
-    "scipy": {"profiler/calibration.py"},
+    "scipy": {"predictors/accuracy/fitting.py", "profiler/calibration.py"},
     "tflite_runtime": {"devices/worker/runtimes/tflite_runtime.py"},
     "torch": {
         "devices/worker/runtimes/torch.py",
@@ -105,6 +105,7 @@ PACKAGES = {
         "devices/worker/runtimes/torch_graph.py",
         "emitters/quantization.py",
         "emitters/torch.py",
+        "predictors/accuracy/mlp_fitting.py",
         "supernets",
     },
 }

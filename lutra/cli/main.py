@@ -27,11 +27,18 @@ COMMANDS = {
     "table": "show what a table holds",
     "predict": "latency of an architecture, op by op",
     "search": "the most accurate subnet under a budget",
+    "accuracy": "measure subnets of a supernet, fit a model of accuracy",
     "verify": "measure what a search found",
     "export": "write a found subnet as a model file",
 }
 INTERRUPTED = 130
-_RESUMED = ("profile", "calibrate", "validate", "quickstart")  # they record as they measure
+_RESUMED = (
+    "profile",
+    "calibrate",
+    "validate",
+    "quickstart",
+    "accuracy",
+)  # they record as they measure
 
 
 class LazyGroup(click.Group):

@@ -25,10 +25,19 @@ class FileKind:
 
 # As it is written: a document with a result in it, or one about results, is something else.
 _RESULT = re.compile(rf'\s*\{{\s*"format"\s*:\s*"{RESULT_FORMAT}"'.encode())
+_ADDITIVE = re.compile(rb'\s*\{\s*"format"\s*:\s*"lutra-additive-accuracy"')
+_MLP_NAMED = 1000
 _OLDEST_ONNX = 3  # of 2017; TensorFlow's saved models begin like a version 1
 
 TABLE = FileKind("a latency table", lambda data: data.startswith(b"SQLite format 3\0"))
 RESULT = FileKind("a search result", lambda data: _RESULT.match(data) is not None)
+ACCURACY = FileKind(
+    "an accuracy model",
+    lambda data: (
+        _ADDITIVE.match(data) is not None
+        or (data.startswith(b"PK\x03\x04") and b"lutra_ofa_mlp" in data[:_MLP_NAMED])
+    ),
+)
 MODELS = {
     "onnx": FileKind(
         "an ONNX model",

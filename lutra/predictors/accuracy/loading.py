@@ -36,10 +36,10 @@ def load_accuracy(
 ) -> AccuracyPredictor:
     """What predicts the accuracy (top-1 in percent) of a space's architectures.
 
-    ``source`` is one of OFA's PyTorch files, JSON of ``tools/fit_accuracy.py``, or the name of
-    another package's predictor; by default the one that comes with lutra. ``resolutions`` names, in
-    order, the resolutions that an OFA file encodes, for files of OFA's library form that were made
-    with an unusual list. Raises `AccuracyError`; never runs code from a file.
+    ``source`` is one of OFA's PyTorch files, a file of ``lutra accuracy fit``, or the name of
+    another package's predictor; by default the one that comes with lutra. ``resolutions`` names,
+    in order, the resolutions that an OFA file encodes, for files of OFA's library form that were
+    made with an unusual list. Raises `AccuracyError`; never runs code from a file.
 
     >>> load_accuracy(space="ofa-mbv3-w1.0").resolutions
     (224,)

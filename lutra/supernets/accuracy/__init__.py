@@ -1,0 +1,1 @@
+"""How accurate a supernet's subnets are, with the weights that they inherit."""

@@ -1,0 +1,66 @@
+"""Top-1 of one subnet after another, on images that are made ready once."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from lutra.errors import DataError
+from lutra.predictors.accuracy.samples import SampleSource
+from lutra.spaces.architecture import Architecture
+from lutra.supernets.accuracy.kept_images import KeptImages
+from lutra.supernets.checkpoint import Checkpoint, load_supernet, read_checkpoint
+from lutra.supernets.data.base import ImageSet, shuffled
+from lutra.supernets.data.loading import load_images
+from lutra.supernets.evaluation import ENOUGH_IMAGES, Accuracy, top1, tune_statistics
+
+
+class InheritedAccuracy:
+    """Measures subnets of a checkpoint's supernet as they are, without training.
+
+    Each is extracted, its batch normalisations are re-estimated on ``calibration_images`` training
+    images, and it is evaluated on the validation images: all, or ``images`` of them by chance.
+    ``source`` says what is measured.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str | Path | Checkpoint,
+        data: str | Path,
+        *,
+        space: str | None = None,
+        images: int | None = None,
+        calibration_images: int = ENOUGH_IMAGES,
+    ) -> None:
+        """Raises `CheckpointError`, `UsageError` and `DataError` for what does not fit together."""
+        if not isinstance(checkpoint, Checkpoint):
+            checkpoint = read_checkpoint(checkpoint)
+        self.supernet = load_supernet(checkpoint, space)
+        self.space = self.supernet.space
+        self._train = _some(load_images(data, "train"), calibration_images)
+        self._validation = _some(load_images(data, "validation"), images)
+        for part in (self._train, self._validation):
+            part.require_fit(self.space)
+        self.source = SampleSource(
+            space=self.space.name,
+            checkpoint=checkpoint.digest,
+            data=Path(data).resolve().name,
+            labels=hashlib.sha256(self._validation.labels.tobytes()).hexdigest()[:16],
+            images=len(self._validation),
+            calibration_images=len(self._train),
+        )
+
+    def of(self, architecture: Architecture) -> Accuracy:
+        """Top-1 on the validation images at the architecture's resolution."""
+        subnet = self.supernet.subnet(architecture).eval()
+        tune_statistics(subnet, self._train, architecture.r, len(self._train))
+        return top1(subnet, self._validation, architecture.r)
+
+
+def _some(images: ImageSet, count: int | None) -> KeptImages:
+    if count is not None and count < 1:
+        raise DataError(f"{images.source}: at least one image must be used, not {count}")
+    chosen = np.sort(shuffled(len(images))[:count])
+    return KeptImages(images, chosen)
