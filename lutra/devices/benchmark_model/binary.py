@@ -20,10 +20,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import IO
 
-from lutra.devices.benchmark_model.download import OpenUrl, check_address, download, open_address
+from lutra.devices.benchmark_model.download import OpenUrl, download
 from lutra.devices.benchmark_model.elf import identify
 from lutra.errors import PermanentDeviceError, UsageError
 from lutra.files import replacing, write_atomically
+from lutra.files.https import check_address, open_address
 
 ENVIRONMENT = "LUTRA_BENCHMARK_MODEL"
 
