@@ -102,8 +102,9 @@ class Partial:
         received = start
         began = time.monotonic()
         with self._disk_errors(), self.path.open("r+b" if start else "wb") as file:
-            file.seek(start)
-            file.truncate()
+            if start:
+                file.truncate(start)
+                file.seek(start)
             for chunk in self._chunks(response):
                 received += len(chunk)
                 if received > max_bytes or (expected or 0) > max_bytes:

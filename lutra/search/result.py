@@ -38,6 +38,19 @@ class Verified:
 
 
 @dataclass(frozen=True)
+class Evaluated:
+    """A candidate's top-1 in percent on ``evaluated_images`` images, with the supernet's weights.
+
+    With the 95 % interval of its accuracy on more such images.
+    """
+
+    measured_accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+    evaluated_images: int
+
+
+@dataclass(frozen=True)
 class Candidate:
     """One architecture that was found, with its predictions (ms, percent, counts)."""
 
@@ -49,12 +62,17 @@ class Candidate:
     macs: int
     params: int
     verified: Verified | None = None
+    evaluated: Evaluated | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The dictionary that `from_json` reads, with ``measured_ms`` once verified."""
+        """The dictionary that `from_json` reads.
+
+        With ``measured_ms`` once verified, ``measured_accuracy`` once evaluated.
+        """
         document = asdict(self)
         document["architecture"] = self.architecture.to_json()
-        document.update(document.pop("verified") or {})
+        for part in ("verified", "evaluated"):
+            document.update(document.pop(part) or {})
         return document
 
     @classmethod
@@ -69,6 +87,7 @@ class Candidate:
             fields.whole("macs"),
             fields.whole("params"),
             _verified(fields) if "measured_ms" in fields else None,
+            _evaluated(fields) if "measured_accuracy" in fields else None,
         )
 
 
@@ -102,7 +121,7 @@ class SearchResult:
 
     @property
     def best(self) -> Candidate:
-        """The most accurate candidate."""
+        """The most accurate candidate: as measured, where candidates were evaluated."""
         return self.candidates[0]
 
     @property
@@ -242,6 +261,15 @@ def _verified(fields: Fields) -> Verified:
         within_budget=fields.truth("within_budget"),
         error_percent=fields.number("error_percent"),
         flags=fields.texts("flags"),
+    )
+
+
+def _evaluated(fields: Fields) -> Evaluated:
+    return Evaluated(
+        measured_accuracy=fields.number("measured_accuracy", 0.0, 100.0),
+        accuracy_low=fields.number("accuracy_low", 0.0, 100.0),
+        accuracy_high=fields.number("accuracy_high", 0.0, 100.0),
+        evaluated_images=fields.whole("evaluated_images"),
     )
 
 

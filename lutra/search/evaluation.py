@@ -1,0 +1,61 @@
+"""Evaluate: the accuracy of what a search found, measured with the supernet itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from lutra.errors import UsageError
+from lutra.search.result import Candidate, Evaluated, SearchResult
+from lutra.supernets.accuracy.inherited import InheritedAccuracy
+
+OnStep = Callable[[int, int], None]
+
+
+def evaluate(
+    result: SearchResult | str | Path,
+    accuracy: InheritedAccuracy,
+    *,
+    count: int = 10,
+    on_step: OnStep = lambda done, expected: None,
+) -> SearchResult:
+    """The result, or the one in a file, with its first ``count`` candidates' accuracy measured.
+
+    Those are then ordered by what was measured, the others follow. ``on_step`` is told how many
+    are done and how many there are. Raises `ResultError` for a file that holds no result,
+    `UsageError` for a supernet of another space, and `DataError`.
+    """
+    if not isinstance(result, SearchResult):
+        result = SearchResult.read(result)
+    if accuracy.space.name != result.space:
+        raise UsageError(
+            f"the supernet is of {accuracy.space.name}, what was found is of {result.space}"
+        )
+    chosen = result.candidates[:count]
+    measured = []
+    for done, candidate in enumerate(chosen, start=1):
+        measured.append(_evaluated(candidate, accuracy))
+        on_step(done, len(chosen))
+    measured.sort(key=_measured_accuracy, reverse=True)  # stable: of equals the predicted order
+    source = accuracy.source
+    note = (
+        f"the first {len(measured)} are ordered by their accuracy on {source.images} validation"
+        f" images of {source.data}, measured with a supernet (SHA-256 {source.checkpoint[:16]})"
+    )
+    return replace(
+        result,
+        candidates=(*measured, *result.candidates[count:]),
+        notes=(*result.notes, note),
+    )
+
+
+def _evaluated(candidate: Candidate, accuracy: InheritedAccuracy) -> Candidate:
+    found = accuracy.of(candidate.architecture)
+    low, high = found.interval_percent
+    return replace(candidate, evaluated=Evaluated(found.percent, low, high, found.count))
+
+
+def _measured_accuracy(candidate: Candidate) -> float:
+    assert candidate.evaluated is not None
+    return candidate.evaluated.measured_accuracy
