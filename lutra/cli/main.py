@@ -29,6 +29,7 @@ COMMANDS = {
     "search": "the most accurate subnet under a budget",
     "verify": "measure what a search found",
     "export": "write a found subnet as a model file",
+    "evaluate": "top-1 accuracy of a model file",
 }
 INTERRUPTED = 130
 _RESUMED = ("profile", "calibrate", "validate", "quickstart")  # they record as they measure

@@ -1,0 +1,99 @@
+"""How often a network is right: top-1 on labelled images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lutra.errors import DataError
+from lutra.supernets.batch_norm import reestimate_statistics
+from lutra.supernets.data.base import ImageSet, shuffled
+from lutra.supernets.subnet import Subnet
+
+ENOUGH_IMAGES = 2000  # for statistics, as in OFA's code
+_BATCH_PIXELS = 1 << 21
+_SMALLEST_BATCH, _LARGEST_BATCH = 16, 250
+_NORMAL_95 = 1.959964
+
+OnStep = Callable[[int, int], None]
+"""Told how many steps are done, and of how many."""
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Right answers to ``count`` images."""
+
+    correct: int
+    count: int
+
+    @property
+    def percent(self) -> float:
+        """Top-1 in percent."""
+        return 100.0 * self.correct / self.count
+
+    @property
+    def interval_percent(self) -> tuple[float, float]:
+        """The 95 % interval of the accuracy on further such images, in percent (Wilson, 1927)."""
+        share, z, n = self.correct / self.count, _NORMAL_95, self.count
+        centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+        half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+        return 100.0 * max(0.0, centre - half), 100.0 * min(1.0, centre + half)
+
+    def to_json(self) -> dict[str, Any]:
+        """For JSON; percentages."""
+        low, high = self.interval_percent
+        return {"top1": self.percent, "low": low, "high": high, "images": self.count}
+
+
+def top1(
+    network: Callable[[Tensor], Tensor],
+    images: ImageSet,
+    resolution: int,
+    *,
+    limit: int | None = None,
+    batch: int | None = None,
+    on_step: OnStep = lambda done, expected: None,
+) -> Accuracy:
+    """Accuracy of a network, (N, C, H, W) to (N, classes), on a set or its first ``limit`` images.
+
+    A module is to be in inference mode. Raises `DataError` for images that cannot be read.
+    """
+    count = len(images) if limit is None else min(limit, len(images))
+    correct = done = 0
+    with torch.inference_mode():
+        for features, labels in images.batches(resolution, batch or batch_of(resolution), count):
+            correct += int((network(features).argmax(1).cpu() == labels).sum())
+            done += len(labels)
+            on_step(done, count)
+    return Accuracy(correct, count)
+
+
+def tune_statistics(
+    subnet: Subnet, images: ImageSet, resolution: int, count: int = ENOUGH_IMAGES, seed: int = 0
+) -> int:
+    """Re-estimate a subnet's batch normalisations on so many training images, drawn by chance.
+
+    The images are not augmented: statistics are for what the network will see. Returns how many
+    images there were. Raises `DataError` for images that cannot be read.
+    """
+    chosen = shuffled(len(images), seed)[:count]
+
+    def batches() -> Iterator[Tensor]:
+        size = batch_of(resolution)
+        for start in range(0, len(chosen), size):
+            yield images.batch(chosen[start : start + size], resolution)[0]
+
+    if not len(chosen):
+        raise DataError(f"{images.source} has no images to estimate statistics from")
+    reestimate_statistics(subnet, batches())
+    return len(chosen)
+
+
+def batch_of(resolution: int) -> int:
+    """How many images go at once: many small ones, few large ones."""
+    return max(_SMALLEST_BATCH, min(_BATCH_PIXELS // resolution**2, _LARGEST_BATCH))
