@@ -44,7 +44,13 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "lutra.predictors": MEASURED,
     "lutra.profiler": (*MEASURED, "lutra.emitters", "lutra.devices", "lutra.predictors"),
     "lutra.supernets": ("lutra.ops", "lutra.spaces", "lutra.emitters", "lutra.predictors"),
-    "lutra.search": (*MEASURED, "lutra.emitters", "lutra.predictors", "lutra.profiler"),
+    "lutra.search": (
+        *MEASURED,
+        "lutra.emitters",
+        "lutra.predictors",
+        "lutra.profiler",
+        "lutra.supernets",
+    ),
     "lutra.cli": ("lutra",),
     # What stands beside the rooms.
     **dict.fromkeys(SHARED, ()),
@@ -55,7 +61,11 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "lutra.__init__": ("lutra",),
 }
 # A file, and what it imports although its room may not.
-EXCEPTIONS = {("lutra.emitters.torch", "lutra.devices.worker.runtimes.torch_graph")}
+EXCEPTIONS = {
+    ("lutra.emitters.torch", "lutra.devices.worker.runtimes.torch_graph"),
+    # It runs files that were exported, so it reads what the worker reads.
+    ("lutra.supernets.deployment.runners", "lutra.devices.worker.runtimes.torch_graph"),
+}
 # It is copied to boards whole, where lutra is not installed.
 ALONE = "lutra.devices.worker"
 
@@ -69,6 +79,7 @@ PACKAGES = {
         "emitters/tflite_file.py",
         "emitters/tflite_precision.py",
         "emitters/tflite_reader.py",
+        "supernets/deployment/runners.py",
     },
     "asyncssh": {"devices/remote/ssh/channel.py", "devices/remote/ssh/shell.py"},
     "click": {"cli"},
@@ -91,7 +102,9 @@ PACKAGES = {
     "onnxruntime": {
         "devices/worker/runtimes/onnxruntime.py",
         "devices/worker/runtimes/onnxruntime_cuda.py",
+        "supernets/deployment/runners.py",
     },
+    "PIL": {"supernets/data/pictures.py"},
     "pandas": {"tables/table.py"},
     "psutil": {"devices/cpu.py"},
     "pynvml": {"devices/worker/nvml.py"},
@@ -128,6 +141,7 @@ AT_THE_TOP = {
     "emitters/tflite_file.py",
     "emitters/tflite_precision.py",
     "emitters/torch.py",
+    "supernets/data/pictures.py",
 }
 # The room in which everything needs torch: whoever imports one of its files is about to use it.
 TORCH_ROOM = "supernets"

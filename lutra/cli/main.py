@@ -31,6 +31,7 @@ COMMANDS = {
     "accuracy": "measure subnets of a supernet, fit a model of accuracy",
     "verify": "measure what a search found",
     "export": "write a found subnet as a model file",
+    "evaluate": "top-1 accuracy of a model file",
 }
 INTERRUPTED = 130
 _RESUMED = (

@@ -13,6 +13,7 @@ from lutra.errors import UsageError
 F = TypeVar("F", bound=Callable[..., Any])
 
 FILE = click.Path(path_type=Path, dir_okay=False)
+FOLDER = click.Path(path_type=Path, file_okay=False)
 
 threads_option = click.option(
     "--threads", type=int, default=1, show_default=True, help="Threads = pinned cores."

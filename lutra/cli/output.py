@@ -12,7 +12,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
@@ -186,6 +186,17 @@ def progress_of(labels: Sequence[str]) -> Iterator[Mapping[str, Report]]:
             yield reports
     else:
         yield {label: _plain(label) for label in labels}
+
+
+def with_eta(report: Report) -> Callable[[int, int], None]:
+    """What tells a report how far it is, with the time left at the pace so far."""
+    start = time.monotonic()
+
+    def on_step(done: int, expected: int) -> None:
+        passed = time.monotonic() - start
+        report(done, expected, passed / done * (expected - done) if done else math.nan)
+
+    return on_step
 
 
 def _plain(label: str) -> Report:

@@ -6,6 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 
+import numpy as np
+import numpy.typing as npt
+
+from lutra.emitters.quantization import activation_ranges
 from lutra.errors import ModelError, UsageError
 from lutra.ops import Graph, Weights, seeded_weights
 
@@ -41,17 +45,28 @@ class Emission:
             )
 
     def emit(
-        self, graph: Graph, weights: Weights, metadata: Mapping[str, str] | None = None
+        self,
+        graph: Graph,
+        weights: Weights,
+        metadata: Mapping[str, str] | None = None,
+        calibration: npt.NDArray[np.float32] | None = None,
     ) -> bytes:
-        """The graph's model file; raises `ModelError` for an op that the format lacks."""
+        """The graph's model file; raises `ModelError` for an op that the format lacks.
+
+        ``calibration`` (N, C, H, W) is what feature maps get their 8-bit ranges from, in place of
+        random inputs; other precisions have no use for it.
+        """
         module = import_module(f"lutra.emitters.{self.format}")
         for node in graph.nodes:
             if node.op not in module.OPS:
                 raise ModelError(
                     f"node {node.name}: '{node.op}' cannot be written as {self.format}"
                 )
+        ranges = {}
+        if self.precision == "int8" and calibration is not None:
+            ranges["ranges"] = activation_ranges(graph, weights, calibration)
         emitted = getattr(module, f"emit_{self.format}")(
-            graph, weights, precision=self.precision, batch=self.batch, metadata=metadata
+            graph, weights, precision=self.precision, batch=self.batch, metadata=metadata, **ranges
         )
         assert isinstance(emitted, bytes)
         return emitted

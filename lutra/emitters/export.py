@@ -2,30 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from lutra.emitters.emission import Emission
 from lutra.files import write_atomically
 from lutra.files.kinds import MODELS
-from lutra.ops import seeded_weights
+from lutra.ops import Weights, seeded_weights
 from lutra.spaces import Architecture, get_space
 
 
-def write_model(
-    architecture: Architecture, path: Path, emission: Emission, *, seed: int = 0
-) -> dict[str, str]:
-    """Write the architecture's network with seeded random weights; returns the file's metadata.
+@dataclass(frozen=True)
+class Filling:
+    """What a network's structure is filled with.
 
-    The structure and with it the latency are those of the network; the weights are not trained,
-    and the metadata says so. Raises `ResultError` when the file cannot be written, `UsageError`
-    where a file is that is no model of the format.
+    ``notes`` say in the file's metadata where the weights are from, one entry named ``weights``;
+    ``calibration`` (N, C, H, W) is for 8 bits, random inputs where there is none.
+    """
+
+    weights: Weights
+    notes: Mapping[str, str]
+    calibration: npt.NDArray[np.float32] | None = None
+
+
+def write_model(
+    architecture: Architecture,
+    path: Path,
+    emission: Emission,
+    *,
+    seed: int = 0,
+    filling: Filling | None = None,
+) -> dict[str, str]:
+    """Write the architecture's network; returns the file's metadata.
+
+    Without a ``filling`` the weights are random numbers of a ``seed``: structure and with it the
+    latency are those of the network, accuracy is not, and the metadata says so. Raises
+    `ResultError` when the file cannot be written, `UsageError` where a file is that is no model of
+    the format.
     """
     graph = get_space(architecture.space).graph(architecture)
+    if filling is None:
+        notes = {"weights": f"random, seed {seed}: the structure only, not trained"}
+        filling = Filling(seeded_weights(graph, seed), notes)
     metadata = {
         "architecture": architecture.key,
         "precision": emission.precision,
-        "weights": f"random, seed {seed}: the structure only, not trained",
+        **filling.notes,
     }
-    data = emission.emit(graph, seeded_weights(graph, seed), metadata)
+    data = emission.emit(graph, filling.weights, metadata, filling.calibration)
     write_atomically(path, data, kind=MODELS[emission.format])
     return metadata

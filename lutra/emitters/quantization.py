@@ -20,6 +20,7 @@ Range = tuple[float, float]
 
 _CALIBRATION_ELEMENTS = 1 << 15
 _MAX_SAMPLES = 8
+_PART = 16  # inputs that go through the network at once
 _INT32_LIMIT = 2**31 - 1
 _BIAS_LIMIT = 2**30  # the accumulator starts at the bias and needs as much room again
 
@@ -53,15 +54,18 @@ def activation_ranges(
     ranges: dict[str, Range] = {}
 
     def observe(name: str, value: torch.Tensor) -> None:
-        low, high = torch.aminmax(value)
-        ranges[name] = (low.item(), high.item())
+        low, high = (limit.item() for limit in torch.aminmax(value))
+        known = ranges.get(name, (low, high))
+        ranges[name] = (min(low, known[0]), max(high, known[1]))
 
     features = calibration_inputs(graph) if inputs is None else inputs
+    module = torch_module(graph, weights)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # a pool of threads would go on spinning while a worker is timing
     try:
         with torch.inference_mode():
-            torch_module(graph, weights)(torch.from_numpy(features), observe)
+            for start in range(0, len(features), _PART):
+                module(torch.from_numpy(features[start : start + _PART]), observe)
     finally:
         torch.set_num_threads(threads)
     return ranges

@@ -10,13 +10,33 @@ from lutra.supernets.data.idx import IdxImages, is_idx
 
 
 def load_images(folder: str | Path, split: Split) -> ImageSet:
-    """A split of the images in a folder: idx files as of MNIST.
+    """A split of the images in a folder: idx files as of MNIST, or image files in class folders.
 
-    Raises `DataError` for a folder that holds none.
+    Raises `DataError` for a folder that holds neither.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder")
     if is_idx(folder):
         return IdxImages(folder, split)
-    raise DataError(f"{folder} holds no idx files (train-images-idx3-ubyte and so on)")
+    from lutra.supernets.data.image_folder import is_image_folder, load_folder  # needs Pillow
+
+    if is_image_folder(folder):
+        return load_folder(folder, split)
+    raise DataError(
+        f"{folder} holds neither folders of images (train/CLASS/*.jpg, or CLASS/*.jpg) nor idx"
+        " files (train-images-idx3-ubyte and so on)"
+    )
+
+
+def load_unlabelled(folder: str | Path, channels: int) -> ImageSet:
+    """Training images for what needs no labels, of ``channels`` where files can give them.
+
+    Idx files, class folders, or images anywhere in the folder. Raises `DataError` for none.
+    """
+    folder = Path(folder)
+    if not folder.is_dir() or is_idx(folder):
+        return load_images(folder, "train")
+    from lutra.supernets.data import image_folder
+
+    return image_folder.load_unlabelled(folder, channels)

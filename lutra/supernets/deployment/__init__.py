@@ -1,0 +1,1 @@
+"""What leaves the laboratory: subnets with a checkpoint's weights, and model files as they run."""

@@ -1,0 +1,80 @@
+"""Brief training of a subnet on its own, from the weights that it inherited."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn import functional
+
+from lutra.errors import TrainingError
+from lutra.supernets.data.base import ImageSet
+from lutra.supernets.evaluation import OnStep
+from lutra.supernets.subnet import Subnet
+
+LEARNING_RATE = 0.01  # at this batch
+BATCH = 64
+_MOMENTUM = 0.9
+_WEIGHT_DECAY = 3e-5
+_SMOOTHING = 0.1
+
+
+def fine_tune(
+    subnet: Subnet,
+    images: ImageSet,
+    resolution: int,
+    epochs: int,
+    *,
+    learning_rate: float = LEARNING_RATE,
+    batch: int = BATCH,
+    seed: int = 0,
+    on_step: OnStep = lambda done, expected: None,
+) -> None:
+    """Train on augmented images: SGD with Nesterov's momentum, cosine from ``learning_rate`` to 0.
+
+    Labels are smoothed by 0.1, biases and batch normalisations are not decayed, as OFA does. Runs
+    on a GPU where torch has one. Leaves the network in inference mode on the CPU; its statistics
+    are those of the last batches: `tune_statistics` makes them of many images. Raises
+    `TrainingError` where the loss is no number, `DataError` for images that cannot be read.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    subnet.to(device).train()
+    decayed = [parameter for parameter in subnet.parameters() if parameter.dim() > 1]
+    others = [parameter for parameter in subnet.parameters() if parameter.dim() <= 1]
+    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.SGD(
+        groups,
+        lr=learning_rate,
+        momentum=_MOMENTUM,
+        nesterov=True,
+        weight_decay=_WEIGHT_DECAY,
+    )
+    rng = np.random.default_rng(seed)
+    batch = min(batch, len(images))
+    steps = epochs * (len(images) // batch)
+    for step, indices in enumerate(
+        part for _ in range(epochs) for part in _batches(rng.permutation(len(images)), batch)
+    ):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate * (1 + math.cos(math.pi * step / steps)) / 2
+        features, labels = images.batch(indices, resolution, rng)
+        answers = subnet(features.to(device))
+        loss = functional.cross_entropy(answers, labels.to(device), label_smoothing=_SMOOTHING)
+        if not math.isfinite(loss.item()):
+            raise TrainingError(
+                f"fine-tuning: the loss is {loss.item()} after {step} of {steps} steps;"
+                f" try a smaller learning rate than {learning_rate:g}"
+            )
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        on_step(step + 1, steps)
+    subnet.to("cpu").eval()
+
+
+def _batches(order: npt.NDArray[np.int64], size: int) -> list[npt.NDArray[np.int64]]:
+    """An epoch's batches; what is left over at its end waits for another epoch."""
+    return [order[start : start + size] for start in range(0, len(order) - size + 1, size)]

@@ -1,0 +1,127 @@
+"""A checkpoint's weights for one architecture, ready for an emitter, with where they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from lutra.emitters.emission import Emission
+from lutra.emitters.export import Filling
+from lutra.errors import DataError
+from lutra.spaces import Architecture, get_space
+from lutra.supernets.checkpoint import load_supernet, read_checkpoint
+from lutra.supernets.data.base import ImageSet, normalisation, shuffled
+from lutra.supernets.data.loading import load_images, load_unlabelled
+from lutra.supernets.deployment.fine_tuning import fine_tune
+from lutra.supernets.evaluation import OnStep, batch_of, tune_statistics
+from lutra.supernets.subnet import Subnet
+
+CALIBRATION_IMAGES = 256
+_OWN = (
+    "the supernet's own, which all its subnets share: accuracy will be poor except for the largest"
+    " net's"
+)
+
+
+@dataclass(frozen=True)
+class Training:
+    """Where weights come from and what is done to them before they are deployed.
+
+    ``data`` is a folder of training images, for batch-norm statistics and ``fine_tune_epochs``;
+    ``calibration_data`` one for the ranges of 8 bits, by default the same.
+    """
+
+    checkpoint: str | Path
+    data: str | Path | None = None
+    calibration_data: str | Path | None = None
+    fine_tune_epochs: int = 0
+    seed: int = 0
+
+
+def trained_filling(
+    architecture: Architecture,
+    training: Training,
+    emission: Emission,
+    on_step: OnStep = lambda done, expected: None,
+) -> Filling:
+    """The architecture's weights from a supernet's checkpoint, batch normalisations folded in.
+
+    Raises `CheckpointError` for a file that holds no supernet of the architecture's space,
+    `DataError` for images that cannot be read or do not fit it, `TrainingError` from fine-tuning.
+    """
+    space = get_space(architecture.space)
+    images = None
+    if training.data is not None:
+        images = load_images(training.data, "train")
+        images.require_fit(space)
+    checkpoint = read_checkpoint(training.checkpoint)
+    subnet = load_supernet(checkpoint, space).subnet(architecture)
+    calibration, calibrated_on = None, ""
+    if emission.precision == "int8":
+        calibration, calibrated_on = _calibration(subnet, training)
+    notes = {
+        "weights": f"trained: {Path(checkpoint.source).name}, SHA-256 {checkpoint.digest}",
+        **_adapted(subnet, images, architecture.r, training, on_step),
+        "pixels": _pixels_text(subnet.graph.input_shape.channels),
+    }
+    if calibrated_on:
+        notes["calibration"] = calibrated_on
+    return Filling(subnet.weights(), notes, calibration)
+
+
+def _adapted(
+    subnet: Subnet,
+    images: ImageSet | None,
+    resolution: int,
+    training: Training,
+    on_step: OnStep,
+) -> dict[str, str]:
+    """Fine-tune and re-estimate as asked; what was done, for the metadata."""
+    if images is None:
+        return {"statistics": _OWN}
+    notes = {}
+    if training.fine_tune_epochs:
+        epochs = training.fine_tune_epochs
+        fine_tune(subnet, images, resolution, epochs, seed=training.seed, on_step=on_step)
+        notes["fine_tuning"] = f"{epochs} epochs on {images.source}, seed {training.seed}"
+    count = tune_statistics(subnet, images, resolution)
+    return {**notes, "statistics": f"of {count} training images of {images.source}"}
+
+
+def _calibration(subnet: Subnet, training: Training) -> tuple[npt.NDArray[np.float32] | None, str]:
+    """Images (N, C, H, W) for the ranges of 8 bits, and what they are."""
+    folder = training.calibration_data or training.data
+    if folder is None:
+        return None, "random inputs: ranges may be far from those of images"
+    shape = subnet.graph.input_shape
+    channels = shape.channels
+    images = load_unlabelled(folder, channels)
+    if images.channels != channels:
+        raise DataError(
+            f"{folder}: its images have {images.channels} channels; the network takes {channels}"
+        )
+    chosen = shuffled(len(images))[:CALIBRATION_IMAGES]
+    parts = list(_prepared(images, chosen, shape.height))
+    return np.concatenate(parts), f"{len(chosen)} images of {folder}"
+
+
+def _prepared(
+    images: ImageSet, chosen: npt.NDArray[np.int64], resolution: int
+) -> Iterator[npt.NDArray[np.float32]]:
+    size = batch_of(resolution)
+    for start in range(0, len(chosen), size):
+        yield images.batch(chosen[start : start + size], resolution)[0].numpy()
+
+
+def _pixels_text(channels: int) -> str:
+    """What a user of the file must do to an image."""
+    mean, deviation = (
+        " ".join(f"{value:g}" for value in values.flatten().tolist())
+        for values in normalisation(channels)
+    )
+    order = "RGB" if channels == 3 else "grey"
+    return f"{order}; (value / 255 - mean) / deviation, mean {mean}, deviation {deviation}"
