@@ -5,31 +5,58 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import lutra
-from lutra.cli.options import as_json
+from lutra.cli.options import FOLDER, as_json
 from lutra.cli.output import Report, note, note_drift, note_noise, print_json, progress, watch
 from lutra.cli.verify import print_verified
-from lutra.errors import UsageError
+from lutra.errors import DataError, UsageError
 from lutra.files import check_output
 from lutra.files.kinds import MODELS, RESULT, TABLE, require_kind
 
 if TYPE_CHECKING:
     from lutra.profiler.calibration import Validation
 
-SPACE = "ofa-mbv3-w1.0"
-RESOLUTION = 224
 PROFILE_SECONDS = 100.0
 NETWORKS_SECONDS = 80.0
 VERIFY_SECONDS = 20.0
 CALIBRATE_NETWORKS = 20
 VALIDATE_NETWORKS = 20
 VERIFIED = 3
-_STEPS = 5
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is searched, and where images for it are, where trained weights come with lutra."""
+
+    space: str
+    resolutions: tuple[int, ...]
+    folder: Path
+    data: Path | None = None
+
+    @property
+    def steps(self) -> int:
+        """How many steps it takes."""
+        return 5 if self.data is None else 6
+
+
+PLANS = {
+    plan.space: plan
+    for plan in (
+        Plan("ofa-mbv3-w1.0", (224,), Path("lutra-quickstart")),
+        Plan(
+            "ofa-mbv3-fashion",
+            (20, 24, 28),
+            Path("lutra-quickstart-fashion"),
+            Path("/usr/share/datasets/fashion-mnist"),  # Debian's dataset-fashion-mnist
+        ),
+    )
+}
 
 
 @click.command("quickstart")
@@ -37,83 +64,127 @@ _STEPS = 5
     "-o",
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
-    default=Path("lutra-quickstart"),
-    show_default=True,
     help="Folder for what it writes; an interrupted run goes on there.",
 )
 @click.option("--device", "device_spec", default="cpu", show_default=True)
 @click.option("--max-latency", help="Budget, such as 5ms; half-way by default.")
+@click.option(
+    "--space",
+    type=click.Choice(list(PLANS)),
+    default="ofa-mbv3-w1.0",
+    show_default=True,
+    help="ofa-mbv3-fashion comes with trained weights.",
+)
+@click.option("--data", type=FOLDER, help="Fashion-MNIST; by default Debian's package.")
+@click.option(
+    "--fine-tune",
+    "epochs",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    metavar="EPOCHS",
+    help="Train the found network on its own on --data.",
+)
 @as_json
-def command(output: Path, device_spec: str, max_latency: str | None, as_json: bool) -> None:
-    """Profile this CPU, calibrate, validate, search, verify and export: a few minutes."""
+def command(
+    output: Path | None,
+    device_spec: str,
+    max_latency: str | None,
+    space: str,
+    data: Path | None,
+    epochs: int,
+    as_json: bool,
+) -> None:
+    """Profile this CPU, calibrate, validate, search, verify and export: a few minutes.
+
+    With --space ofa-mbv3-fashion the network gets the weights of the supernet that comes with
+    lutra, and the files' accuracy on Fashion-MNIST is measured too.
+    """
     from lutra.cli.quantities import parse_latency_ms
 
+    plan = _plan(space, output, data, epochs)
     budget_ms = parse_latency_ms(max_latency) if max_latency is not None else None
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"cannot make the folder {output}: {error.strerror}") from error
-    table, result_file, model = (output / name for name in ("cpu.lut", "result.json", "model.onnx"))
-    _check_outputs(table, result_file, model)
-    note(f"OFA-MobileNetV3 on '{device_spec}': at most five minutes, best on an idle machine")
+    table, result_file, model = _outputs(plan)
+    note(f"{plan.space} on '{device_spec}': at most five minutes, best on an idle machine")
     started = time.monotonic()
-    validation = _measure(table, device_spec)
-    result = _search(table, budget_ms, result_file)
-    with _step(4, f"verify the best {VERIFIED} end to end") as report:
+    validation = _measure(plan, table, device_spec)
+    result = _search(plan, table, budget_ms, result_file)
+    with _step(plan, 4, f"verify the best {VERIFIED} end to end") as report:
         result = lutra.verify(
             result, device=device_spec, count=VERIFIED, watch=watch(report, VERIFY_SECONDS)
         )
     if not as_json:
         print_verified(result, VERIFIED)
     result.write(result_file)
-    with _step(5, "export"):
-        metadata = lutra.export(result, model)
+    paths, exported = _export(plan, result, model, device_spec, epochs, show=not as_json)
     seconds = time.monotonic() - started
-    paths = {"table": str(table), "result": str(result_file), "model": str(model)}
+    paths = {"table": str(table), "result": str(result_file), **paths}
     if as_json:
-        from dataclasses import asdict
-
-        print_json(
-            {
-                "seconds": round(seconds, 1),
-                **paths,
-                "validation": asdict(validation),
-                "search": result.to_json(),
-            }
-        )
+        stated = {"validation": asdict(validation), "search": result.to_json(), **exported}
+        print_json({"seconds": round(seconds, 1), **paths, **stated})
         return
-    _print_summary(result, validation, paths, metadata["weights"], seconds)
+    _print_summary(result, validation, paths, exported["weights"], seconds)
 
 
-def _check_outputs(table: Path, result_file: Path, model: Path) -> None:
-    """Raise now what writing them would: minutes of measuring come before."""
+def _plan(space: str, output: Path | None, data: Path | None, epochs: int) -> Plan:
+    """The plan of a space, with the folders that were given; raises before anything is measured."""
+    plan = PLANS[space]
+    plan = replace(plan, folder=output or plan.folder, data=plan.data and (data or plan.data))
+    if plan.data is None:
+        if data is not None or epochs:
+            raise UsageError(f"there are no trained weights for {space}: leave out the images")
+        return plan
+    if not plan.data.is_dir():
+        raise DataError(
+            f"there is no folder {plan.data}: install Debian's dataset-fashion-mnist, or name the"
+            " folder of Fashion-MNIST's four files (--data)"
+        )
+    from lutra.supernets.data.loading import load_images
+
+    load_images(plan.data, "test").require_fit(lutra.get_space(space))
+    return plan
+
+
+def _outputs(plan: Plan) -> tuple[Path, Path, Path]:
+    """Table, result, model; raises now what writing them would: minutes of measuring come first."""
+    folder = plan.folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make the folder {folder}: {error.strerror}") from error
+    table, result_file, model = (folder / name for name in ("cpu.lut", "result.json", "model.onnx"))
     require_kind(table, TABLE)
     check_output(result_file, RESULT)
     check_output(model, MODELS[model.suffix.removeprefix(".")])
+    return table, result_file, model
 
 
 @contextmanager
-def _step(number: int, text: str) -> Iterator[Report]:
-    note(f"[{number}/{_STEPS}] {text}")
+def _step(plan: Plan, number: int, text: str) -> Iterator[Report]:
+    note(f"[{number}/{plan.steps}] {text}")
     with progress(f"{text.split()[0]:9}") as report:
         yield report
 
 
-def _measure(table: Path, device_spec: str) -> Validation:
+def _measure(plan: Plan, table: Path, device_spec: str) -> Validation:
     """Profile and calibrate, validate; returns the errors on fresh networks."""
-    ops = len(lutra.get_space(SPACE).ops_at([RESOLUTION]))
+    ops = len(lutra.get_space(plan.space).ops_at(plan.resolutions))
+    sizes = " and ".join(map(str, plan.resolutions)).replace(
+        " and ", ", ", len(plan.resolutions) - 2
+    )
+    where = f"resolution{'s' * (len(plan.resolutions) > 1)} {sizes}"
     what = f"{ops} op configurations and {CALIBRATE_NETWORKS} networks"
-    with _step(1, f"profile {what} at resolution {RESOLUTION}") as report:
+    with _step(plan, 1, f"profile {what} at {where}") as report:
         lutra.profile(
             device_spec,
-            SPACE,
+            plan.space,
             table,
-            resolutions=[RESOLUTION],
+            resolutions=plan.resolutions,
             networks=CALIBRATE_NETWORKS,
             runtime="onnxruntime",
             watch=watch(report, PROFILE_SECONDS),
         )
-    with _step(2, f"validate on {VALIDATE_NETWORKS} others") as report:
+    with _step(plan, 2, f"validate on {VALIDATE_NETWORKS} others") as report:
         return lutra.validate(
             table,
             device=device_spec,
@@ -122,14 +193,16 @@ def _measure(table: Path, device_spec: str) -> Validation:
         )
 
 
-def _search(table: Path, budget_ms: float | None, result_file: Path) -> lutra.SearchResult:
+def _search(
+    plan: Plan, table: Path, budget_ms: float | None, result_file: Path
+) -> lutra.SearchResult:
     from lutra.search.find import half_way_budget_ms
 
     limit = budget_ms
     if limit is None:
-        predictor, accuracy = lutra.EfficiencyPredictor(table), lutra.load_accuracy(space=SPACE)
-        limit = half_way_budget_ms(predictor, accuracy)
-    with _step(3, f"search the most accurate subnet within {limit:.3g} ms") as report:
+        predictor = lutra.EfficiencyPredictor(table)
+        limit = half_way_budget_ms(predictor, lutra.load_accuracy(space=plan.space))
+    with _step(plan, 3, f"search the most accurate subnet within {limit:.3g} ms") as report:
         result = lutra.find_networks(
             table,
             max_latency_ms=limit,
@@ -137,6 +210,33 @@ def _search(table: Path, budget_ms: float | None, result_file: Path) -> lutra.Se
         )
     result.write(result_file)
     return result
+
+
+def _export(
+    plan: Plan,
+    result: lutra.SearchResult,
+    model: Path,
+    device_spec: str,
+    epochs: int,
+    *,
+    show: bool,
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """The files by name, and what is to be said of them."""
+    if plan.data is None:
+        with _step(plan, 5, "export"):
+            metadata = lutra.export(result, model)
+        return {"model": str(model)}, {"weights": metadata["weights"]}
+    from lutra.cli.quickstart_weights import Deployment, deploy
+
+    numbers = iter((5, 6))
+    deployment = Deployment(device_spec, plan.space, plan.data, epochs)
+    deployed = deploy(
+        result, plan.folder, deployment, lambda text: _step(plan, next(numbers), text), show=show
+    )
+    return (
+        {f"model {each.precision}": each.path for each in deployed},
+        {"weights": deployed[0].weights, "files": [asdict(each) for each in deployed]},
+    )
 
 
 def _print_summary(

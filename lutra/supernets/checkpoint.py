@@ -42,12 +42,20 @@ class Checkpoint:
     tensors: Mapping[str, object] = field(repr=False)
 
 
-def save_supernet(supernet: Supernet, path: Path, about: Mapping[str, Any]) -> None:
-    """Write a supernet's weights; ``about`` (plain data) says how they came to be.
+def save_supernet(
+    supernet: Supernet,
+    path: Path,
+    about: Mapping[str, Any],
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write a supernet's weights as ``dtype``; ``about`` (plain data) says how they came to be.
 
     Raises `CheckpointError`; an older checkpoint of that name is there until the new one is whole.
     """
-    tensors = {name: tensor.detach().cpu() for name, tensor in supernet.state_dict().items()}
+    tensors = {
+        name: tensor.detach().cpu().to(dtype if tensor.is_floating_point() else tensor.dtype)
+        for name, tensor in supernet.state_dict().items()
+    }
     document = {MAGIC: VERSION, "space": supernet.space.name, "about": dict(about)}
     buffer = io.BytesIO()
     torch.save({**document, "state_dict": tensors}, buffer)
