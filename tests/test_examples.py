@@ -17,7 +17,9 @@ import lutra
 from lutra.devices import registry
 from lutra.devices.base import DeviceInfo
 from lutra.devices.fake import FakeDevice, FakeScript, latency_from_size
+from lutra.spaces import get_space
 from tests.conftest import SPACE
+from tests.supernets.images import write_idx
 
 ROOT = Path(__file__).parents[1]
 # Public names that the examples of `LutraError` and of `Watch` show.
@@ -47,6 +49,9 @@ def worked_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     result.write(folder / "result.json")
     lutra.export(result, folder / "model.onnx")
     lutra.export(result, folder / "model.torch", format="torch")
+    write_idx(folder / "images", 96)
+    small = get_space("ofa-mbv3-w0.25/classes=10/channels=1/stem=1/r=20:28:4")
+    lutra.export(small.decode(small.choice_counts * 0), folder / "small.onnx")
     return folder
 
 

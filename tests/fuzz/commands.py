@@ -29,6 +29,7 @@ _SEPARATOR = b"\x00"
 # What takes its time, or reaches a device or the network: what is typed is understood by then.
 _WORK = (
     "lutra.calibrate",
+    "lutra.evaluate",
     "lutra.export",
     "lutra.find_networks",
     "lutra.open_device",
@@ -195,6 +196,8 @@ def _seeds() -> list[bytes]:
         "calibrate cpu.lut --error 1%",
         "verify result.json --device cpu --count 3",
         "export result.json -o new.onnx --precision int8",
+        "export result.json --checkpoint empty --data . --fine-tune 1 -o new.tflite",
+        "evaluate m.onnx --data . --split test --limit 5",
         "spaces",
         "profile cpu --space ofa-mbv3-w1.0 --dry-run -o new.lut",
         "profile ssh:a@b --cuda 0 --dry-run -o new.lut",

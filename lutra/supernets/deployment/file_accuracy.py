@@ -57,7 +57,8 @@ def evaluate(
     `DataError` for images that cannot be read or do not fit it, `UsageError` for an unknown
     split.
 
-    >>> evaluate("fashion.onnx", data="fashion", limit=20).accuracy.count
+    >>> found = evaluate("small.onnx", data="images", limit=20)
+    >>> found.accuracy.count
     20
     """
     if split not in SPLITS:

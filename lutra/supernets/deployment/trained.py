@@ -87,7 +87,8 @@ def _adapted(
     if training.fine_tune_epochs:
         epochs = training.fine_tune_epochs
         fine_tune(subnet, images, resolution, epochs, seed=training.seed, on_step=on_step)
-        notes["fine_tuning"] = f"{epochs} epochs on {images.source}, seed {training.seed}"
+        plural = "s" if epochs > 1 else ""
+        notes["fine_tuning"] = f"{epochs} epoch{plural} on {images.source}, seed {training.seed}"
     count = tune_statistics(subnet, images, resolution)
     return {**notes, "statistics": f"of {count} training images of {images.source}"}
 
