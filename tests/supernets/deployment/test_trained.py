@@ -95,14 +95,21 @@ def test_an_exported_file_is_as_accurate_as_the_module(
     assert metadata["pixels"] == "grey; (value / 255 - mean) / deviation, mean 0.5, deviation 0.5"
 
 
-def test_ranges_of_random_inputs_cost_accuracy(
-    trained: Trained, module: Subnet, module_percent: float, tmp_path: Path
+def test_ranges_of_random_inputs_are_further_off(
+    trained: Trained, module: Subnet, tmp_path: Path
 ) -> None:
-    """Why --calibration-data is there."""
-    emission = Emission("tflite", "int8")
+    """Why --calibration-data is there; on Fashion-MNIST they cost many points of accuracy."""
+    images, _ = load_images(trained.data, "test").batch(np.arange(200), trained.architecture.r)
+    with torch.inference_mode():
+        expected = module(images)
     path = tmp_path / "m.tflite"
-    path.write_bytes(emission.emit(module.graph, module.weights()))
-    assert evaluate(path, trained.data, limit=IMAGES).percent < module_percent - 3.0
+    errors = []
+    for calibration in (images.numpy(), None):
+        emission = Emission("tflite", "int8")
+        content = emission.emit(module.graph, module.weights(), calibration=calibration)
+        path.write_bytes(content)
+        errors.append(float((open_model(path)(images) - expected).norm()))
+    assert errors[1] > 2.0 * errors[0]
 
 
 def test_without_images_the_file_says_what_it_lacks(trained: Trained, tmp_path: Path) -> None:
@@ -177,7 +184,7 @@ def test_other_images_for_the_ranges(trained: Trained, tmp_path: Path) -> None:
 def test_fine_tuning_is_the_same_each_time_and_lowers_the_loss(
     trained: Trained, module: Subnet, tmp_path: Path
 ) -> None:
-    data = write_idx(tmp_path / "images", 150)
+    data = write_idx(tmp_path / "images", 150, size=20)  # other patterns
     images = load_images(data, "train")
     steps: list[tuple[int, int]] = []
     fillings = []
