@@ -12,7 +12,8 @@ from lutra.supernets.checkpoint import load_supernet
 from lutra.supernets.data.loading import load_images
 from lutra.supernets.evaluation import top1, tune_statistics
 from lutra.supernets.shipped import shipped_checkpoint
-from tests.cli.test_cli import Capture, call, call_json, error_line
+from tests.cli.test_cli import Capture, call, call_json
+from tests.cli.test_cuda_cli import error_line
 
 FASHION = "ofa-mbv3-fashion"
 
