@@ -110,7 +110,7 @@ def test_mistakes_are_one_line(
     assert call(*sample, "--count", 20) == 0
     capsys.readouterr()
     for arguments, code, says in (
-        ([*sample[:2], supernet, "--data", tmp_path, *sample[5:]], 1, "holds no"),
+        ([*sample[:2], supernet, "--data", tmp_path, *sample[5:]], 1, "idx files"),
         ([*sample, "--resolutions", "30"], 2, "resolution 30 is not in"),
         ([*sample, "--space", PROXYLESS], 1, "is a supernet of"),
         ([*sample, "--images", 3], 1, "another number of validation images (40 before, now 3)"),
