@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from lutra.cli.options import FILE, as_json
-from lutra.cli.output import line, note, note_next, print_json, print_table, progress
+from lutra.cli.output import line, note, print_json, print_table, progress
 from lutra.errors import AccuracyError
 from lutra.files import check_output, write_atomically
 from lutra.files.kinds import ACCURACY
@@ -71,5 +71,4 @@ def fit(samples: Path, output: Path, model: str, folds: int, as_json: bool) -> N
         note(f"{_NAMES[name]}: {reason}")
     note(f"{fitted.subnets} subnets, each predicted without its fold of {folds}")
     line(str(output))
-    words = ["lutra", "search", "TABLE", "--max-latency", "5ms", "--accuracy", str(output)]
-    note_next(shlex.join(words))
+    note(f"for lutra search TABLE --max-latency 5ms --accuracy {shlex.quote(str(output))}")

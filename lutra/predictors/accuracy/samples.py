@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -28,6 +28,14 @@ FORMAT = "lutra-accuracy-samples"
 VERSION = 1
 _MAX_BYTES = 64 << 20  # a subnet has 300 bytes
 _MAX_LINE = 1 << 16
+# What must not differ; a folder of images may have been moved: labels tell what it holds.
+_WHAT = {
+    "space": "space",
+    "checkpoint": "checkpoint",
+    "images": "number of validation images",
+    "labels": "set of validation images",
+    "calibration_images": "number of calibration images",
+}
 _TOO_LARGE = f"is larger than {_MAX_BYTES >> 20} MiB: too large for measured subnets"
 
 
@@ -160,12 +168,12 @@ def _append(file: IO[bytes], path: Path, document: dict[str, object]) -> None:
 
 
 def _require_same(path: Path, known: SampleSource, source: SampleSource) -> None:
-    for name in (field.name for field in fields(SampleSource)):
+    for name, words in _WHAT.items():
         was, now = getattr(known, name), getattr(source, name)
-        if was != now and name != "data":  # a folder may have been moved: labels tell what it holds
+        if was != now:
             raise AccuracyError(
-                f"{path} holds what was measured with another {name.replace('_', ' ')}"
-                f" ({was!s:.40} before, now {now!s:.40}): name another file"
+                f"{path} holds what was measured with another {words} ({was!s:.40} before, now"
+                f" {now!s:.40}): name another file"
             )
 
 

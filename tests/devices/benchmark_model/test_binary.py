@@ -25,6 +25,7 @@ from lutra.devices.benchmark_model.binary import (
 )
 from lutra.devices.benchmark_model.elf import identify
 from lutra.errors import LutraError, PermanentDeviceError, TransientDeviceError, UsageError
+from lutra.files.https import Response
 
 ANDROID_LINKER = "/system/bin/linker64"
 LINUX_LINKER = "/lib/ld-linux-aarch64.so.1"
@@ -504,7 +505,7 @@ def test_nothing_is_published_for_some_platforms() -> None:
 def test_the_documented_address_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def refuse(address: str) -> download.Response:
+    def refuse(address: str) -> Response:
         asked.append(address)
         raise TimeoutError
 

@@ -1,6 +1,7 @@
 """Fitting accuracy models: what is additive is found, and the better model is kept."""
 
 import json
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from hypothesis import strategies as st
 
 from lutra.errors import AccuracyError
 from lutra.predictors.accuracy import AdditivePredictor, OfaMlpPredictor, load_accuracy
-from lutra.predictors.accuracy import loading as loading_module
 from lutra.predictors.accuracy.additive_fitting import AdditiveLearner
 from lutra.predictors.accuracy.fitting import AccuracyFit, figures_of, fit_samples, held_out
 from lutra.predictors.accuracy.mlp_fitting import MlpLearner
@@ -221,7 +221,7 @@ def test_a_space_s_default_may_have_several_resolutions(
     """A file ``<space>.json`` that comes with lutra."""
     space = get_space("ofa-mbv3-w1.2")
     (tmp_path / f"{space.name}.json").write_text(json.dumps(additive_document(space)))
-    monkeypatch.setattr(loading_module.resources, "files", lambda package: tmp_path)
+    monkeypatch.setattr(resources, "files", lambda package: tmp_path)
     predictor = load_accuracy(space=space.name)
     assert len(predictor.resolutions) > 10
 

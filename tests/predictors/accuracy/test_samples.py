@@ -97,9 +97,9 @@ def test_killed_while_the_first_line_was_written(tmp_path: Path, kept: int) -> N
     ("change", "says"),
     [
         ({"checkpoint": "cd" * 32}, "another checkpoint"),
-        ({"labels": "decaf"}, "another labels"),
-        ({"images": 100}, "another images (6000 before, now 100)"),
-        ({"calibration_images": 100}, "another calibration images"),
+        ({"labels": "decaf"}, "another set of validation images"),
+        ({"images": 100}, "another number of validation images (6000 before, now 100)"),
+        ({"calibration_images": 100}, "another number of calibration images"),
         ({"space": "ofa-mbv3-w1.0"}, "another space"),
     ],
 )
