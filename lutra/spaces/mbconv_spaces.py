@@ -303,8 +303,7 @@ def _register() -> None:
 
 
 def _member(sizes: Callable[[float], Family], name: FamilyName) -> MBConvSpace:
-    width = 1.0 if name.width is None else name.width
-    return MBConvSpace(str(name), sizes(width), name.variant)
+    return MBConvSpace(str(name), sizes(name.width), name.variant)
 
 
 _register()

@@ -241,7 +241,7 @@ def _widths(channels: float) -> tuple[int, ...]:
 
 
 def _member(name: FamilyName) -> ResNet50DSpace:
-    return ResNet50DSpace(str(name), 1.0 if name.width is None else name.width, name.variant)
+    return ResNet50DSpace(str(name), name.width, name.variant)
 
 
 register_space("ofa-resnet50d", ResNet50DSpace)

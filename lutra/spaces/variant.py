@@ -16,6 +16,7 @@ from lutra.errors import UsageError
 
 _NAME = re.compile(r"(?P<family>[a-z0-9-]+?)(-w(?P<width>\d{1,2}(\.\d{1,3})?))?")
 _RESOLUTIONS = re.compile(r"(\d{1,4}):(\d{1,4}):(\d{1,3})")
+_UNNAMED_WIDTH = {"ofa-resnet50d"}  # families whose authors name no width; it is 1.0 then
 _LARGEST = {"classes": 1 << 16, "channels": 16, "stem": 2}
 _WIDEST = 8.0
 _LARGEST_RESOLUTION = 1024
@@ -56,14 +57,15 @@ class Variant:
 
 @dataclass(frozen=True)
 class FamilyName:
-    """A space's name in parts; ``width`` is None where the name has none."""
+    """A space's name in parts; ``width`` multiplies the family's channels."""
 
     family: str
-    width: float | None
+    width: float
     variant: Variant
 
     def __str__(self) -> str:
-        width = "" if self.width is None else f"-w{self.width}"
+        named = self.width != 1.0 or self.family not in _UNNAMED_WIDTH
+        width = f"-w{self.width}" if named else ""
         return f"{self.family}{width}{self.variant.suffix()}"
 
 
@@ -76,8 +78,10 @@ def parse_family_name(name: str, is_family: Callable[[str], bool]) -> FamilyName
     match = _NAME.fullmatch(head)
     if match is None or not is_family(match["family"]):
         return None
-    width = None if match["width"] is None else float(match["width"])
-    if width is not None and not 0 < width <= _WIDEST:
+    if match["width"] is None and match["family"] not in _UNNAMED_WIDTH:
+        return None
+    width = float(match["width"] or 1.0)
+    if not 0 < width <= _WIDEST:
         raise UsageError(f"space '{name:.80}': its width must be above 0, at most {_WIDEST:g}")
     values = dict(_attribute(name, text) for text in attributes)
     parsed = FamilyName(match["family"], width, Variant(**values))  # type: ignore[arg-type]

@@ -28,10 +28,10 @@ def test_listed_names_are_members_too() -> None:
     assert get_space("ofa-mbv3-w0.75").size == get_space("ofa-mbv3-w1.0").size
 
 
-@pytest.mark.parametrize("width", ["0.25", "0.5", "1.0"])
+@pytest.mark.parametrize("width", ["-w0.25", "-w0.5", ""])
 def test_narrow_resnets_count_each_network_once(width: str) -> None:
     """Where widths and expansions round to the same channels, choices are the same network."""
-    name = f"ofa-resnet50d-w{width}/classes=10/channels=1/stem=1/r=28:28:4"
+    name = f"ofa-resnet50d{width}/classes=10/channels=1/stem=1/r=28:28:4"
     space = get_space(name)
     rows = space.sample(3000, np.random.default_rng(1))
     networks = {tuple(space.op_indices(row[None])[0]) for row in rows}
@@ -52,14 +52,17 @@ def test_narrow_resnets_count_each_network_once(width: str) -> None:
     ),
 )
 def test_names_round_trip(width: float, variant: Variant) -> None:
-    name = FamilyName("ofa-mbv3", width, variant)
-    assert parse_family_name(str(name), "ofa-mbv3".__eq__) == name
+    for family in ("ofa-mbv3", "ofa-resnet50d"):
+        name = FamilyName(family, width, variant)
+        assert parse_family_name(str(name), family.__eq__) == name
 
 
 @pytest.mark.parametrize(
     ("name", "says"),
     [
         ("ofa-mbv3-w1", "write 'ofa-mbv3-w1.0'"),
+        ("ofa-mbv3", "Did you mean 'ofa-mbv3-w1.0'"),
+        ("ofa-resnet50d-w1.0", "write 'ofa-resnet50d'"),
         ("ofa-mbv3-w0.0", "above 0"),
         ("ofa-mbv3-w1.0/classes=1000", "write 'ofa-mbv3-w1.0'"),
         ("ofa-mbv3-w1.0/classes=0", "from 1 to 65536"),
