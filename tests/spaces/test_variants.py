@@ -61,7 +61,7 @@ def test_names_round_trip(width: float, variant: Variant) -> None:
     ("name", "says"),
     [
         ("ofa-mbv3-w1", "write 'ofa-mbv3-w1.0'"),
-        ("ofa-mbv3", "Did you mean 'ofa-mbv3-w1.0'"),
+        ("ofa-mbv3", "unknown space 'ofa-mbv3'"),
         ("ofa-resnet50d-w1.0", "write 'ofa-resnet50d'"),
         ("ofa-mbv3-w0.0", "above 0"),
         ("ofa-mbv3-w1.0/classes=1000", "write 'ofa-mbv3-w1.0'"),
