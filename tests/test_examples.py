@@ -18,6 +18,7 @@ from lutra.devices import registry
 from lutra.devices.base import DeviceInfo
 from lutra.devices.fake import FakeDevice, FakeScript, latency_from_size
 from tests.conftest import SPACE
+from tests.supernets.images import write_idx
 
 ROOT = Path(__file__).parents[1]
 # Public names that the examples of `LutraError` and of `Watch` show.
@@ -47,6 +48,7 @@ def worked_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     result.write(folder / "result.json")
     lutra.export(result, folder / "model.onnx")
     lutra.export(result, folder / "model.torch", format="torch")
+    write_idx(folder / "images", 96)
     return folder
 
 

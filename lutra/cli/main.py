@@ -29,9 +29,10 @@ COMMANDS = {
     "search": "the most accurate subnet under a budget",
     "verify": "measure what a search found",
     "export": "write a found subnet as a model file",
+    "supernet": "train the networks of a space, all at once",
 }
 INTERRUPTED = 130
-_RESUMED = ("profile", "calibrate", "validate", "quickstart")  # they record as they measure
+_RESUMED = ("profile", "calibrate", "validate", "quickstart", "supernet")  # they record
 
 
 class LazyGroup(click.Group):
