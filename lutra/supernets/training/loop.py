@@ -175,7 +175,7 @@ class Training:
         phase = self.phases[position.phase]
         every = _CHECKED_STEPS[around.device.type]
         for batch in self._batches.of_epoch(self.epoch, position.step):
-            self._train_step(phase, Batch(*(part.to(around.device) for part in batch)))
+            self._train_step(phase, batch.on(around.device))
             position.step += 1
             if position.step % every == 0:
                 self._require_numbers(weights=False)
