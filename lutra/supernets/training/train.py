@@ -187,7 +187,7 @@ def _trained(
         **settings.to_json(),
         **about,
         "seconds": round(seconds, 1),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # whose own type no reader would take
         **accuracies,
         "history": training.history,
     }
