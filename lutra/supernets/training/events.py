@@ -41,7 +41,8 @@ class Clock:
         """NaN before anything was done."""
         if self._done == self._first:
             return float("nan")
-        return self.seconds / (self._done - self._first) * (self._total - self._done)
+        left = max(self._total - self._done, 0.0)
+        return self.seconds / (self._done - self._first) * left
 
 
 class EventLog:

@@ -34,7 +34,9 @@ class Processes:
     def share_of(self, batch: int) -> int:
         """The images of a step that each process takes; raises `UsageError` for an uneven share."""
         if batch % self.count:
-            raise UsageError(f"a batch of {batch} images does not divide among {self.count}")
+            raise UsageError(
+                f"a batch of {batch} images does not divide among {self.count} processes"
+            )
         return batch // self.count
 
     @torch.no_grad()
@@ -81,7 +83,10 @@ class Processes:
 
 @contextmanager
 def joined_processes(device: torch.device) -> Iterator[Processes]:
-    """The processes that torchrun started together with this one."""
+    """The processes that torchrun started together with this one, or that have joined already."""
+    if distributed.is_available() and distributed.is_initialized():
+        yield Processes(distributed.get_rank(), distributed.get_world_size())
+        return
     if "WORLD_SIZE" not in os.environ or "RANK" not in os.environ:
         yield Processes()
         return
