@@ -4,6 +4,8 @@ No generator's state is carried along: a training that goes on at a step draws w
 drawn had it not been interrupted.
 """
 
+# docs/decisions.md: Chance by place
+
 from __future__ import annotations
 
 from enum import IntEnum

@@ -1,10 +1,10 @@
 """The processes of one training: those that torchrun started, or this one alone.
 
 A step's gradients, the sums over its networks, are averaged over the processes once, after the
-last backward pass. `DistributedDataParallel` would reduce within every backward pass, and needs to
-be told which parameters a network leaves unused: here all processes train the same networks, so
-the same parameters have gradients everywhere and one reduction of them is all that is needed.
+last backward pass.
 """
+
+# docs/decisions.md: One reduction per step
 
 from __future__ import annotations
 
