@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from lutra.search.verification import verify as verify
     from lutra.spaces.registry import get_space as get_space
     from lutra.supernets.deployment.file_accuracy import evaluate as evaluate
+    from lutra.supernets.training.train import train_supernet as train_supernet
     from lutra.tables.table import LatencyTable as LatencyTable
 
 __version__ = "0.4.0"
@@ -87,6 +88,7 @@ _HOMES = {
     "lutra.search.verification": ("verify",),
     "lutra.spaces.registry": ("get_space",),
     "lutra.supernets.deployment.file_accuracy": ("evaluate",),
+    "lutra.supernets.training.train": ("train_supernet",),
     "lutra.tables.table": ("LatencyTable",),
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}

@@ -12,6 +12,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import torch._dynamo  # noqa: F401 - an optimizer loads it, which takes seconds
+
 import lutra
 import lutra.emitters.onnx
 import lutra.profiler.profile
@@ -19,7 +21,9 @@ import lutra.search.verification
 from lutra.cli.main import run
 from lutra.profiler.bench import open_or_create
 from lutra.profiler.watch import Progress, Watch
+from lutra.supernets.training.train import train_supernet
 from lutra.tables import LatencyTable
+from tests.supernets.training import tiny
 from tests.tables.test_table import TARGET, old_table
 
 SPACE = "ofa-mbv3-w1.0"
@@ -87,6 +91,20 @@ def create(folder: Path) -> None:
     begin(folder)
     for number in range(MANY):
         open_or_create(folder / "out" / f"{number}.lut", TARGET).close()
+
+
+def train(folder: Path) -> None:
+    """A supernet on the images in the folder, with a checkpoint after each step."""
+    begin(folder)
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "torch")  # torch leaves it there
+    train_supernet(
+        tiny.SPACE,
+        folder / "images",
+        folder / "out",
+        threads=1,
+        save_seconds=0.0,
+        **tiny.OPTIONS,
+    )
 
 
 def make_old_tables(folder: Path) -> None:

@@ -6,6 +6,7 @@ Some kills of each job run with all tests; a thousand by ``pytest -m long``.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import multiprocessing
 import random
 import shutil
@@ -21,10 +22,13 @@ import pytest
 from lutra.profiler.profile import profile
 from lutra.search.find import find_networks
 from lutra.search.result import SearchResult
+from lutra.supernets.checkpoint import load_supernet, read_checkpoint
 from lutra.tables import LatencyTable
 from lutra.tables.connection import TableWarning
 from lutra.tables.documents import CALIBRATION, read_document
 from tests import kill_jobs
+from tests.supernets.images import write_idx
+from tests.supernets.training import tiny
 from tests.tables.test_table import TARGET
 
 FEW, THOUSAND = 4, 200  # of each of five jobs
@@ -140,7 +144,32 @@ def all_are_whole(folder: Path) -> Outcome:
     return {}, {}
 
 
+def begin_train(folder: Path, material: Path) -> None:
+    write_idx(folder / "images", 80, tiny.CLASSES, tiny.SIZE)
+
+
+def checkpoints_are_whole(folder: Path) -> None:
+    """At most two files, and all that is written of a supernet can be read."""
+    found = {item.name for item in (folder / "out").iterdir()}
+    assert found <= {"state.pth", "supernet.pth"}
+    if "supernet.pth" in found:
+        load_supernet(folder / "out" / "supernet.pth", tiny.SPACE)
+
+
+def same_weights(folder: Path) -> Outcome:
+    """Weights bit for bit, and the losses on the way to them."""
+    checkpoints_are_whole(folder)
+    checkpoint = read_checkpoint(folder / "out" / "supernet.pth")
+    weights = load_supernet(checkpoint, tiny.SPACE).state_dict()
+    digests = {
+        name: hashlib.sha256(tensor.numpy().tobytes()).hexdigest()
+        for name, tensor in weights.items()
+    }
+    return digests | {"history": str(checkpoint.about["history"])}, {}
+
+
 KILLINGS = {
+    "train": Killing(kill_jobs.train, begin_train, checkpoints_are_whole, same_weights),
     "profile": Killing(kill_jobs.profile, begin_profile, no_visit_lost, rows_of),
     "calibrate": Killing(kill_jobs.calibrate, begin_calibrate, no_visit_lost, rows_of),
     "verify": Killing(kill_jobs.verify, begin_verify, result_is_whole, verified),

@@ -27,7 +27,7 @@ COMMANDS = {
     "table": "show what a table holds",
     "predict": "latency of an architecture, op by op",
     "search": "the most accurate subnet under a budget",
-    "supernet": "supernets: fetch published ones",
+    "supernet": "train the networks of a space, all at once; fetch published ones",
     "accuracy": "measure subnets of a supernet, fit a model of accuracy",
     "verify": "measure what a search found",
     "export": "write a found subnet as a model file",
@@ -39,6 +39,7 @@ _RESUMED = (
     "calibrate",
     "validate",
     "quickstart",
+    "supernet",
     "accuracy",
 )  # they record as they measure
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from lutra.cli.supernet_fetch import fetch
+from lutra.cli.supernet_train import train
 
 
 @click.group("supernet")
@@ -12,4 +13,5 @@ def command() -> None:
     """Supernets: the weights of every network of a space."""
 
 
+command.add_command(train)
 command.add_command(fetch)

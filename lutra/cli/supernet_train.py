@@ -1,0 +1,106 @@
+"""lutra supernet train: from a folder of images to a supernet's weights."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import click
+
+import lutra
+from lutra.cli.options import as_json
+from lutra.cli.output import note, print_json, print_table, progress
+
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+@click.command("train")
+@click.option("--space", "space_name", required=True, help="Space whose networks are trained.")
+@click.option("--data", type=_FOLDER, required=True, help="Folder of images with labels.")
+@click.option("-o", "--output", type=_FOLDER, required=True, help="Folder for the results.")
+@click.option(
+    "--method",
+    type=click.Choice(["progressive", "sandwich"]),
+    default="progressive",
+    show_default=True,
+    help="Progressive shrinking in phases, or all networks at once.",
+)
+@click.option(
+    "--epochs", type=int, help="In all; phases have their share.  [default: as published]"
+)
+@click.option("--batch", type=int, default=128, show_default=True, help="Images per step.")
+@click.option(
+    "--learning-rate", type=float, help="Peak of the first phase.  [default: as published]"
+)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda:N.")
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "bf16", "fp16"]),
+    help="Of the arithmetic.  [default: fp32 on CPUs, bf16 or fp16 on GPUs]",
+)
+@click.option("--threads", type=int, help="Threads of a CPU.  [default: all cores]")
+@click.option(
+    "--workers", type=int, help="Threads that read images ahead.  [default: 8 for GPUs, else none]"
+)
+@click.option("--recompute", is_flag=True, help="Less memory for a third more time.")
+@click.option(
+    "--save-every", default="5m", show_default=True, help="Time between checkpoints in an epoch."
+)
+@click.option("--log", type=_FOLDER, help="Folder for TensorBoard's event files.")
+@as_json
+def train(
+    space_name: str,
+    data: Path,
+    output: Path,
+    method: str,
+    epochs: int | None,
+    batch: int,
+    learning_rate: float | None,
+    seed: int,
+    device: str,
+    precision: str | None,
+    threads: int | None,
+    workers: int | None,
+    recompute: bool,
+    save_every: str,
+    log: Path | None,
+    as_json: bool,
+) -> None:
+    """Train all networks of a space; stopped, the same command goes on."""
+    from lutra.cli.quantities import parse_seconds
+
+    save_seconds = parse_seconds(save_every)
+    words = ["lutra", "supernet", "train", "--space", space_name, "--data", str(data)]
+    words += ["--method", method, "--batch", str(batch), "--seed", str(seed)]
+    words += ["--epochs", str(epochs)] if epochs is not None else []
+    words += ["--learning-rate", f"{learning_rate:g}"] if learning_rate is not None else []
+    with progress("train") as report:
+        trained = lutra.train_supernet(
+            space_name,
+            data,
+            output,
+            method=method,
+            epochs=epochs,
+            batch=batch,
+            learning_rate=learning_rate,
+            seed=seed,
+            device=device,
+            precision=precision,
+            threads=threads,
+            workers=workers,
+            recompute=recompute,
+            save_seconds=save_seconds,
+            log_folder=log,
+            command=shlex.join(words),
+            on_step=report,
+            on_note=note,
+        )
+    if as_json:
+        print_json(trained.to_json())
+        return
+    print_table(
+        ["network", "validation top-1 %"],
+        [["largest", trained.largest_top1_percent], ["smallest", trained.smallest_top1_percent]],
+    )
+    note(f"{trained.path}: trained in {trained.about['seconds']:.0f} s")
