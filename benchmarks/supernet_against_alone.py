@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from lutra.spaces import Architecture
-from lutra.supernets.checkpoint import load_supernet
+from lutra.supernets.checkpoints.checkpoint import load_supernet
 from lutra.supernets.data.base import ImageSet
 from lutra.supernets.data.loading import load_images
 from lutra.supernets.deployment.fine_tuning import fine_tune

@@ -24,7 +24,7 @@ from lutra.profiler.protocols import NETWORK_PROTOCOL
 from lutra.profiler.workload import network_workload
 from lutra.search.find import find_networks
 from lutra.spaces import Architecture
-from lutra.supernets.checkpoint import load_supernet
+from lutra.supernets.checkpoints.checkpoint import load_supernet
 from lutra.supernets.data.loading import load_images
 from lutra.supernets.evaluation import top1, tune_statistics
 from lutra.supernets.supernet import Supernet

@@ -22,7 +22,7 @@ import pytest
 from lutra.profiler.profile import profile
 from lutra.search.find import find_networks
 from lutra.search.result import SearchResult
-from lutra.supernets.checkpoint import load_supernet, read_checkpoint
+from lutra.supernets.checkpoints.checkpoint import load_supernet, read_checkpoint
 from lutra.tables import LatencyTable
 from lutra.tables.connection import TableWarning
 from lutra.tables.documents import CALIBRATION, read_document

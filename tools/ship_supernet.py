@@ -1,6 +1,6 @@
 """Make the checkpoint that comes with lutra of one that `lutra supernet train` wrote.
 
-    python tools/ship_supernet.py FOLDER/supernet.pth lutra/supernets/weights/SPACE.pth
+    python tools/ship_supernet.py FOLDER/supernet.pth lutra/supernets/checkpoints/weights/SPACE.pth
 
 Half-precision numbers, half the bytes: what they lose is far below what accuracy shows.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from lutra.supernets.checkpoint import load_supernet, read_checkpoint, save_supernet
+from lutra.supernets.checkpoints.checkpoint import load_supernet, read_checkpoint, save_supernet
 
 
 def main() -> None:

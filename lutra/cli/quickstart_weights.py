@@ -46,7 +46,7 @@ def deploy(
     result: lutra.SearchResult, folder: Path, deployment: Deployment, step: Step, *, show: bool
 ) -> list[Deployed]:
     """Export the best subnet at each precision, and measure the files."""
-    from lutra.supernets.shipped import shipped_checkpoint
+    from lutra.supernets.checkpoints.shipped import shipped_checkpoint
 
     checkpoint = shipped_checkpoint(deployment.space)
     assert checkpoint is not None

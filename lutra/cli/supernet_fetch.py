@@ -27,7 +27,7 @@ def fetch(
     NAME is theirs (ofa_mbv3_d234_e346_k357_w1.0) or the space's (ofa-mbv3-w1.0). Cut off, the
     same command goes on. The file is read as a supernet of that space before it is put in place.
     """
-    from lutra.supernets.fetch import fetch_supernet, published
+    from lutra.supernets.checkpoints.fetch import fetch_supernet, published
 
     known = None if url is not None else published(name)
     space, address = (name, url or "") if known is None else (known.space, known.address)

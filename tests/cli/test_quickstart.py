@@ -8,10 +8,10 @@ import onnx
 import pytest
 
 from lutra.cli.quickstart import PLANS
-from lutra.supernets.checkpoint import load_supernet
+from lutra.supernets.checkpoints.checkpoint import load_supernet
+from lutra.supernets.checkpoints.shipped import shipped_checkpoint
 from lutra.supernets.data.loading import load_images
 from lutra.supernets.evaluation import top1, tune_statistics
-from lutra.supernets.shipped import shipped_checkpoint
 from tests.cli.test_cli import Capture, call, call_json
 from tests.cli.test_cuda_cli import error_line
 

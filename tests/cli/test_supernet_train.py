@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lutra.supernets.checkpoint import load_supernet
+from lutra.supernets.checkpoints.checkpoint import load_supernet
 from tests.cli.test_cli import Capture, assert_one_line, call
 from tests.supernets.images import write_idx
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from lutra.supernets.checkpoint import save_supernet
+from lutra.supernets.checkpoints.checkpoint import save_supernet
 from lutra.supernets.data.loading import load_images
 from lutra.supernets.evaluation import top1, tune_statistics
 from lutra.supernets.supernet import Supernet

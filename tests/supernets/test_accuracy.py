@@ -15,7 +15,7 @@ from lutra.spaces import get_space
 from lutra.supernets.accuracy.inherited import InheritedAccuracy
 from lutra.supernets.accuracy.kept_images import KeptImages
 from lutra.supernets.accuracy.sampling import architectures, sample_accuracy
-from lutra.supernets.checkpoint import save_supernet
+from lutra.supernets.checkpoints.checkpoint import save_supernet
 from lutra.supernets.data.base import shuffled
 from lutra.supernets.data.loading import load_images
 from lutra.supernets.supernet import Supernet

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lutra.errors import CheckpointError, UsageError
-from lutra.supernets.checkpoint import load_supernet, parse_checkpoint, save_supernet
+from lutra.supernets.checkpoints.checkpoint import load_supernet, parse_checkpoint, save_supernet
 from lutra.supernets.supernet import Supernet
 from tests.supernets.test_supernet import MBV3, PROXYLESS, RESNET, disturbed
 

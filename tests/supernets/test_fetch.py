@@ -17,8 +17,8 @@ import torch
 from lutra.errors import CheckpointError, LutraError, UsageError
 from lutra.files import locks
 from lutra.spaces import get_space
-from lutra.supernets.checkpoint import load_supernet
-from lutra.supernets.fetch import PUBLISHED, fetch_supernet, published
+from lutra.supernets.checkpoints.checkpoint import load_supernet
+from lutra.supernets.checkpoints.fetch import PUBLISHED, fetch_supernet, published
 from lutra.supernets.supernet import Supernet
 from tests.supernets.file_server import Served, serving
 from tests.supernets.test_supernet import MBV3, PROXYLESS

@@ -11,7 +11,7 @@ from lutra.errors import DataError
 from lutra.predictors.accuracy.samples import SampleSource
 from lutra.spaces.architecture import Architecture
 from lutra.supernets.accuracy.kept_images import KeptImages
-from lutra.supernets.checkpoint import Checkpoint, load_supernet, read_checkpoint
+from lutra.supernets.checkpoints.checkpoint import Checkpoint, load_supernet, read_checkpoint
 from lutra.supernets.data.base import ImageSet, shuffled
 from lutra.supernets.data.loading import load_images
 from lutra.supernets.evaluation import ENOUGH_IMAGES, Accuracy, top1, tune_statistics

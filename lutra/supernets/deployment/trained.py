@@ -13,7 +13,7 @@ from lutra.emitters.emission import Emission
 from lutra.emitters.export import Filling
 from lutra.errors import DataError
 from lutra.spaces import Architecture, get_space
-from lutra.supernets.checkpoint import load_supernet, read_checkpoint
+from lutra.supernets.checkpoints.checkpoint import load_supernet, read_checkpoint
 from lutra.supernets.data.base import ImageSet, normalisation, shuffled
 from lutra.supernets.data.loading import load_images, load_unlabelled
 from lutra.supernets.deployment.fine_tuning import fine_tune

@@ -19,7 +19,7 @@ from lutra.files.kinds import MODELS
 from lutra.spaces.base import SearchSpace
 from lutra.spaces.registry import get_space
 from lutra.spaces.variant import parse_family_name
-from lutra.supernets.checkpoint import save_supernet
+from lutra.supernets.checkpoints.checkpoint import save_supernet
 from lutra.supernets.data.base import ImageSet
 from lutra.supernets.data.loading import load_images
 from lutra.supernets.subnet import initialise

@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional
 
 from lutra.spaces import Architecture
-from lutra.supernets.checkpoint import save_supernet
+from lutra.supernets.checkpoints.checkpoint import save_supernet
 from lutra.supernets.data.base import ImageSet
 from lutra.supernets.data.loading import load_images
 from lutra.supernets.supernet import Supernet

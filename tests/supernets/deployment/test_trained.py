@@ -16,7 +16,7 @@ from lutra.errors import CheckpointError, DataError, ResultError, TrainingError,
 from lutra.ops import seeded_weights
 from lutra.search.export import export
 from lutra.spaces import get_space
-from lutra.supernets.checkpoint import load_supernet, save_supernet
+from lutra.supernets.checkpoints.checkpoint import load_supernet, save_supernet
 from lutra.supernets.data.loading import load_images
 from lutra.supernets.deployment.file_accuracy import evaluate
 from lutra.supernets.deployment.fine_tuning import fine_tune

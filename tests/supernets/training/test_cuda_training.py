@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lutra.supernets.checkpoint import load_supernet
+from lutra.supernets.checkpoints.checkpoint import load_supernet
 from tests.peers.gpu.card import why_no_card
 from tests.supernets.training.conftest import Train
 from tests.supernets.training.tiny import SPACE

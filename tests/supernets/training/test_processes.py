@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lutra.errors import UsageError
-from lutra.supernets.checkpoint import load_supernet, read_checkpoint
+from lutra.supernets.checkpoints.checkpoint import load_supernet, read_checkpoint
 from lutra.supernets.training.processes import Processes
 from tests.supernets.training.rank import gradients
 from tests.supernets.training.tiny import SPACE

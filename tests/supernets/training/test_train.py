@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from lutra.errors import CheckpointError, DataError, TrainingError, UsageError
-from lutra.supernets.checkpoint import load_supernet
+from lutra.supernets.checkpoints.checkpoint import load_supernet
 from lutra.supernets.training.loop import Training
 from lutra.supernets.training.train import TrainedSupernet, train_supernet
 from tests.supernets.images import write_idx

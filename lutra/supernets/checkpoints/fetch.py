@@ -20,7 +20,7 @@ from lutra.files.kinds import MODELS, require_kind
 from lutra.files.locks import take
 from lutra.files.resumed_download import Partial, Report
 from lutra.spaces.registry import get_space
-from lutra.supernets.checkpoint import MAX_FILE_BYTES, load_supernet, parse_checkpoint
+from lutra.supernets.checkpoints.checkpoint import MAX_FILE_BYTES, load_supernet, parse_checkpoint
 from lutra.text import did_you_mean
 
 _RAW = "https://raw.githubusercontent.com/han-cai/files/master/ofa/ofa_nets/"
