@@ -82,11 +82,12 @@ def tune_statistics(
     images there were. Raises `DataError` for images that cannot be read.
     """
     chosen = shuffled(len(images), seed)[:count]
+    device = next(subnet.parameters()).device
 
     def batches() -> Iterator[Tensor]:
         size = batch_of(resolution)
         for start in range(0, len(chosen), size):
-            yield images.batch(chosen[start : start + size], resolution)[0]
+            yield images.batch(chosen[start : start + size], resolution)[0].to(device)
 
     if not len(chosen):
         raise DataError(f"{images.source} has no images to estimate statistics from")

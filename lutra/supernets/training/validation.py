@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-import torch
-
 from lutra.spaces.architecture import Architecture
-from lutra.supernets.batch_norm import reestimate_statistics
 from lutra.supernets.data.base import ImageSet
-from lutra.supernets.subnet import Subnet
+from lutra.supernets.evaluation import top1, tune_statistics
 from lutra.supernets.supernet import Supernet
-from lutra.supernets.training.losses import Batch
-
-STATISTICS_IMAGES = 2000
-_BATCH = 200
 
 
-@torch.no_grad()
 def top1_percent(
     supernet: Supernet,
     architecture: Architecture,
@@ -31,15 +21,7 @@ def top1_percent(
     """
     device = next(supernet.parameters()).device
     subnet = supernet.subnet(architecture).to(device)
-    known = (Batch(*batch) for batch in train.batches(architecture.r, _BATCH, STATISTICS_IMAGES))
-    reestimate_statistics(subnet, (batch.on(device).images for batch in known))
-    asked = (Batch(*batch) for batch in validation.batches(architecture.r, _BATCH, limit))
-    return _accuracy_percent(subnet, (batch.on(device) for batch in asked))
-
-
-def _accuracy_percent(network: Subnet, batches: Iterable[Batch]) -> float:
-    right = count = 0
-    for images, labels in batches:
-        right += int((network(images).argmax(1) == labels).sum())
-        count += len(labels)
-    return 100.0 * right / count
+    tune_statistics(subnet, train, architecture.r)
+    return top1(
+        lambda images: subnet(images.to(device)), validation, architecture.r, limit=limit
+    ).percent

@@ -18,10 +18,12 @@ def test_two_processes(images: Path, tmp_path: Path) -> None:
     """Weights are the same on both; gradients are those of one process with the whole batch."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     job = ["-m", "tests.supernets.training.rank", str(images), str(tmp_path)]
-    done = subprocess.run(
-        [*launcher, *job], capture_output=True, text=True, check=False, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
+    with subprocess.Popen([*launcher, *job], stderr=subprocess.PIPE, text=True) as running:
+        try:
+            _, said = running.communicate(timeout=240)
+        finally:
+            running.terminate()  # it ends its processes, which a kill would leave
+    assert running.returncode == 0, said
     one, other = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
     for name, tensor in one["weights"].items():
         assert torch.equal(tensor, other["weights"][name]), name
