@@ -78,4 +78,5 @@ def command(
         if name in metadata:
             note(f"{name.replace('_', '-')}: {metadata[name]}")
     if checkpoint is not None and data is not None:
-        note_next(shlex.join(["lutra", "evaluate", str(output), "--data", str(data)]))
+        words = ["lutra", "evaluate", str(output), "--data", str(data), "--split", "validation"]
+        note_next(shlex.join(words))

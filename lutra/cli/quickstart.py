@@ -142,6 +142,7 @@ def _plan(space: str, output: Path | None, data: Path | None, epochs: int) -> Pl
     from lutra.supernets.data.loading import load_images
 
     load_images(plan.data, "test").require_fit(lutra.get_space(space))
+    lutra.load_accuracy(space=space)
     return plan
 
 

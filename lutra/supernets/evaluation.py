@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +20,7 @@ ENOUGH_IMAGES = 2000  # for statistics, as in OFA's code
 _BATCH_PIXELS = 1 << 21
 _SMALLEST_BATCH, _LARGEST_BATCH = 16, 250
 _NORMAL_95 = 1.959964
+_FEWEST = 2  # a single one has no variance
 
 OnStep = Callable[[int, int], None]
 """Told how many steps are done, and of how many."""
@@ -82,16 +84,14 @@ def tune_statistics(
     images there were. Raises `DataError` for images that cannot be read.
     """
     chosen = shuffled(len(images), seed)[:count]
+    if len(chosen) < _FEWEST:
+        raise DataError(
+            f"{images.source}: statistics need at least {_FEWEST} images, not {len(chosen)}"
+        )
     device = next(subnet.parameters()).device
-
-    def batches() -> Iterator[Tensor]:
-        size = batch_of(resolution)
-        for start in range(0, len(chosen), size):
-            yield images.batch(chosen[start : start + size], resolution)[0].to(device)
-
-    if not len(chosen):
-        raise DataError(f"{images.source} has no images to estimate statistics from")
-    reestimate_statistics(subnet, batches())
+    # In parts of one size, for they count alike.
+    parts = np.array_split(chosen, math.ceil(len(chosen) / batch_of(resolution)))
+    reestimate_statistics(subnet, (images.batch(p, resolution)[0].to(device) for p in parts))
     return len(chosen)
 
 

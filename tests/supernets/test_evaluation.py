@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.stats import binomtest
 
+from lutra.errors import DataError
 from lutra.supernets.data.loading import load_images
 from lutra.supernets.evaluation import Accuracy, batch_of, top1, tune_statistics
 from lutra.supernets.supernet import Supernet
@@ -60,3 +61,13 @@ def test_statistics_are_those_of_the_images(tmp_path: Path) -> None:
 
 def test_batches_hold_as_many_pixels_as_fit() -> None:
     assert [batch_of(r) for r in (28, 128, 224, 1000)] == [250, 128, 41, 16]
+
+
+@pytest.mark.parametrize("count", [2, 251])
+def test_statistics_of_any_number_of_images(tmp_path: Path, count: int) -> None:
+    """The last maps of these networks have one pixel: a single image left over had no variance."""
+    images = load_images(write_idx(tmp_path / "images", 300), "train")
+    subnet = Supernet("ofa-mbv3-fashion").subnet()
+    assert tune_statistics(subnet, images, 28, count) == count
+    with pytest.raises(DataError, match="at least 2 images"):
+        tune_statistics(subnet, images, 28, 1)

@@ -19,9 +19,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from lutra.errors import DataError
-from lutra.supernets.data.base import ImageSet, Split, validation_part
+from lutra.supernets.data.base import ImageSet, Split, shuffled, validation_part
 
 _MAX_BYTES = 2 << 30
+_FEWEST = 10
 _UNSIGNED_BYTES = b"\x00\x00\x08"
 _SHIFT = 2  # pixels that an augmented image is moved by at most
 
@@ -36,14 +37,16 @@ class IdxImages(ImageSet):
         labels = _read(folder, f"{part}-labels-idx1-ubyte", 1).astype(np.int64)
         self.source = str(folder)
         self.channels = 1
-        if len(images) != len(labels) or not len(labels):
-            raise DataError(f"{folder}: {len(images)} images of {part} with {len(labels)} labels")
+        count = len(labels)
+        if len(images) != count:
+            raise DataError(f"{folder}: {len(images)} images of {part} with {count} labels")
+        if count < _FEWEST:
+            raise DataError(f"{folder} has {count} images of {part}: at least {_FEWEST} are needed")
         self.classes = tuple(map(str, range(int(labels.max()) + 1)))
-        if split != "test":
-            chosen = validation_part(len(labels), split)
-            images, labels = images[chosen], labels[chosen]
-        self._images = torch.from_numpy(images.copy())
-        self.labels = labels
+        # In an order of chance also where all are taken: the first of them are a fair sample then.
+        chosen = shuffled(count) if split == "test" else validation_part(count, split)
+        self._images = torch.from_numpy(images[chosen])
+        self.labels = labels[chosen]
 
     def pixels(
         self, indices: npt.NDArray[np.int64], resolution: int, rng: np.random.Generator | None
@@ -80,14 +83,19 @@ def _moved(images: Tensor, rng: np.random.Generator) -> Tensor:
 def _read(folder: Path, name: str, dimensions: int) -> npt.NDArray[np.uint8]:
     plain, packed = folder / name, folder / f"{name}.gz"
     path = plain if plain.exists() else packed
+    head_bytes = 4 + 4 * dimensions
     try:
         with gzip.open(path) if path == packed else path.open("rb") as file:
-            data = file.read(_MAX_BYTES)
+            head = file.read(head_bytes)
+            is_idx_file = len(head) == head_bytes and head[:4] == _UNSIGNED_BYTES + bytes(
+                [dimensions]
+            )
+            shape = tuple(np.frombuffer(head[4:], ">u4").tolist()) if is_idx_file else (0,)
+            size = math.prod(shape)
+            data = file.read(size + 1) if 0 < size <= _MAX_BYTES else b""
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or "it is damaged"
         raise DataError(f"cannot read {path}: {reason}") from error
-    head = 4 + 4 * dimensions
-    shape = tuple(np.frombuffer(data[4:head], ">u4").tolist())
-    if data[:4] != _UNSIGNED_BYTES + bytes([dimensions]) or len(data) - head != math.prod(shape):
+    if not is_idx_file or len(data) != size:
         raise DataError(f"{path} is no idx file of {dimensions} dimensions, or it is damaged")
-    return np.frombuffer(data, np.uint8, offset=head).reshape(shape)
+    return np.frombuffer(data, np.uint8).reshape(shape)

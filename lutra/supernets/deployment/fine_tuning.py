@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
-from lutra.errors import TrainingError
+from lutra.errors import DataError, TrainingError
 from lutra.supernets.data.base import ImageSet
 from lutra.supernets.evaluation import OnStep
 from lutra.supernets.subnet import Subnet
@@ -40,6 +40,8 @@ def fine_tune(
     are those of the last batches: `tune_statistics` makes them of many images. Raises
     `TrainingError` where the loss is no number, `DataError` for images that cannot be read.
     """
+    if len(images) < 2:
+        raise DataError(f"{images.source}: fine-tuning needs at least 2 images, not {len(images)}")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     subnet.to(device).train()
     decayed = [parameter for parameter in subnet.parameters() if parameter.dim() > 1]

@@ -62,7 +62,7 @@ def trained_filling(
     subnet = load_supernet(checkpoint, space).subnet(architecture)
     calibration, calibrated_on = None, ""
     if emission.precision == "int8":
-        calibration, calibrated_on = _calibration(subnet, training)
+        calibration, calibrated_on = _calibration(subnet, images, training.calibration_data)
     notes = {
         "weights": f"trained: {Path(checkpoint.source).name}, SHA-256 {checkpoint.digest}",
         **_adapted(subnet, images, architecture.r, training, on_step),
@@ -93,21 +93,23 @@ def _adapted(
     return {**notes, "statistics": f"of {count} training images of {images.source}"}
 
 
-def _calibration(subnet: Subnet, training: Training) -> tuple[npt.NDArray[np.float32] | None, str]:
-    """Images (N, C, H, W) for the ranges of 8 bits, and what they are."""
-    folder = training.calibration_data or training.data
-    if folder is None:
-        return None, "random inputs: ranges may be far from those of images"
+def _calibration(
+    subnet: Subnet, images: ImageSet | None, folder: str | Path | None
+) -> tuple[npt.NDArray[np.float32] | None, str]:
+    """Images (N, C, H, W) for the ranges of 8 bits, and which: of a folder, or training images."""
     shape = subnet.graph.input_shape
-    channels = shape.channels
-    images = load_unlabelled(folder, channels)
-    if images.channels != channels:
-        raise DataError(
-            f"{folder}: its images have {images.channels} channels; the network takes {channels}"
-        )
+    if folder is not None:
+        images = load_unlabelled(folder, shape.channels)
+        if images.channels != shape.channels:
+            raise DataError(
+                f"{folder}: its images have {images.channels} channels; the network takes"
+                f" {shape.channels}"
+            )
+    if images is None:
+        return None, "random inputs: ranges may be far from those of images"
     chosen = shuffled(len(images))[:CALIBRATION_IMAGES]
     parts = list(_prepared(images, chosen, shape.height))
-    return np.concatenate(parts), f"{len(chosen)} images of {folder}"
+    return np.concatenate(parts), f"{len(chosen)} images of {images.source}"
 
 
 def _prepared(
