@@ -53,10 +53,11 @@ def load_accuracy(
 
 
 def _default(space: SearchSpace) -> AccuracyPredictor:
-    """What comes with lutra: a space gains one by a file ``<space>.json`` beside this module."""
-    file = resources.files(__package__) / f"{space.name}.json"
-    if file.is_file():
-        return AdditivePredictor.from_bytes(file.read_bytes(), f"lutra's {file.name}", space)
+    """What comes with lutra: a space gains one by a file of its name beside this module."""
+    for suffix in (".json", ".pth"):
+        file = resources.files(__package__) / f"{space.name}{suffix}"
+        if file.is_file():
+            return _from_bytes(file.read_bytes(), f"lutra's {file.name}", space, None)
     if space.name in plugin_names(_GROUP):
         return _from_plugin(space.name)
     raise AccuracyError(
@@ -78,8 +79,14 @@ def _from_file(
     if not (is_there(path) and path.is_file()):
         raise AccuracyError(f"{path} is not a file; pass the file of an accuracy predictor")
     data = read_bounded(path, MAX_FILE_BYTES, _TOO_LARGE, AccuracyError)
+    return _from_bytes(data, str(path), space, resolutions)
+
+
+def _from_bytes(
+    data: bytes, source: str, space: SearchSpace, resolutions: Sequence[int] | None
+) -> AccuracyPredictor:
     if data.lstrip()[:1] == b"{":
         if len(data) > MAX_JSON_BYTES:
-            raise AccuracyError(f"{path} is too large for an additive accuracy model")
-        return AdditivePredictor.from_bytes(data, str(path), space)
-    return OfaMlpPredictor.from_bytes(data, str(path), space, resolutions)
+            raise AccuracyError(f"{source} is too large for an additive accuracy model")
+        return AdditivePredictor.from_bytes(data, source, space)
+    return OfaMlpPredictor.from_bytes(data, source, space, resolutions)
