@@ -14,7 +14,7 @@ from lutra.supernets.accuracy.kept_images import KeptImages
 from lutra.supernets.checkpoints.checkpoint import Checkpoint, load_supernet, read_checkpoint
 from lutra.supernets.data.base import ImageSet, shuffled
 from lutra.supernets.data.loading import load_images
-from lutra.supernets.evaluation import ENOUGH_IMAGES, Accuracy, top1, tune_statistics
+from lutra.supernets.evaluation import ENOUGH_IMAGES, Accuracy, inherited_top1
 
 
 class InheritedAccuracy:
@@ -54,9 +54,10 @@ class InheritedAccuracy:
 
     def of(self, architecture: Architecture) -> Accuracy:
         """Top-1 on the validation images at the architecture's resolution."""
-        subnet = self.supernet.subnet(architecture).eval()
-        tune_statistics(subnet, self._train, architecture.r, len(self._train))
-        return top1(subnet, self._validation, architecture.r)
+        train, validation = self._train, self._validation
+        return inherited_top1(
+            self.supernet, architecture, train, validation, calibration_images=len(train)
+        )
 
 
 def _some(images: ImageSet, count: int | None) -> KeptImages:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lutra.errors import TrainingError
 from lutra.spaces.architecture import Architecture
 from lutra.supernets.data.base import ImageSet
+from lutra.supernets.evaluation import inherited_top1
 from lutra.supernets.sorting import sort_channels
 from lutra.supernets.supernet import Supernet
 from lutra.supernets.training.batches import Batches
@@ -25,7 +26,6 @@ from lutra.supernets.training.processes import Processes
 from lutra.supernets.training.schedule import Phase
 from lutra.supernets.training.settings import Settings
 from lutra.supernets.training.state import STATE_FILE, Position, State, write_state
-from lutra.supernets.training.validation import top1_percent
 
 VALIDATED_IMAGES = 2000  # after an epoch
 _TEACHER_WORK = 1 / 3  # of a network's that is trained
@@ -267,7 +267,9 @@ class Training:
         train, validation = self.around.train, self.around.validation
         networks = {"largest": self.supernet.largest(), "smallest": self.supernet.smallest()}
         return {
-            f"{name}_top1_percent": top1_percent(self.supernet, network, train, validation, limit)
+            f"{name}_top1_percent": inherited_top1(
+                self.supernet, network, train, validation, limit=limit
+            ).percent
             for name, network in networks.items()
         }
 
