@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +46,7 @@ class InheritedAccuracy:
             space=self.space.name,
             checkpoint=checkpoint.digest,
             data=Path(data).resolve().name,
-            labels=hashlib.sha256(self._validation.labels.tobytes()).hexdigest()[:16],
+            labels=self._validation.identity,
             images=len(self._validation),
             calibration_images=len(self._train),
         )

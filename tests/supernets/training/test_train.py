@@ -13,6 +13,7 @@ from lutra.errors import CheckpointError, DataError, TrainingError, UsageError
 from lutra.supernets.checkpoints.checkpoint import load_supernet
 from lutra.supernets.training.loop import Training
 from lutra.supernets.training.train import TrainedSupernet, train_supernet
+from tests.supernets.folders import write_images
 from tests.supernets.images import write_idx
 from tests.supernets.training.conftest import Train
 from tests.supernets.training.tiny import OPTIONS, SPACE
@@ -196,9 +197,18 @@ def test_another_training_s_folder(
     assert says in message(UsageError, train, folder, **options)
 
 
+def test_as_many_images_of_other_pixels(unbroken: TrainedSupernet, tmp_path: Path) -> None:
+    other = write_idx(tmp_path / "images", 80, classes=4, size=16)
+    path = other / "train-images-idx3-ubyte"
+    head, pixels = path.read_bytes()[:16], path.read_bytes()[16:]
+    path.write_bytes(head + pixels[::-1])
+    with pytest.raises(UsageError, match="with data 72 images, digest .*, not 72 images, digest"):
+        train_supernet(SPACE, other, unbroken.path.parent, **OPTIONS)
+
+
 def test_other_images(unbroken: TrainedSupernet, tmp_path: Path) -> None:
     other = write_idx(tmp_path / "images", 84, classes=4, size=16)
-    with pytest.raises(UsageError, match="with data 72 images, labels .*, not 76 images, labels"):
+    with pytest.raises(UsageError, match="with data 72 images, digest .*, not 76 images, digest"):
         train_supernet(SPACE, other, unbroken.path.parent, **OPTIONS)
 
 
@@ -253,6 +263,15 @@ def test_two_trainings_into_one_folder(train: Train, tmp_path: Path) -> None:
 def test_images_that_do_not_fit(space: str, name: str, images: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=f"of this family that is --space {name}$"):
         train_supernet(space, images, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_validation_images_that_do_not_fit(tmp_path: Path) -> None:
+    classes = ("a", "b", "c", "d")
+    write_images(tmp_path / "images" / "train", classes, 4, grey=True)
+    write_images(tmp_path / "images" / "val", classes, 2)
+    with pytest.raises(DataError, match="its images have 3 channels"):
+        train_supernet(SPACE, tmp_path / "images", tmp_path / "out", batch=4)
     assert not (tmp_path / "out").exists()
 
 
