@@ -53,6 +53,7 @@ def fit(samples: Path, output: Path, model: str, folds: int, as_json: bool) -> N
                 "output": str(output),
                 "model": fitted.kept,
                 "subnets": fitted.subnets,
+                "judged": fitted.judged,
                 "folds": folds,
                 "held_out": fitted.figures,
                 "refused": fitted.refused,
@@ -69,6 +70,8 @@ def fit(samples: Path, output: Path, model: str, folds: int, as_json: bool) -> N
     )
     for name, reason in fitted.refused.items():
         note(f"{_NAMES[name]}: {reason}")
-    note(f"{fitted.subnets} subnets, each predicted without its fold of {folds}")
+    note(
+        f"{fitted.subnets} subnets, {fitted.judged} of them predicted without their fold of {folds}"
+    )
     line(str(output))
     note(f"for lutra search TABLE --max-latency 5ms --accuracy {shlex.quote(str(output))}")

@@ -8,11 +8,10 @@ from pathlib import Path
 import click
 
 import lutra
-from lutra.cli.options import FILE, as_json
+from lutra.cli.options import FILE, FOLDER, as_json
 from lutra.cli.output import line, note, note_next, print_json, progress
 from lutra.errors import UsageError
 
-FOLDER = click.Path(path_type=Path, file_okay=False)
 checkpoint_argument = click.argument("checkpoint", type=FILE)
 data_option = click.option(
     "--data", type=FOLDER, required=True, help="Folder with the labelled images."

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 import lutra
-from lutra.cli.accuracy_sample import FOLDER, calibration_option, images_option
-from lutra.cli.options import FILE, as_json, space_option, table_argument
+from lutra.cli.accuracy_sample import calibration_option, images_option
+from lutra.cli.options import FILE, FOLDER, as_json, space_option, table_argument
 from lutra.cli.output import note, note_next, print_json, print_table, progress
 from lutra.errors import UsageError
 from lutra.files import check_output

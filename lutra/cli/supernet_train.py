@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
 
 import lutra
-from lutra.cli.options import as_json
+from lutra.cli.options import FOLDER, as_json
 from lutra.cli.output import note, print_json, print_table, progress
 
-_FOLDER = click.Path(path_type=Path, file_okay=False)
+_WITHOUT_EFFECT = ("output", "save_every", "log", "as_json")
 
 
 @click.command("train")
 @click.option("--space", "space_name", required=True, help="Space whose networks are trained.")
-@click.option("--data", type=_FOLDER, required=True, help="Folder of images with labels.")
-@click.option("-o", "--output", type=_FOLDER, required=True, help="Folder for the results.")
+@click.option("--data", type=FOLDER, required=True, help="Folder of images with labels.")
+@click.option("-o", "--output", type=FOLDER, required=True, help="Folder for the results.")
 @click.option(
     "--method",
     type=click.Choice(["progressive", "sandwich"]),
@@ -47,7 +48,7 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.option(
     "--save-every", default="5m", show_default=True, help="Time between checkpoints in an epoch."
 )
-@click.option("--log", type=_FOLDER, help="Folder for TensorBoard's event files.")
+@click.option("--log", type=FOLDER, help="Folder for TensorBoard's event files.")
 @as_json
 def train(
     space_name: str,
@@ -69,13 +70,11 @@ def train(
 ) -> None:
     """Train all networks of a space; stopped, the same command goes on."""
     from lutra.cli.quantities import parse_seconds
+    from lutra.supernets.training.processes import is_first_process
 
     save_seconds = parse_seconds(save_every)
-    words = ["lutra", "supernet", "train", "--space", space_name, "--data", str(data)]
-    words += ["--method", method, "--batch", str(batch), "--seed", str(seed)]
-    words += ["--epochs", str(epochs)] if epochs is not None else []
-    words += ["--learning-rate", f"{learning_rate:g}"] if learning_rate is not None else []
-    with progress("train") as report:
+    speaks = is_first_process()
+    with progress("train") if speaks else nullcontext(_silent) as report:
         trained = lutra.train_supernet(
             space_name,
             data,
@@ -92,10 +91,12 @@ def train(
             recompute=recompute,
             save_seconds=save_seconds,
             log_folder=log,
-            command=shlex.join(words),
+            command=_command(click.get_current_context()),
             on_step=report,
             on_note=note,
         )
+    if not speaks:
+        return
     if as_json:
         print_json(trained.to_json())
         return
@@ -104,3 +105,19 @@ def train(
         [["largest", trained.largest_top1_percent], ["smallest", trained.smallest_top1_percent]],
     )
     note(f"{trained.path}: trained in {trained.about['seconds']:.0f} s")
+
+
+def _silent(done: int, expected: int, eta_seconds: float) -> None:
+    """Another process reports."""
+
+
+def _command(context: click.Context) -> str:
+    """What was asked for, but for defaults and for what has no effect on the weights."""
+    words = ["lutra", "supernet", "train"]
+    for option in context.command.params:
+        value = context.params[option.name or ""]
+        if option.name in _WITHOUT_EFFECT or value in (None, option.get_default(context)):
+            continue
+        words.append(option.opts[-1])
+        words += [] if value is True else [str(value)]  # of a number all its digits
+    return shlex.join(words)

@@ -6,6 +6,8 @@ matrix of its own that all channels share (Cai et al., 2020, section 3.3).
 
 from __future__ import annotations
 
+import threading
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -85,8 +87,29 @@ class ElasticLayer:
                 own[part].copy_(values[:channels] if values.dim() else values)
 
 
+class Recomputing(threading.local):
+    """A context in which norms leave their statistics alone: the features were counted before.
+
+    Per thread, as a GPU's backward pass has one of its own; entered as often as is recomputed.
+    """
+
+    active = False
+
+    def __enter__(self) -> None:
+        self.active = True
+
+    def __exit__(self, *problem: object) -> None:
+        self.active = False
+
+
+recomputing = Recomputing()
+
+
 def sliced_norm(norm: nn.BatchNorm2d, features: Tensor) -> Tensor:
-    """Batch normalisation by the first channels of ``norm``; training updates their statistics."""
+    """Batch normalisation by the first channels of ``norm``; training updates their statistics,
+
+    but not while `recomputing`.
+    """
     channels = features.shape[1]
     assert norm.running_mean is not None
     assert norm.running_var is not None
@@ -97,6 +120,6 @@ def sliced_norm(norm: nn.BatchNorm2d, features: Tensor) -> Tensor:
         norm.weight[:channels],
         norm.bias[:channels],
         norm.training,
-        norm.momentum or 0.0,
+        0.0 if recomputing.active else norm.momentum or 0.0,
         norm.eps,
     )

@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 from lutra.errors import DataError
+from lutra.spaces.architecture import Architecture
 from lutra.supernets.batch_norm import reestimate_statistics
 from lutra.supernets.data.base import ImageSet, shuffled
 from lutra.supernets.subnet import Subnet
+from lutra.supernets.supernet import Supernet
 
 ENOUGH_IMAGES = 2000  # for statistics, as in OFA's code
 _BATCH_PIXELS = 1 << 21
@@ -98,3 +100,22 @@ def tune_statistics(
 def batch_of(resolution: int) -> int:
     """How many images go at once: many small ones, few large ones."""
     return max(_SMALLEST_BATCH, min(_BATCH_PIXELS // resolution**2, _LARGEST_BATCH))
+
+
+def inherited_top1(
+    supernet: Supernet,
+    architecture: Architecture,
+    train: ImageSet,
+    validation: ImageSet,
+    *,
+    calibration_images: int = ENOUGH_IMAGES,
+    limit: int | None = None,
+) -> Accuracy:
+    """A subnet's accuracy at its resolution on validation images: all, or the first ``limit``.
+
+    The subnet is a copy whose batch normalisations are estimated on training images.
+    """
+    device = next(supernet.parameters()).device
+    subnet = supernet.subnet(architecture).to(device)
+    tune_statistics(subnet, train, architecture.r, calibration_images)
+    return top1(lambda images: subnet(images.to(device)), validation, architecture.r, limit=limit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import TypeVar
 
 import numpy as np
@@ -16,7 +17,7 @@ from lutra.ops.graph import Node
 from lutra.spaces.architecture import Architecture
 from lutra.spaces.base import SearchSpace
 from lutra.spaces.registry import get_space
-from lutra.supernets.elastic import ElasticLayer, Transforms
+from lutra.supernets.elastic import ElasticLayer, Recomputing, Transforms, recomputing
 from lutra.supernets.execution import run_graph
 from lutra.supernets.names import Layout, layout_of
 from lutra.supernets.subnet import Subnet, initialise, layer_of
@@ -102,7 +103,9 @@ class Supernet(nn.Module):
         recompute = self.recompute and torch.is_grad_enabled()
         for slot, op in self.slots(architecture or self.active):
             if recompute:
-                features = checkpoint(self._run, slot, op, features, use_reentrant=False)
+                features = checkpoint(
+                    self._run, slot, op, features, use_reentrant=False, context_fn=_contexts
+                )
             else:
                 features = self._run(slot, op, features)
         return features
@@ -134,6 +137,11 @@ class Supernet(nn.Module):
                     name = f"u{position:02d}/{local_name(node)}".replace(".", "/")
                     self._layers[slot, local_name(node)].copy_to(subnet, name)
         return subnet.train(self.training)
+
+
+def _contexts() -> tuple[nullcontext[None], Recomputing]:
+    """Of an op's first run, and of those that compute its feature maps again."""
+    return nullcontext(), recomputing
 
 
 def local_name(node: Node) -> str:

@@ -1,11 +1,14 @@
 """`lutra supernet train` from the outside."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from lutra.supernets.checkpoints.checkpoint import load_supernet
+from lutra.supernets.training import train
+from lutra.supernets.training.processes import Processes
 from tests.cli.test_cli import Capture, assert_one_line, call
 from tests.supernets.images import write_idx
 
@@ -32,10 +35,37 @@ def test_train(images: Path, tmp_path: Path, capsys: Capture) -> None:
     about = json.loads(captured.out)
     assert about["checkpoint"] == str(output / "supernet.pth")
     assert about["command"].startswith(f"lutra supernet train --space {SPACE} --data {images}")
-    assert "--method sandwich --batch 18 --seed 0 --epochs 1" in about["command"]
+    assert "--method sandwich --epochs 1 --batch 18 --threads 1" in about["command"]
     assert 0 <= about["smallest_top1_percent"] <= 100
     assert len(about["history"]) == 1
     assert "this training is finished" in captured.err
+
+
+def test_the_command_is_recorded_exactly(images: Path, tmp_path: Path, capsys: Capture) -> None:
+    options = ("--learning-rate", 0.123456789, "--precision", "bf16", "--recompute", "--seed", 0)
+    output = tmp_path / "trained"
+    command = ("supernet", "train", "--space", SPACE, "--data", images, "-o", output, *OPTIONS)
+    assert call(*command, *options, "--json") == 0
+    recorded = json.loads(capsys.readouterr().out)["command"]
+    for words in ("--learning-rate 0.123456789", "--precision bf16", "--recompute", "--threads 1"):
+        assert words in recorded
+    assert "--seed" not in recorded
+    assert "--json" not in recorded
+
+
+def test_only_torchrun_s_first_process_speaks(
+    images: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def joined(device: object) -> nullcontext[Processes]:
+        return nullcontext(Processes())
+
+    monkeypatch.setattr(train, "joined_processes", joined)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    command = ("supernet", "train", "--space", SPACE, "--data", images, *OPTIONS)
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        assert call(*command, "-o", tmp_path / rank) == 0
+        assert bool(capsys.readouterr().out) == (rank == "0")
 
 
 @pytest.mark.parametrize(

@@ -130,19 +130,22 @@ def test_training_a_subnet_is_training_the_supernet(name: str) -> None:
     )
 
 
-def test_recomputed_feature_maps_give_the_same_gradients() -> None:
-    gradients = []
+def test_recomputed_feature_maps_give_the_same_gradients_and_statistics() -> None:
+    gradients, statistics = [], []
     for recompute in (False, True):
         supernet = Supernet(MBV3, recompute=recompute)
         initialise(supernet, seed=0)
         supernet.train()
         supernet(images_for(supernet.active, count=4)).square().sum().backward()
         gradients.append([parameter.grad for parameter in supernet.parameters()])
+        statistics.append(dict(supernet.named_buffers()))
     for kept, again in zip(*gradients, strict=True):
         if kept is None:
             assert again is None
         else:
             torch.testing.assert_close(again, kept)
+    for name, once in statistics[0].items():
+        assert torch.equal(once, statistics[1][name]), name
 
 
 def test_smaller_kernels_pass_the_matrices() -> None:

@@ -20,6 +20,7 @@ from lutra.predictors.accuracy.samples import Samples
 from lutra.spaces import Rows, SearchSpace, get_space
 
 LEAST_SUBNETS = 20
+LEAST_JUDGED = 10
 BETTER = "better"
 MODELS = ("additive", "mlp")
 _CHECKED = 10_000  # random architectures whose predictions must be percentages
@@ -47,12 +48,14 @@ class AccuracyFit:
 
     ``figures`` has for each model that could be fitted ``r2``, ``rmse_percent`` and
     ``max_percent`` (percentage points) and ``kendall_tau``; ``refused`` why another could not.
+    ``judged`` of the ``subnets`` were held out; the others are alone at their resolutions.
     """
 
     kept: str
     figures: Mapping[str, Mapping[str, float]]
     refused: Mapping[str, str]
     subnets: int
+    judged: int
     provenance: str
     content: bytes
 
@@ -73,6 +76,7 @@ def fit_samples(
     """
     space = get_space(samples.source.space)
     _require_enough(samples)
+    judged = _count_judged(samples)
     chosen = [
         learner
         for learner in learners or (AdditiveLearner(space), MlpLearner(space))
@@ -104,7 +108,8 @@ def fit_samples(
     kept = max(figures, key=lambda name: figures[name]["kendall_tau"])
     learner, predictor = fitted[kept]
     provenance = _provenance(samples)
-    quality = {"subnets": float(len(samples.top1)), "folds": float(folds), **figures[kept]}
+    counts = {"subnets": len(samples.top1), "judged": judged, "folds": folds}
+    quality = {name: float(count) for name, count in counts.items()} | dict(figures[kept])
     quality |= {
         f"{name}_{figure}": value
         for name in figures
@@ -112,7 +117,7 @@ def fit_samples(
         for figure, value in figures[name].items()
     }
     content = learner.to_bytes(predictor, provenance, quality)
-    return AccuracyFit(kept, figures, refused, len(samples.top1), provenance, content)
+    return AccuracyFit(kept, figures, refused, len(samples.top1), judged, provenance, content)
 
 
 def held_out(
@@ -125,17 +130,46 @@ def held_out(
 ) -> npt.NDArray[np.float64]:
     """(N,): each subnet's accuracy by a model that was fitted without its fold.
 
-    NaN where that model does not know the subnet's resolution.
+    NaN for those that are alone at their resolution: no model without them knows it.
     """
-    part = np.random.default_rng(seed).permutation(len(top1)) % folds
+    part = _folds_of(rows, folds, seed)
     predicted = np.full(len(top1), np.nan)
     for fold in range(folds):
         train, test = part != fold, part == fold
         predictor = learner.fit(rows[train], top1[train])
-        test &= np.isin(rows[:, -1], rows[train, -1])
-        predicted[test] = predictor.predict(rows[test])
+        test &= ~_alone(rows)
+        if test.any():
+            predicted[test] = predictor.predict(rows[test])
         on_fold()
     return predicted
+
+
+def _folds_of(rows: Rows, folds: int, seed: int) -> npt.NDArray[np.int64]:
+    """(N,): the fold of each, by chance, each resolution's spread evenly over the folds."""
+    order = np.random.default_rng(seed).permutation(len(rows))
+    order = order[np.argsort(rows[order, -1], kind="stable")]
+    part = np.empty(len(rows), np.int64)
+    part[order] = np.arange(len(rows)) % folds
+    return part
+
+
+def _alone(rows: Rows) -> npt.NDArray[np.bool_]:
+    """(N,): whether no other subnet has its resolution."""
+    _, place, counts = np.unique(rows[:, -1], return_inverse=True, return_counts=True)
+    alone: npt.NDArray[np.bool_] = counts[place] == 1
+    return alone
+
+
+def _count_judged(samples: Samples) -> int:
+    """How many subnets `held_out` predicts; raises `AccuracyError` where they tell too little."""
+    top1 = samples.top1[~_alone(samples.rows)]
+    if len(top1) < LEAST_JUDGED:
+        raise AccuracyError(
+            f"only {len(top1)} of {len(samples.top1)} subnets share their resolution with others"
+            " and can be judged: measure more subnets per resolution, or name fewer --resolutions"
+        )
+    _require_different(top1)
+    return len(top1)
 
 
 def figures_of(predicted: Accuracies, top1: Accuracies) -> dict[str, float]:
@@ -161,9 +195,13 @@ def _require_enough(samples: Samples) -> None:
             f"{count} measured subnets are too few to fit: measure {LEAST_SUBNETS} or more with"
             " `lutra accuracy sample`"
         )
-    if np.ptp(samples.top1) == 0:
+    _require_different(samples.top1)
+
+
+def _require_different(top1: Accuracies) -> None:
+    if np.ptp(top1) == 0:
         raise AccuracyError(
-            f"all {count} subnets have a top-1 of {samples.top1[0]:g} %: is the supernet trained?"
+            f"all {len(top1)} subnets have a top-1 of {top1[0]:g} %: is the supernet trained?"
         )
 
 

@@ -28,7 +28,7 @@ FORMAT = "lutra-accuracy-samples"
 VERSION = 1
 _MAX_BYTES = 64 << 20  # a subnet has 300 bytes
 _MAX_LINE = 1 << 16
-# What must not differ; a folder of images may have been moved: labels tell what it holds.
+# What must not differ; a folder of images may have been moved: a digest tells what it holds.
 _WHAT = {
     "space": "space",
     "checkpoint": "checkpoint",
@@ -43,9 +43,9 @@ _TOO_LARGE = f"is larger than {_MAX_BYTES >> 20} MiB: too large for measured sub
 class SampleSource:
     """What was measured: a space's supernet by its checkpoint's digest, on which images.
 
-    ``data`` is the data set's name, ``labels`` the digest of the validation images' labels, of
-    which there were ``images``; statistics of batch normalisations are of ``calibration_images``
-    training images.
+    ``data`` is the data set's name, ``labels`` the digest of the validation images and their
+    labels, of which there were ``images``; statistics of batch normalisations are of
+    ``calibration_images`` training images.
     """
 
     space: str
@@ -149,22 +149,31 @@ def _is_ours(data: bytes) -> bool:
 @contextmanager
 def _opened(path: Path, size: int) -> Iterator[IO[bytes]]:
     try:
-        file = path.open("r+b" if path.exists() else "w+b")
-        file.truncate(size)
-        file.seek(size)
+        # without a buffer, which closing would try to write once more where a disk is full
+        file = path.open("r+b" if path.exists() else "w+b", buffering=0)
     except OSError as problem:
-        raise AccuracyError(f"cannot write {path}: {problem.strerror}") from problem
+        raise _cannot_write(path, problem) from problem
     with file:
+        try:
+            file.truncate(size)
+            file.seek(size)
+        except OSError as problem:
+            raise _cannot_write(path, problem) from problem
         yield file
 
 
 def _append(file: IO[bytes], path: Path, document: dict[str, object]) -> None:
+    rest = json.dumps(document).encode() + b"\n"
     try:
-        file.write(json.dumps(document).encode() + b"\n")
-        file.flush()
+        while rest:  # a disk that fills takes a part, and only then refuses
+            rest = rest[file.write(rest) :]
         os.fsync(file.fileno())
     except OSError as problem:
-        raise AccuracyError(f"cannot write {path}: {problem.strerror}") from problem
+        raise _cannot_write(path, problem) from problem
+
+
+def _cannot_write(path: Path, problem: OSError) -> AccuracyError:
+    return AccuracyError(f"cannot write {path}: {problem.strerror}")
 
 
 def _require_same(path: Path, known: SampleSource, source: SampleSource) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from lutra.supernets.accuracy.kept_images import KeptImages
 from lutra.supernets.checkpoints.checkpoint import Checkpoint, load_supernet, read_checkpoint
 from lutra.supernets.data.base import ImageSet, shuffled
 from lutra.supernets.data.loading import load_images
-from lutra.supernets.evaluation import ENOUGH_IMAGES, Accuracy, top1, tune_statistics
+from lutra.supernets.evaluation import ENOUGH_IMAGES, Accuracy, inherited_top1
 
 
 class InheritedAccuracy:
@@ -47,16 +46,17 @@ class InheritedAccuracy:
             space=self.space.name,
             checkpoint=checkpoint.digest,
             data=Path(data).resolve().name,
-            labels=hashlib.sha256(self._validation.labels.tobytes()).hexdigest()[:16],
+            labels=self._validation.identity,
             images=len(self._validation),
             calibration_images=len(self._train),
         )
 
     def of(self, architecture: Architecture) -> Accuracy:
         """Top-1 on the validation images at the architecture's resolution."""
-        subnet = self.supernet.subnet(architecture).eval()
-        tune_statistics(subnet, self._train, architecture.r, len(self._train))
-        return top1(subnet, self._validation, architecture.r)
+        train, validation = self._train, self._validation
+        return inherited_top1(
+            self.supernet, architecture, train, validation, calibration_images=len(train)
+        )
 
 
 def _some(images: ImageSet, count: int | None) -> KeptImages:

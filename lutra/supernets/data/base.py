@@ -6,6 +6,7 @@ images, as for all published networks, one half each for others. Exported files 
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Literal
@@ -22,6 +23,8 @@ Split = Literal["train", "validation", "test"]
 """``validation`` is a part of the training images that nothing is trained on."""
 
 VALIDATION_SHARE = 0.1
+_SAMPLED = 64  # images that tell one set from another
+_SAMPLED_PIXELS = 28  # a side; MNIST's, which are then taken as they are
 _COLOUR = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -35,6 +38,21 @@ class ImageSet(ABC):
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def identity(self) -> str:
+        """A digest of classes, labels and a sample of the pixels, wherever the images lie.
+
+        Raises `DataError` for an image that cannot be read.
+        """
+        chosen = np.linspace(0, len(self) - 1, min(_SAMPLED, len(self))).astype(np.int64)
+        pixels = self.pixels(chosen, _SAMPLED_PIXELS, None)
+        # whole numbers: the last digits of what was resized depend on the machine
+        content = (pixels * 255).round().to(torch.uint8).numpy()
+        digest = hashlib.sha256(repr((self.classes, tuple(content.shape))).encode())
+        digest.update(self.labels.tobytes())
+        digest.update(content.tobytes())
+        return digest.hexdigest()[:16]
 
     @abstractmethod
     def pixels(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lutra.errors import TrainingError
 from lutra.spaces.architecture import Architecture
 from lutra.supernets.data.base import ImageSet
+from lutra.supernets.evaluation import inherited_top1
 from lutra.supernets.sorting import sort_channels
 from lutra.supernets.supernet import Supernet
 from lutra.supernets.training.batches import Batches
@@ -25,7 +26,6 @@ from lutra.supernets.training.processes import Processes
 from lutra.supernets.training.schedule import Phase
 from lutra.supernets.training.settings import Settings
 from lutra.supernets.training.state import STATE_FILE, Position, State, write_state
-from lutra.supernets.training.validation import top1_percent
 
 VALIDATED_IMAGES = 2000  # after an epoch
 _TEACHER_WORK = 1 / 3  # of a network's that is trained
@@ -143,11 +143,12 @@ class Training:
 
     def _work(self, until_epoch: int, steps: int) -> float:
         """The work of so many epochs and then steps, in networks trained on a batch."""
-        works = [_work_of(phase) for phase in self.phases for _ in range(phase.epochs)]
-        return (
-            sum(works[:until_epoch]) * self._batches.steps
-            + steps * works[min(until_epoch, len(works) - 1)]
-        )
+        work, left = 0.0, until_epoch * self._batches.steps + steps
+        for phase in self.phases:
+            taken = min(left, phase.epochs * self._batches.steps)
+            work += taken * _work_of(phase)
+            left -= taken
+        return work
 
     def run(self) -> float:
         """Train to the end; returns the seconds that all runs took so far.
@@ -204,8 +205,9 @@ class Training:
         self._scaler.update()
 
     def _rate(self, phase: Phase) -> float:
-        done = self.position.epoch + (self.position.step + 1) / self._batches.steps
-        return phase.rate(min(done / phase.epochs, 1.0), self.settings.batch)
+        """Of the step's middle: neither a phase's first step nor its last is without effect."""
+        done = self.position.epoch + (self.position.step + 0.5) / self._batches.steps
+        return phase.rate(done / phase.epochs, self.settings.batch)
 
     def _networks(self, phase: Phase, epoch: int, step: int) -> list[Architecture]:
         """The networks of a step, the same in all processes."""
@@ -267,7 +269,9 @@ class Training:
         train, validation = self.around.train, self.around.validation
         networks = {"largest": self.supernet.largest(), "smallest": self.supernet.smallest()}
         return {
-            f"{name}_top1_percent": top1_percent(self.supernet, network, train, validation, limit)
+            f"{name}_top1_percent": inherited_top1(
+                self.supernet, network, train, validation, limit=limit
+            ).percent
             for name, network in networks.items()
         }
 
@@ -278,7 +282,7 @@ class Training:
             f" {record['loss']:.3f}, largest {largest:.1f} %, smallest {smallest:.1f} %"
         )
         numbers = {name: value for name, value in record.items() if isinstance(value, float)}
-        numbers["learning_rate"] = self._rate(self.phases[self.position.phase])
+        numbers["learning_rate"] = self._optimizer.param_groups[0]["lr"]  # of the last step
         self._log.write((self.epoch + 1) * self._batches.steps, numbers)
 
 

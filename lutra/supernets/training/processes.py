@@ -81,13 +81,22 @@ class Processes:
         return held[0]
 
 
+def is_first_process() -> bool:
+    """Whether this is torchrun's first process, or was not started by it."""
+    return not _started_together() or os.environ["RANK"] == "0"
+
+
+def _started_together() -> bool:
+    return "WORLD_SIZE" in os.environ and "RANK" in os.environ
+
+
 @contextmanager
 def joined_processes(device: torch.device) -> Iterator[Processes]:
     """The processes that torchrun started together with this one, or that have joined already."""
     if distributed.is_available() and distributed.is_initialized():
         yield Processes(distributed.get_rank(), distributed.get_world_size())
         return
-    if "WORLD_SIZE" not in os.environ or "RANK" not in os.environ:
+    if not _started_together():
         yield Processes()
         return
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")

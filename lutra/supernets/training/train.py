@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -122,7 +121,9 @@ def train_supernet(
     phases = _phases(space, method, epochs, batch, learning_rate)
     _require_sane(batch=batch, seed=seed, precision=precision, threads=threads, workers=workers)
     images = {split: load_images(data_folder, split) for split in ("train", "validation")}
-    require_fit(images["train"], space)
+    for part in images.values():
+        require_fit(part, space)
+    train, validation = images["train"], images["validation"]
     chosen = device_of(device)
     folder = Path(output)
     with ExitStack() as stack:
@@ -133,7 +134,7 @@ def train_supernet(
         stack.enter_context(_threads(threads))
         settings = Settings(
             space=space.name,
-            data=_identity(images["train"]),
+            data=f"{len(train)} images, digest {train.identity}",
             method=method,
             epochs=sum(phase.epochs for phase in phases),
             batch=batch,
@@ -145,8 +146,8 @@ def train_supernet(
         )
         surroundings = Surroundings(
             folder=folder,
-            train=images["train"],
-            validation=images["validation"],
+            train=train,
+            validation=validation,
             device=chosen,
             processes=processes,
             save_seconds=save_seconds,
@@ -155,7 +156,7 @@ def train_supernet(
             on_step=on_step,
             on_note=on_note if processes.is_first else lambda text: None,
         )
-        about = {"data": images["train"].source, **({"command": command} if command else {})}
+        about = {"data": train.source, **({"command": command} if command else {})}
         return _trained(space, settings, phases, surroundings, about)
 
 
@@ -267,11 +268,6 @@ def require_fit(images: ImageSet, space: SearchSpace) -> None:
         variant = replace(name.variant, classes=len(images.classes), channels=images.channels)
         fitting = replace(name, variant=variant)
         raise DataError(f"{error}; of this family that is --space {fitting}") from error
-
-
-def _identity(images: ImageSet) -> str:
-    digest = hashlib.sha256(images.labels.tobytes()).hexdigest()
-    return f"{len(images)} images, labels {digest[:12]}"
 
 
 @contextmanager

@@ -82,6 +82,36 @@ def test_any_additive_truth_is_found(seed: int) -> None:
     assert figures["rmse_percent"] < 0.3
 
 
+def at_resolutions(choices: Any) -> Samples:
+    """A subnet of the space of many resolutions for each of these choices of one."""
+    space = get_space("ofa-mbv3-w0.25/classes=10/channels=1/stem=1/r=20:96:4")
+    rows = space.sample(len(choices), np.random.default_rng(0))
+    rows[:, -1] = choices
+    source = SampleSource(space.name, "ab" * 32, "stripes", "c0ffee", 6000, 2000)
+    return Samples(source, rows, truth(space, rows))
+
+
+@pytest.mark.parametrize("folds", [2, 5, 10])
+def test_every_resolution_of_two_is_judged(folds: int) -> None:
+    samples = at_resolutions(np.repeat(np.arange(12), 2))
+    predicted = held_out(
+        AdditiveLearner(get_space(samples.source.space)), samples.rows, samples.top1, folds
+    )
+    assert np.isfinite(predicted).all()
+
+
+def test_those_alone_at_their_resolution_are_not_judged() -> None:
+    samples = at_resolutions([*range(8), *[8] * 20])
+    fitted = fit_samples(samples, model="additive", folds=2)
+    assert (fitted.subnets, fitted.judged) == (28, 20)
+    assert json.loads(fitted.content)["quality"]["judged"] == 20
+
+
+def test_too_few_share_a_resolution() -> None:
+    with pytest.raises(AccuracyError, match="only 0 of 20 subnets .* name fewer --resolutions"):
+        fit_samples(at_resolutions(range(20)), model="additive")
+
+
 @pytest.mark.parametrize("space", [MBV3, RESNET], ids=["mbv3", "resnet"])
 def test_a_lattice_s_best_path_is_the_best_at_each_resolution(space: SearchSpace) -> None:
     """The exact search's promise, with a coefficient for the resolution."""

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import resource
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from lutra.errors import AccuracyError, UsageError
 from lutra.files import locks
 from lutra.predictors.accuracy.samples import (
     SampleSource,
+    _append,
     parse_samples,
     read_samples,
     sample_writer,
@@ -138,6 +140,26 @@ def test_a_disk_that_fills(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(AccuracyError, match="No space left"):
         written(tmp_path / "s.jsonl", some_rows(3, seed=1))
+
+
+def test_a_line_that_a_disk_takes_in_part(tmp_path: Path) -> None:
+    """It is one error that names the file, also when the file is closed; the part is dropped."""
+    path = tmp_path / "s.jsonl"
+    written(path, some_rows(2))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 20, before[1]))
+    try:
+        with pytest.raises(AccuracyError, match=r"cannot write .*s\.jsonl: File too large"):
+            written(path, some_rows(3, seed=1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert len(read_samples(path).rows) == 2
+
+
+def test_a_full_device(tmp_path: Path) -> None:
+    with pytest.raises(AccuracyError, match="cannot write .*full: No space left"):
+        with Path("/dev/full").open("wb", buffering=0) as file:
+            _append(file, Path("/dev/full"), {"format": "x"})
 
 
 def test_what_holds_no_samples(tmp_path: Path) -> None:

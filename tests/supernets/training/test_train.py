@@ -11,8 +11,12 @@ import torch
 
 from lutra.errors import CheckpointError, DataError, TrainingError, UsageError
 from lutra.supernets.checkpoints.checkpoint import load_supernet
+from lutra.supernets.training import loop
+from lutra.supernets.training.events import EventLog
 from lutra.supernets.training.loop import Training
+from lutra.supernets.training.optimization import set_rate
 from lutra.supernets.training.train import TrainedSupernet, train_supernet
+from tests.supernets.folders import write_images
 from tests.supernets.images import write_idx
 from tests.supernets.training.conftest import Train
 from tests.supernets.training.tiny import OPTIONS, SPACE
@@ -196,9 +200,31 @@ def test_another_training_s_folder(
     assert says in message(UsageError, train, folder, **options)
 
 
+def test_as_many_images_of_other_pixels(unbroken: TrainedSupernet, tmp_path: Path) -> None:
+    other = write_idx(tmp_path / "images", 80, classes=4, size=16)
+    path = other / "train-images-idx3-ubyte"
+    head, pixels = path.read_bytes()[:16], path.read_bytes()[16:]
+    path.write_bytes(head + pixels[::-1])
+    with pytest.raises(UsageError, match="with data 72 images, digest .*, not 72 images, digest"):
+        train_supernet(SPACE, other, unbroken.path.parent, **OPTIONS)
+
+
+def test_as_many_epochs_as_one_likes(train: Train, tmp_path: Path) -> None:
+    """The work ahead is reckoned, not listed."""
+    expected: list[int] = []
+
+    def stop(done: int, steps: int, eta_seconds: float) -> None:
+        expected.append(steps)
+        raise Stop
+
+    with pytest.raises(Stop):
+        train(tmp_path, epochs=10**9, on_step=stop)
+    assert expected == [3 * 10**9]
+
+
 def test_other_images(unbroken: TrainedSupernet, tmp_path: Path) -> None:
     other = write_idx(tmp_path / "images", 84, classes=4, size=16)
-    with pytest.raises(UsageError, match="with data 72 images, labels .*, not 76 images, labels"):
+    with pytest.raises(UsageError, match="with data 72 images, digest .*, not 76 images, digest"):
         train_supernet(SPACE, other, unbroken.path.parent, **OPTIONS)
 
 
@@ -256,6 +282,15 @@ def test_images_that_do_not_fit(space: str, name: str, images: Path, tmp_path: P
     assert not (tmp_path / "out").exists()
 
 
+def test_validation_images_that_do_not_fit(tmp_path: Path) -> None:
+    classes = ("a", "b", "c", "d")
+    write_images(tmp_path / "images" / "train", classes, 4, grey=True)
+    write_images(tmp_path / "images" / "val", classes, 2)
+    with pytest.raises(DataError, match="its images have 3 channels"):
+        train_supernet(SPACE, tmp_path / "images", tmp_path / "out", batch=4)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -299,6 +334,27 @@ def test_event_files(train: Train, tmp_path: Path) -> None:
     assert [event.step for event in logged] == [3, 6, 9]
     assert [event.value for event in logged] == pytest.approx(losses(trained))
     assert events.Scalars("learning_rate")[-1].value < events.Scalars("learning_rate")[0].value
+
+
+def test_the_logged_rate_is_the_last_step_s(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[float] = []
+    logged: list[float] = []
+
+    def noted(optimizer: torch.optim.Optimizer, rate: float) -> None:
+        used.append(rate)
+        set_rate(optimizer, rate)
+
+    def write(log: EventLog, step: int, numbers: dict[str, float]) -> None:
+        logged.append(numbers["learning_rate"])
+
+    monkeypatch.setattr(loop, "set_rate", noted)
+    monkeypatch.setattr(EventLog, "write", write)
+    train(tmp_path, method="progressive", epochs=6)
+    assert len(used) == 18
+    assert min(used) > 0
+    assert logged == used[2::3]
 
 
 def test_event_files_need_a_package(
