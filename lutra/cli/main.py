@@ -92,6 +92,7 @@ def main(arguments: list[str] | None = None) -> None:
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, signal.default_int_handler)
     warnings.formatwarning = _warning_line
+    warnings.filterwarnings("ignore", module="PIL")  # of tags; too large images are refused
     given = sys.argv[1:] if arguments is None else arguments
     sys.exit(run(given))
 

@@ -13,6 +13,8 @@ from lutra.errors import UsageError
 
 _READ_SECONDS = 30.0  # for one read from the network
 
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
 Response = http.client.HTTPResponse
 
 
@@ -22,7 +24,7 @@ def check_address(address: str, allow_loopback: bool) -> None:
         parts = urlsplit(address)
     except ValueError:
         raise UsageError(f"{address!r} is no address") from None
-    local = allow_loopback and parts.hostname in ("127.0.0.1", "::1", "localhost")
+    local = allow_loopback and parts.hostname in _LOOPBACK
     if not (parts.hostname and (parts.scheme == "https" or (local and parts.scheme == "http"))):
         raise UsageError(f"{address} is no https address: nothing else is fetched")
 
@@ -43,7 +45,9 @@ class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
         newurl: str,
     ) -> urllib.request.Request | None:
         try:
-            check_address(newurl, self.allow_loopback)
+            # A server elsewhere has no business with what listens on this machine.
+            local = self.allow_loopback and urlsplit(req.full_url).hostname in _LOOPBACK
+            check_address(newurl, local)
         except UsageError as error:
             fp.close()
             raise urllib.error.URLError(f"it redirects, and {error}") from None

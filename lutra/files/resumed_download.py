@@ -57,6 +57,8 @@ class Partial:
             if start not in (0, known):
                 raise self._failed("the server sent another part than it was asked for")
             self._require_file(response)
+            if not start:
+                self._empty()  # before the note: what is there is of another version than it says
             self._keep_version(response)
             self._receive(response, start, max_bytes, on_progress)
         return start
@@ -80,13 +82,19 @@ class Partial:
         try:
             with self._network_errors():
                 return open_address(self.address, allow_loopback=True, headers=headers)
-        except _RangeRefusedError:  # all of it was there, or more
-            self.discard()
+        except _RangeRefusedError:
+            if not known:  # nothing was asked for that could be refused
+                raise self._failed(f"HTTP {http.client.REQUESTED_RANGE_NOT_SATISFIABLE}") from None
+            self.discard()  # all of it was there, or more
             return self._ask(0, None)
 
     def _require_file(self, response: Response) -> None:
         if response.headers.get_content_type() in ("text/html", "application/xhtml+xml"):
             raise self._failed("a web page came, not a file: is it the address of the file itself?")
+
+    def _empty(self) -> None:
+        with self._disk_errors():
+            self.path.write_bytes(b"")
 
     def _keep_version(self, response: Response) -> None:
         version = response.headers.get("ETag") or response.headers.get("Last-Modified")
@@ -143,7 +151,7 @@ class Partial:
             raise self._failed(f"HTTP {problem.code} {problem.reason}") from None
         except urllib.error.URLError as problem:
             raise self._failed(str(problem.reason)) from None
-        except (OSError, http.client.HTTPException) as problem:
+        except (OSError, ValueError, http.client.HTTPException) as problem:  # of é: ValueError
             raise self._failed(f"{why(problem)}; {_AGAIN}") from None
 
     def _failed(self, reason: str) -> LutraError:

@@ -24,6 +24,7 @@ from lutra.files.plain_pickle import Call, read_pickle
 MAX_PICKLE_BYTES = 1 << 20
 _MAX_MEMBERS = 4000  # of an archive; a predictor has about 20, a supernet 480
 _DIRECTORY_ENTRY = b"PK\x01\x02"
+_LARGEST_NUMBER = (1 << 63) - 1
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
 
@@ -116,7 +117,10 @@ def _tensor(storage: object, offset: object, shape: object, strides: object, *_:
         and isinstance(shape, tuple)
         and isinstance(strides, tuple)
         and len(shape) == len(strides)
-        and all(type(number) is int and number >= 0 for number in (offset, *shape, *strides))
+        and all(
+            type(number) is int and 0 <= number <= _LARGEST_NUMBER
+            for number in (offset, *shape, *strides)
+        )
     ):
         raise ValueError("no tensor")
     return Tensor(storage, offset, shape, strides)

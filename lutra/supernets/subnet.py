@@ -89,7 +89,7 @@ def layer_of(node: Node, shape: tuple[int, ...]) -> nn.Conv2d | nn.Linear:
                 groups=node.groups,
                 bias=node.bias == "bias",
             )
-    return layer.to_empty(device="cpu")
+    return layer.to_empty(device=torch.empty(0).device)  # the default: "meta" is one, too
 
 
 def initialise(module: nn.Module, seed: int | None = None) -> None:
@@ -99,11 +99,13 @@ def initialise(module: nn.Module, seed: int | None = None) -> None:
     """
     generator = None if seed is None else torch.Generator().manual_seed(seed)
     for layer in module.modules():
+        if not isinstance(layer, nn.Conv2d | nn.Linear) or layer.weight.is_meta:
+            continue  # on the device "meta" there are no numbers
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", generator=generator)
-        elif isinstance(layer, nn.Linear):
+        else:
             nn.init.normal_(layer.weight, 0.0, 0.01, generator=generator)
-        if isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None:
+        if layer.bias is not None:
             nn.init.zeros_(layer.bias)
 
 

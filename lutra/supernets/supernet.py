@@ -1,4 +1,4 @@
-"""A supernet: the weights of every network of a space, and the network that is active."""
+"""A supernet: the weights of every network of a space."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _Module = TypeVar("_Module", bound=nn.Module)
 class Supernet(nn.Module):
     """All networks of a space: ``supernet(images, architecture)`` gives (N, classes).
 
-    Without an architecture it is the one that was last made active, at first the largest. Images
-    are (N, C, H, W) of any size: an architecture's resolution is what it is meant for. Parameters
-    and names are those of OFA's code; ``dropout`` acts on what the classifier is given, in
-    training. With ``recompute`` training keeps no feature maps within ops, but computes them
-    again: a third more time for a fraction of the memory.
+    Without an architecture it is the largest one. Images are (N, C, H, W) of any size: an
+    architecture's resolution is what it is meant for. Parameters and names are those of OFA's
+    code; ``dropout`` acts on what the classifier is given, in training. With ``recompute`` training
+    keeps no feature maps within ops, but computes them again: a third more time for a fraction of
+    the memory.
 
     Raises `UsageError` for a space that has no supernet.
     """
@@ -47,11 +47,11 @@ class Supernet(nn.Module):
         self.dropout = dropout
         self.recompute = recompute
         layout = layout_of(self.space)
-        self.active = self.largest()
+        self._largest = self.space.decode(self.space.choice_counts - 1)
         self._norm_epsilon = layout.norm_epsilon
         self._layers = {
             (slot, local_name(node)): self._register(layout, slot, op, node)
-            for slot, op in self.slots(self.active)
+            for slot, op in self.slots(self._largest)
             for node in op.graph.nodes
             if node.has_weights
         }
@@ -84,7 +84,7 @@ class Supernet(nn.Module):
 
     def largest(self) -> Architecture:
         """The architecture of all weights, at the highest resolution."""
-        return self.space.decode(self.space.choice_counts - 1)
+        return self._largest
 
     def smallest(self) -> Architecture:
         """The first choice of every gene."""
@@ -101,7 +101,7 @@ class Supernet(nn.Module):
     def forward(self, images: Tensor, architecture: Architecture | None = None) -> Tensor:
         features = images
         recompute = self.recompute and torch.is_grad_enabled()
-        for slot, op in self.slots(architecture or self.active):
+        for slot, op in self.slots(architecture or self._largest):
             if recompute:
                 features = checkpoint(
                     self._run, slot, op, features, use_reentrant=False, context_fn=_contexts
@@ -126,8 +126,8 @@ class Supernet(nn.Module):
 
     @torch.no_grad()
     def subnet(self, architecture: Architecture | None = None) -> Subnet:
-        """A copy of a network on its own, equal in output; the active one by default."""
-        architecture = architecture or self.active
+        """A copy of a network on its own, equal in output; the largest one by default."""
+        architecture = architecture or self._largest
         subnet = Subnet(
             self.space.graph(architecture), norm_epsilon=self._norm_epsilon, dropout=self.dropout
         )

@@ -2,6 +2,7 @@
 
 import contextlib
 import pickle
+import resource
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lutra.errors import CheckpointError, UsageError
-from lutra.supernets.checkpoints.checkpoint import load_supernet, parse_checkpoint, save_supernet
+from lutra.supernets.checkpoints.checkpoint import (
+    load_supernet,
+    parse_checkpoint,
+    read_checkpoint,
+    save_supernet,
+)
 from lutra.supernets.supernet import Supernet
 from tests.supernets.test_supernet import MBV3, PROXYLESS, RESNET, disturbed
 
@@ -128,6 +134,42 @@ def test_what_is_no_checkpoint(tmp_path: Path) -> None:
     state["first_conv.conv.weight"][0] = float("nan")
     torch.save({"state_dict": state}, path)
     assert "not finite" in error_of(path, MBV3)
+
+
+def test_what_a_file_says_is_not_printed_whole(tmp_path: Path) -> None:
+    """Lists of lists of lists that are the same ones: text without end."""
+    path, nested = tmp_path / "s.pth", ["deep"]
+    for _ in range(60):
+        nested = [nested, nested]  # type: ignore[list-item]
+    for version in (nested, 10**6, 1.0, True):
+        torch.save({"lutra_supernet": version, "state_dict": {}}, path)
+        assert "is of another version" in error_of(path)
+    torch.save(
+        {"lutra_supernet": 1, "space": MBV3, "about": {"it": nested}, "state_dict": {}}, path
+    )
+    assert len(repr(read_checkpoint(path))) < 1000
+    torch.save({"space": "x" * 100_000, "state_dict": {}}, path)
+    assert len(error_of(path, MBV3)) < 1000
+    state = {**Supernet(MBV3).state_dict(), "first_conv.conv.weight": torch.zeros([1] * 60)}
+    torch.save({"state_dict": state}, path)
+    assert "has the shape (1, 1, 1, 1, 1, 1, 1, 1, ...) where" in error_of(path, MBV3)
+
+
+def test_no_memory_is_taken_for_what_a_file_does_not_hold(tmp_path: Path) -> None:
+    """A name of a few letters stands for 15 GiB of weights; so do arrays of one repeated number."""
+    path = tmp_path / "s.pth"
+    large = "ofa-resnet50d-w8.0/classes=65536/r=8:8:1"
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    torch.save({"lutra_supernet": 1, "space": large, "state_dict": {}}, path)
+    assert f"is no supernet of {large}: it lacks" in error_of(path)
+    with torch.device("meta"):
+        state = Supernet(large).state_dict()
+    one = torch.zeros(1)
+    repeated = {name: one.expand(tensor.shape) for name, tensor in state.items()
+                if tensor.shape}  # fmt: skip
+    torch.save({"lutra_supernet": 1, "space": large, "state_dict": repeated}, path)
+    assert "weights of 1 numbers" in error_of(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 << 10  # KiB
 
 
 def test_an_unknown_space_in_a_checkpoint(tmp_path: Path) -> None:

@@ -2,10 +2,14 @@
 
 import errno
 import hashlib
+import http.client
+import io
 import json
 import os
 import pathlib
 import subprocess
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +20,7 @@ import torch
 
 from lutra.errors import CheckpointError, LutraError, UsageError
 from lutra.files import locks
+from lutra.files.https import _CheckedRedirects
 from lutra.spaces import get_space
 from lutra.supernets.checkpoints.checkpoint import load_supernet
 from lutra.supernets.checkpoints.fetch import PUBLISHED, fetch_supernet, published
@@ -116,6 +121,43 @@ def test_all_had_come_when_it_was_killed(serve: Serve, content: bytes, tmp_path:
     assert server.asked == [f"bytes={len(content)}-", None]
 
 
+def test_a_server_that_refuses_every_range_is_asked_once_again(
+    serve: Serve, content: bytes, tmp_path: Path
+) -> None:
+    path, server = tmp_path / "s.pth", serve(content, cut_after=50_000)
+    refused(server.address, path)
+    server.cut_after, server.status = None, 416
+    server.asked.clear()
+    server.content = content[:50_000]
+    with (tmp_path / "s.pth.partial.json").open("w") as note:
+        json.dump({"address": server.address, "version": server.etag}, note)
+    assert "HTTP 416" in refused(server.address, path)
+    assert server.asked == ["bytes=50000-", None]
+    assert "HTTP 416" in refused(server.address, path)
+    assert server.asked == ["bytes=50000-", None, None]
+
+
+def test_no_note_of_a_new_version_stands_beside_the_old_one(
+    serve: Serve, content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a kill between the two would leave them."""
+    path, server = tmp_path / "s.pth", serve(b"another version " * 10_000, cut_after=50_000)
+    refused(server.address, path)
+    server.content, server.cut_after = content, None
+    written = pathlib.Path.write_text
+
+    def killed(self: Path, text: str) -> None:
+        written(self, text)
+        raise OSError(errno.EIO, "killed")
+
+    monkeypatch.setattr(pathlib.Path, "write_text", killed)
+    assert "killed" in refused(server.address, path)
+    assert (tmp_path / "s.pth.partial").read_bytes() == b""
+    monkeypatch.undo()
+    fetch_supernet(server.address, MBV3, path)
+    assert path.read_bytes() == content
+
+
 @pytest.mark.parametrize("note", ["", "[]", "{}", '{"address": 1, "version": 2}', "{" * 1000])
 def test_a_damaged_note_is_no_harm(serve: Serve, content: bytes, tmp_path: Path, note: str) -> None:
     (tmp_path / "s.pth.partial").write_bytes(b"rubbish")
@@ -207,6 +249,31 @@ def test_redirects_lead_only_where_could_be_asked(
         with pytest.raises(UsageError, match="is no https address"):
             fetch_supernet(address, MBV3, path)
         assert "edirect" in refused(serve(b"", location=address).address, path)
+
+
+def test_servers_elsewhere_do_not_lead_to_this_machine() -> None:
+    for first, allowed in (("https://example.com/s", False), ("http://localhost:1/s", True)):
+        redirects = _CheckedRedirects(allow_loopback=True)
+        request = urllib.request.Request(first)
+        to, headers = "http://127.0.0.1:8000/s", http.client.HTTPMessage()
+        if allowed:
+            assert redirects.redirect_request(request, io.BytesIO(), 302, "", headers, to)
+        else:
+            with pytest.raises(urllib.error.URLError, match="is no https address"):
+                redirects.redirect_request(request, io.BytesIO(), 302, "", headers, to)
+
+
+@pytest.mark.parametrize("address", ["http://localhost/é", f"https://{'a' * 70}.invalid/s"])
+def test_addresses_that_cannot_be_asked_for(address: str, tmp_path: Path) -> None:
+    assert f"cannot fetch {address}: " in refused(address, tmp_path / "s.pth")
+
+
+def test_a_read_only_file_is_kept(serve: Serve, content: bytes, tmp_path: Path) -> None:
+    path, server = tmp_path / "s.pth", serve(content)
+    path.write_bytes(content)
+    path.chmod(0o444)
+    assert "it is read-only" in refused(server.address, path)
+    assert server.asked == []
 
 
 def test_a_disk_that_fills(

@@ -136,7 +136,7 @@ def test_recomputed_feature_maps_give_the_same_gradients_and_statistics() -> Non
         supernet = Supernet(MBV3, recompute=recompute)
         initialise(supernet, seed=0)
         supernet.train()
-        supernet(images_for(supernet.active, count=4)).square().sum().backward()
+        supernet(images_for(supernet.largest(), count=4)).square().sum().backward()
         gradients.append([parameter.grad for parameter in supernet.parameters()])
         statistics.append(dict(supernet.named_buffers()))
     for kept, again in zip(*gradients, strict=True):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,16 +30,22 @@ MAX_FILE_BYTES = 1 << 30  # ResNet50D's weights have 193 MB
 _TOO_LARGE = f"is larger than {MAX_FILE_BYTES >> 20} MiB: too large for a supernet's checkpoint"
 _WHAT = "a supernet's checkpoint"
 _NAMED = 3
+_NAMED_SIZES = 8  # of a shape in an error
+_NAMED_LETTERS = 80
+_LARGEST_NAMED_VERSION = 999
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Weights by name as a file has them, the space that it names, what it says of its making."""
+    """Weights by name as a file has them, the space that it names, what it says of its making.
+
+    ``about`` may be anything, nested without end if need be: it is not to be printed whole.
+    """
 
     source: str
     digest: str
     space: str | None
-    about: Mapping[str, Any]
+    about: Mapping[str, Any] = field(repr=False)
     tensors: Mapping[str, object] = field(repr=False)
 
 
@@ -72,9 +79,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 def parse_checkpoint(data: bytes, source: str) -> Checkpoint:
     """Like `read_checkpoint`, of a file's bytes; ``source`` names it in messages."""
     state = read_torch_file(data, source, _WHAT, CheckpointError)
-    space, about, version = state.get("space"), state.get("about"), state.get(MAGIC)
-    if version not in (None, VERSION):
-        raise CheckpointError(f"{source} is of version {version!s:.20}; this lutra reads {VERSION}")
+    space, about = state.get("space"), state.get("about")
+    _require_version(state.get(MAGIC), source)
     return Checkpoint(
         source,
         hashlib.sha256(data).hexdigest(),
@@ -82,6 +88,15 @@ def parse_checkpoint(data: bytes, source: str) -> Checkpoint:
         about if isinstance(about, dict) else {},
         parameters_in(state),
     )
+
+
+def _require_version(version: object, source: str) -> None:
+    if version is None or (type(version) is int and version == VERSION):
+        return
+    named = "another version"  # what is no number may take forever to print
+    if type(version) is int and 0 <= version <= _LARGEST_NAMED_VERSION:
+        named = f"version {version}"
+    raise CheckpointError(f"{source} is of {named}; this lutra reads {VERSION}")
 
 
 def load_supernet(
@@ -100,48 +115,89 @@ def load_supernet(
         raise CheckpointError(f"{checkpoint.source} does not name its space: name it")
     if None not in (wanted, checkpoint.space) and wanted != checkpoint.space:
         raise CheckpointError(
-            f"{checkpoint.source} is a supernet of {checkpoint.space}, not of {wanted}"
+            f"{checkpoint.source} is a supernet of {str(checkpoint.space)[:_NAMED_LETTERS]},"
+            f" not of {wanted}"
         )
-    supernet = Supernet(space or checkpoint.space or "", **options)
+    with torch.device("meta"):  # no memory is taken for what the file does not hold
+        supernet = Supernet(space or checkpoint.space or "", **options)
     load_weights(supernet, checkpoint)
     return supernet.eval()
 
 
 @torch.no_grad()
 def load_weights(supernet: Supernet, checkpoint: Checkpoint) -> None:
-    """Fill a supernet; raises `CheckpointError` for missing or foreign names, or other shapes."""
+    """Give a supernet on the device "meta" memory, and fill it.
+
+    Raises `CheckpointError` for missing or foreign names, or other shapes.
+    """
     own = supernet.state_dict()
     given = {_own_name(name, own): tensor for name, tensor in checkpoint.tensors.items()}
+    _require_names(given, own, checkpoint, supernet)
+    tensors = {
+        name: _require_shape(tensor, tuple(own[name].shape), name, checkpoint, supernet)
+        for name, tensor in given.items()
+    }
+    _require_numbers(tensors, checkpoint)
+    own = supernet.to_empty(device="cpu").state_dict()
+    for name in own.keys() - tensors.keys():
+        own[name].zero_()  # batches that batch normalisations have seen
+    for name, tensor in tensors.items():
+        own[name].copy_(_array(tensor, name, checkpoint))
+
+
+def _require_names(
+    given: Mapping[str, object],
+    own: Mapping[str, object],
+    checkpoint: Checkpoint,
+    supernet: Supernet,
+) -> None:
     counters = [name for name in own if name.endswith("num_batches_tracked")]
     missing = [name for name in own if name not in given and name not in counters]
     foreign = [name for name in given if name not in own]
     if missing or foreign:
         which, names = ("lacks", missing) if missing else ("has also", foreign)
-        listed = ", ".join(str(name)[:80] for name in names[:_NAMED])
+        listed = ", ".join(name[:_NAMED_LETTERS] for name in names[:_NAMED])
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         raise CheckpointError(
             f"{checkpoint.source} is no supernet of {supernet.space.name}: it {which}"
             f" {listed}{more}"
         )
-    for name, tensor in given.items():
-        own[name].copy_(_array(tensor, tuple(own[name].shape), name, checkpoint, supernet))
 
 
-def _array(
+def _require_shape(
     tensor: object,
     shape: tuple[int, ...],
     name: str,
     checkpoint: Checkpoint,
     supernet: Supernet,
-) -> torch.Tensor:
+) -> Tensor:
     if not isinstance(tensor, Tensor):
         raise CheckpointError(f"{checkpoint.source}: {name} is not an array of numbers")
     if tensor.shape != shape:
         raise CheckpointError(
-            f"{checkpoint.source}: {name} has the shape {tensor.shape!s:.60} where"
+            f"{checkpoint.source}: {name} has the shape {_shape_text(tensor.shape)} where"
             f" {supernet.space.name} has {shape}: a checkpoint of another width, class count or"
             " number of channels?"
         )
+    return tensor
+
+
+def _shape_text(shape: tuple[int, ...]) -> str:
+    """Like ``str``, of one that may have a million sizes."""
+    return str(shape) if len(shape) <= _NAMED_SIZES else f"{str(shape[:_NAMED_SIZES])[:-1]}, ...)"
+
+
+def _require_numbers(tensors: Mapping[str, Tensor], checkpoint: Checkpoint) -> None:
+    """Raise unless the file holds a number for each weight: arrays may repeat a few of them."""
+    stored = {id(tensor.storage): tensor.storage.count for tensor in tensors.values()}
+    needed = sum(math.prod(tensor.shape) for tensor in tensors.values())
+    if sum(stored.values()) < needed:
+        raise CheckpointError(
+            f"{checkpoint.source} is damaged: {needed} weights of {sum(stored.values())} numbers"
+        )
+
+
+def _array(tensor: Tensor, name: str, checkpoint: Checkpoint) -> torch.Tensor:
     try:
         array = tensor.array()
     except ValueError as error:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from lutra.errors import CheckpointError, UsageError
-from lutra.files import read_bounded, write_atomically
-from lutra.files.kinds import MODELS, require_kind
+from lutra.files import check_output, read_bounded, write_atomically
+from lutra.files.kinds import MODELS
 from lutra.files.locks import take
 from lutra.files.resumed_download import Partial, Report
 from lutra.spaces.registry import get_space
@@ -104,13 +104,14 @@ def fetch_supernet(
     It must have the digest ``sha256``, where that is given, and be a supernet of the space. Its
     digest is written beside it (``FILE.sha256``, as sha256sum reads it). Raises `CheckpointError`
     for what could not be fetched or is something else, `UsageError` for an address that is not
-    https (or this machine's) and where a file would be lost that is no torch file.
+    https (or this machine's) and where a file would be lost that is no torch file. A file that is
+    read-only stays: `CheckpointError`.
     """
     get_space(space)
     if sha256 is not None and not _DIGEST.fullmatch(sha256):
         raise UsageError(f"'{sha256:.80}' is no SHA-256: 64 hexadecimal digits")
     target = Path(os.path.realpath(path))
-    require_kind(target, MODELS["torch"])
+    check_output(path, MODELS["torch"], CheckpointError)
     lock = take(f"fetch {target}")
     if isinstance(lock, str):
         raise CheckpointError(f"{path} is being fetched by {lock}")

@@ -27,7 +27,6 @@ from lutra.supernets.data.pictures import (
     is_grey,
     read_centre,
     read_random_crop,
-    strict_about_size,
 )
 from lutra.text import printable_line
 
@@ -79,8 +78,7 @@ class FolderImages(ImageSet):
                 picture = read_random_crop(files[place], resolution, self.channels, own)
             batch[place] = picture.reshape(batch[place].shape)
 
-        with strict_about_size():
-            list(self._pool.map(read, range(len(files))))
+        list(self._pool.map(read, range(len(files))))
         return torch.from_numpy(batch).permute(0, 3, 1, 2).float() / 255.0
 
     @cached_property

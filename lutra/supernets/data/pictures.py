@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -27,18 +26,9 @@ _Box = tuple[float, float, float, float]
 _Pixels = npt.NDArray[np.uint8]
 
 
-@contextmanager
-def strict_about_size() -> Iterator[None]:
-    """Images of more pixels than Pillow finds sane are refused, not warned of."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="PIL")  # of tags that no pixel depends on
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        yield
-
-
 def is_grey(file: str) -> bool:
     """Whether an image has no colours, by its head; raises `DataError`."""
-    with strict_about_size(), _opened(file) as image:
+    with _opened(file) as image:
         return image.mode in _GREY
 
 
@@ -81,6 +71,7 @@ def _random_box(width: int, height: int, rng: np.random.Generator) -> _Box:
 def _opened(file: str) -> Iterator[Image.Image]:
     try:
         with Image.open(file) as image:
+            _require_sane_size(image)
             yield image
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{file} is too large an image: {printable_line(why(error))}") from error
@@ -89,6 +80,14 @@ def _opened(file: str) -> Iterator[Image.Image]:
     except Exception as error:  # Pillow's readers raise anything on damaged files
         reason = getattr(error, "strerror", None) or printable_line(why(error))
         raise DataError(f"{file} is a broken image: {reason}") from error
+
+
+def _require_sane_size(image: Image.Image) -> None:
+    """Raise for more pixels than Pillow finds sane: itself it only warns, up to twice as many."""
+    width, height = image.size
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and width * height > limit:
+        raise Image.DecompressionBombError(f"{width}x{height} pixels, more than {limit}")
 
 
 def _cut(image: Image.Image, box: _Box, resolution: int, channels: int) -> _Pixels:
