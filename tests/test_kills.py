@@ -236,7 +236,13 @@ def kill_again_and_again(name: str, kills: int, folder: Path, material: Path) ->
         lives += 1
 
 
-@pytest.mark.parametrize("name", KILLINGS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in ("calibrate", "verify") else ())
+        for name in KILLINGS
+    ],
+)
 def test_a_few_kills(name: str, tmp_path: Path, material: Path) -> None:
     kill_again_and_again(name, FEW, tmp_path, material)
 

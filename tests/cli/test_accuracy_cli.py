@@ -84,6 +84,7 @@ def test_sample_fit_search_evaluate(
     assert "ordered by their accuracy on 40 validation images" in " ".join(printed.err.split())
 
 
+@pytest.mark.slow
 def test_people_get_tables(
     tmp_path: Path, sample: list[object], capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

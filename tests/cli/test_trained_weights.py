@@ -49,7 +49,7 @@ def test_from_a_checkpoint_to_the_accuracy_of_its_file(workplace: Path, capsys: 
     metadata = call_json(capsys, *EXPORT, *flags, "-o", "m.tflite")
     assert metadata["weights"].startswith("trained: supernet.pt, SHA-256 ")
     assert metadata["statistics"] == "of 54 training images of animals"
-    assert metadata["calibration"] == "60 images of animals"
+    assert metadata["calibration"] == "54 images of animals"
     assert metadata["fine_tuning"] == "1 epoch on animals, seed 0"
     assert metadata["pixels"].startswith("RGB; (value / 255 - mean) / deviation, mean 0.485 0.456")
     found = call_json(capsys, "evaluate", "m.tflite", "--data", "animals")
@@ -62,7 +62,7 @@ def test_what_is_printed_is_the_module_s_accuracy(workplace: Path, capsys: Captu
     said = capsys.readouterr()
     assert said.out == "m.onnx\n"
     assert "statistics: of 54 training images of animals" in said.err
-    assert said.err.endswith("next: lutra evaluate m.onnx --data animals\n")
+    assert said.err.endswith("next: lutra evaluate m.onnx --data animals --split validation\n")
     supernet = Supernet(SPACE)
     supernet.load_state_dict(torch.load("supernet.pt", weights_only=True)["state_dict"])
     subnet = supernet.subnet(supernet.smallest())

@@ -71,6 +71,7 @@ def test_what_is_additive_is_found(space: SearchSpace, tmp_path: Path) -> None:
     assert "6000 validation images of stripes" in predictor.provenance
 
 
+@pytest.mark.slow
 @settings(max_examples=10)
 @given(seed=st.integers(0, 2**16))
 def test_any_additive_truth_is_found(seed: int) -> None:
@@ -278,7 +279,7 @@ def test_what_cannot_be_fitted() -> None:
         fit_samples(samples._replace(top1=np.full(len(samples.rows), 10.0)))
 
 
-@pytest.mark.parametrize("level", [0.0, 10.0, 99.0])
+@pytest.mark.parametrize("level", [0.0, pytest.param(10.0, marks=pytest.mark.slow), 99.0])
 def test_pure_noise_near_the_ends_is_still_a_percentage(level: float) -> None:
     """Of a supernet that was hardly trained, or of images that are hardly a task."""
     samples = samples_of(MBV3, 100)
