@@ -146,7 +146,7 @@ def held_out(
 
 def _folds_of(rows: Rows, folds: int, seed: int) -> npt.NDArray[np.int64]:
     """(N,): the fold of each, by chance, each resolution's spread evenly over the folds."""
-    order = np.random.default_rng(seed).permutation(len(rows))
+    order = np.argsort(np.random.default_rng(seed).permutation(len(rows)))
     order = order[np.argsort(rows[order, -1], kind="stable")]
     part = np.empty(len(rows), np.int64)
     part[order] = np.arange(len(rows)) % folds
