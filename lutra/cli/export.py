@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 import lutra
-from lutra.cli.options import FILE, FOLDER, as_json
+from lutra.cli.options import FILE, FOLDER, as_json, fine_tune_option
 from lutra.cli.output import line, note, note_next, print_json, progress, with_eta
 
 
@@ -20,15 +20,7 @@ from lutra.cli.output import line, note, note_next, print_json, progress, with_e
 @click.option("--checkpoint", type=FILE, help="The supernet whose weights it gets.")
 @click.option("--data", type=FOLDER, help="Training images: statistics, and int8's ranges.")
 @click.option("--calibration-data", type=FOLDER, help="Other images for int8's ranges.")
-@click.option(
-    "--fine-tune",
-    "epochs",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    metavar="EPOCHS",
-    help="Train it on its own on --data first.",
-)
+@fine_tune_option
 @click.option(
     "--seed",
     type=click.IntRange(0),

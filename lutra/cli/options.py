@@ -25,6 +25,15 @@ runtime_option = click.option(
     metavar="NAME=VALUE",
     help="An option of the runtime's, such as xnnpack=off or compile=on.",
 )
+fine_tune_option = click.option(
+    "--fine-tune",
+    "epochs",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    metavar="EPOCHS",
+    help="Train the network on its own on --data first.",
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 table_argument = click.argument("table", type=FILE)
 space_option = click.option(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import lutra
-from lutra.cli.options import FOLDER, as_json
+from lutra.cli.options import FOLDER, as_json, fine_tune_option
 from lutra.cli.output import Report, note, note_drift, note_noise, print_json, progress, watch
 from lutra.cli.verify import print_verified
 from lutra.errors import DataError, UsageError
@@ -76,15 +76,7 @@ PLANS = {
     help="ofa-mbv3-fashion comes with trained weights.",
 )
 @click.option("--data", type=FOLDER, help="Fashion-MNIST; by default Debian's package.")
-@click.option(
-    "--fine-tune",
-    "epochs",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    metavar="EPOCHS",
-    help="Train the found network on its own on --data.",
-)
+@fine_tune_option
 @as_json
 def command(
     output: Path | None,

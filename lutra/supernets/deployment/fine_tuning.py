@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,12 +13,11 @@ from lutra.errors import DataError, TrainingError
 from lutra.supernets.data.base import ImageSet
 from lutra.supernets.evaluation import OnStep
 from lutra.supernets.subnet import Subnet
+from lutra.supernets.training.losses import LABEL_SMOOTHING
+from lutra.supernets.training.optimization import optimizer_of, set_rate
 
 LEARNING_RATE = 0.01  # at this batch
 BATCH = 64
-_MOMENTUM = 0.9
-_WEIGHT_DECAY = 3e-5
-_SMOOTHING = 0.1
 
 
 def fine_tune(
@@ -44,27 +42,17 @@ def fine_tune(
         raise DataError(f"{images.source}: fine-tuning needs at least 2 images, not {len(images)}")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     subnet.to(device).train()
-    decayed = [parameter for parameter in subnet.parameters() if parameter.dim() > 1]
-    others = [parameter for parameter in subnet.parameters() if parameter.dim() <= 1]
-    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.SGD(
-        groups,
-        lr=learning_rate,
-        momentum=_MOMENTUM,
-        nesterov=True,
-        weight_decay=_WEIGHT_DECAY,
-    )
+    optimizer = optimizer_of(subnet)
     rng = np.random.default_rng(seed)
     batch = min(batch, len(images))
     steps = epochs * (len(images) // batch)
     for step, indices in enumerate(
         part for _ in range(epochs) for part in _batches(rng.permutation(len(images)), batch)
     ):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate * (1 + math.cos(math.pi * step / steps)) / 2
+        set_rate(optimizer, learning_rate * (1 + math.cos(math.pi * step / steps)) / 2)
         features, labels = images.batch(indices, resolution, rng)
         answers = subnet(features.to(device))
-        loss = functional.cross_entropy(answers, labels.to(device), label_smoothing=_SMOOTHING)
+        loss = functional.cross_entropy(answers, labels.to(device), label_smoothing=LABEL_SMOOTHING)
         if not math.isfinite(loss.item()):
             raise TrainingError(
                 f"fine-tuning: the loss is {loss.item()} after {step} of {steps} steps;"

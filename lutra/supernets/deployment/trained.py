@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from lutra.supernets.checkpoints.checkpoint import load_supernet, read_checkpoin
 from lutra.supernets.data.base import ImageSet, normalisation, shuffled
 from lutra.supernets.data.loading import load_images, load_unlabelled
 from lutra.supernets.deployment.fine_tuning import fine_tune
-from lutra.supernets.evaluation import OnStep, batch_of, tune_statistics
+from lutra.supernets.evaluation import OnStep, tune_statistics
 from lutra.supernets.subnet import Subnet
 
 CALIBRATION_IMAGES = 256
@@ -108,16 +107,8 @@ def _calibration(
     if images is None:
         return None, "random inputs: ranges may be far from those of images"
     chosen = shuffled(len(images))[:CALIBRATION_IMAGES]
-    parts = list(_prepared(images, chosen, shape.height))
-    return np.concatenate(parts), f"{len(chosen)} images of {images.source}"
-
-
-def _prepared(
-    images: ImageSet, chosen: npt.NDArray[np.int64], resolution: int
-) -> Iterator[npt.NDArray[np.float32]]:
-    size = batch_of(resolution)
-    for start in range(0, len(chosen), size):
-        yield images.batch(chosen[start : start + size], resolution)[0].numpy()
+    features, _ = images.batch(chosen, shape.height)
+    return features.numpy(), f"{len(chosen)} images of {images.source}"
 
 
 def _pixels_text(channels: int) -> str:
