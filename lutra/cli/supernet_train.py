@@ -5,12 +5,16 @@ from __future__ import annotations
 import shlex
 from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 import lutra
 from lutra.cli.options import FOLDER, as_json
 from lutra.cli.output import note, print_json, print_table, progress
+
+if TYPE_CHECKING:
+    from lutra.supernets.data.base import Augmentation
 
 _WITHOUT_EFFECT = ("output", "save_every", "log", "as_json")
 
@@ -40,6 +44,13 @@ _WITHOUT_EFFECT = ("output", "save_every", "log", "as_json")
     type=click.Choice(["fp32", "bf16", "fp16"]),
     help="Of the arithmetic.  [default: fp32 on CPUs, bf16 or fp16 on GPUs]",
 )
+@click.option(
+    "--augmentation",
+    type=click.Choice(["full", "unmirrored", "none"]),
+    default="full",
+    show_default=True,
+    help="Crop or move images, and mirror them: not where they are digits or letters.",
+)
 @click.option("--threads", type=int, help="Threads of a CPU.  [default: all cores]")
 @click.option(
     "--workers", type=int, help="Threads that read images ahead.  [default: 8 for GPUs, else none]"
@@ -61,6 +72,7 @@ def train(
     seed: int,
     device: str,
     precision: str | None,
+    augmentation: Augmentation,
     threads: int | None,
     workers: int | None,
     recompute: bool,
@@ -86,6 +98,7 @@ def train(
             seed=seed,
             device=device,
             precision=precision,
+            augmentation=augmentation,
             threads=threads,
             workers=workers,
             recompute=recompute,

@@ -28,6 +28,7 @@ class KeptImages(ImageSet):
         self.channels = images.channels
         self.classes = images.classes
         self.labels = images.labels[chosen]
+        self.augmentation = images.augmentation
         self._images = images
         self._chosen = chosen
         self._most_bytes = most_bytes

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,11 @@ from lutra.spaces.base import SearchSpace
 
 Split = Literal["train", "validation", "test"]
 """``validation`` is a part of the training images that nothing is trained on."""
+
+Augmentation = Literal["full", "unmirrored", "none"]
+"""How training images are varied: cropped or moved, and mirrored; not mirrored, as digits and
+letters must not be; or not at all."""
+AUGMENTATIONS: tuple[Augmentation, ...] = get_args(Augmentation)
 
 VALIDATION_SHARE = 0.1
 _SAMPLED = 64  # images that tell one set from another
@@ -35,6 +40,7 @@ class ImageSet(ABC):
     channels: int
     classes: tuple[str, ...]
     labels: npt.NDArray[np.int64]
+    augmentation: Augmentation = "full"
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -60,8 +66,8 @@ class ImageSet(ABC):
     ) -> Tensor:
         """(N, channels, resolution, resolution) float32 of 0..1.
 
-        With ``rng`` augmented for training, else resized and cropped to the centre. Raises
-        `DataError` for an image that cannot be read.
+        With ``rng`` cropped or moved, and mirrored where that is part of the set's augmentation;
+        else resized and cropped to the centre. Raises `DataError` for an image that cannot be read.
         """
 
     def batch(
@@ -70,7 +76,9 @@ class ImageSet(ABC):
         resolution: int,
         rng: np.random.Generator | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Images as networks take them (N, C, H, W), and labels (N,)."""
+        """Images as networks take them (N, C, H, W), and labels (N,); augmented with ``rng``."""
+        if self.augmentation == "none":
+            rng = None
         mean, deviation = normalisation(self.channels)
         images = (self.pixels(indices, resolution, rng) - mean) / deviation
         return images, torch.from_numpy(self.labels[indices])

@@ -53,7 +53,7 @@ class IdxImages(ImageSet):
     ) -> Tensor:
         images = self._images[torch.from_numpy(indices)][:, None].float() / 255.0
         if rng is not None:
-            images = _moved(images, rng)
+            images = _moved(images, rng, mirrors=self.augmentation == "full")
         if images.shape[-2:] != (resolution, resolution):
             images = functional.interpolate(
                 images, (resolution, resolution), mode="bilinear", antialias=True
@@ -66,15 +66,16 @@ def is_idx(folder: Path) -> bool:
     return any(folder.glob("*-images-idx3-ubyte*"))
 
 
-def _moved(images: Tensor, rng: np.random.Generator) -> Tensor:
-    """Each image moved by up to two pixels and perhaps mirrored."""
+def _moved(images: Tensor, rng: np.random.Generator, *, mirrors: bool) -> Tensor:
+    """Each image moved by up to two pixels and, where that is wanted, perhaps mirrored."""
     count, _, height, width = images.shape
     padded = functional.pad(images, (_SHIFT,) * 4)
     down, right = torch.from_numpy(rng.integers(0, 2 * _SHIFT + 1, (2, count)))
     rows = down[:, None] + torch.arange(height)
     columns = right[:, None] + torch.arange(width)
-    mirrored = torch.from_numpy(rng.random(count) < 0.5)
-    columns = torch.where(mirrored[:, None], columns.flip(1), columns)
+    if mirrors:
+        mirrored = torch.from_numpy(rng.random(count) < 0.5)
+        columns = torch.where(mirrored[:, None], columns.flip(1), columns)
     return padded[torch.arange(count)[:, None, None], 0, rows[:, :, None], columns[:, None]][
         :, None
     ]

@@ -68,6 +68,7 @@ class FolderImages(ImageSet):
     ) -> Tensor:
         files = [self._files[index] for index in indices]
         batch = np.empty((len(files), resolution, resolution, self.channels), np.uint8)
+        mirrors = self.augmentation == "full"
         seeds = None if rng is None else rng.integers(0, 1 << 62, len(files))
 
         def read(place: int) -> None:
@@ -75,7 +76,9 @@ class FolderImages(ImageSet):
                 picture = read_centre(files[place], resolution, self.channels)
             else:
                 own = np.random.default_rng(seeds[place])
-                picture = read_random_crop(files[place], resolution, self.channels, own)
+                picture = read_random_crop(
+                    files[place], resolution, self.channels, own, mirrors=mirrors
+                )
             batch[place] = picture.reshape(batch[place].shape)
 
         list(self._pool.map(read, range(len(files))))

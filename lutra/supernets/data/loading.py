@@ -5,16 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 from lutra.errors import DataError
-from lutra.supernets.data.base import ImageSet, Split
+from lutra.supernets.data.base import Augmentation, ImageSet, Split
 from lutra.supernets.data.idx import IdxImages, is_idx
 
 
-def load_images(folder: str | Path, split: Split) -> ImageSet:
+def load_images(folder: str | Path, split: Split, augmentation: Augmentation = "full") -> ImageSet:
     """A split of the images in a folder: idx files as of MNIST, or image files in class folders.
 
-    Raises `DataError` for a folder that holds neither.
+    ``augmentation`` is what training does to them. Raises `DataError` for a folder that holds
+    neither.
     """
-    folder = Path(folder)
+    images = _loaded(Path(folder), split)
+    images.augmentation = augmentation
+    return images
+
+
+def _loaded(folder: Path, split: Split) -> ImageSet:
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder")
     if is_idx(folder):

@@ -45,12 +45,15 @@ def read_centre(file: str, resolution: int, channels: int) -> _Pixels:
 
 
 def read_random_crop(
-    file: str, resolution: int, channels: int, rng: np.random.Generator
+    file: str, resolution: int, channels: int, rng: np.random.Generator, *, mirrors: bool
 ) -> _Pixels:
-    """Like `read_centre`, of a part of the image that chance decides, mirrored every other time."""
+    """Like `read_centre`, of a part of the image that chance decides.
+
+    Where that is wanted it is mirrored every other time.
+    """
     with _opened(file) as image:
         pixels = _cut(image, _random_box(*image.size, rng), resolution, channels)
-    return pixels[:, ::-1] if rng.random() < 0.5 else pixels
+    return pixels[:, ::-1] if mirrors and rng.random() < 0.5 else pixels
 
 
 def _random_box(width: int, height: int, rng: np.random.Generator) -> _Box:

@@ -12,8 +12,14 @@ from lutra.emitters.emission import Emission
 from lutra.emitters.export import Filling
 from lutra.errors import DataError
 from lutra.spaces import Architecture, get_space
-from lutra.supernets.checkpoints.checkpoint import load_supernet, read_checkpoint
-from lutra.supernets.data.base import ImageSet, normalisation, shuffled
+from lutra.supernets.checkpoints.checkpoint import Checkpoint, load_supernet, read_checkpoint
+from lutra.supernets.data.base import (
+    AUGMENTATIONS,
+    Augmentation,
+    ImageSet,
+    normalisation,
+    shuffled,
+)
 from lutra.supernets.data.loading import load_images, load_unlabelled
 from lutra.supernets.deployment.fine_tuning import fine_tune
 from lutra.supernets.evaluation import OnStep, tune_statistics
@@ -53,11 +59,11 @@ def trained_filling(
     `DataError` for images that cannot be read or do not fit it, `TrainingError` from fine-tuning.
     """
     space = get_space(architecture.space)
+    checkpoint = read_checkpoint(training.checkpoint)
     images = None
     if training.data is not None:
-        images = load_images(training.data, "train")
+        images = load_images(training.data, "train", _augmentation(checkpoint))
         images.require_fit(space)
-    checkpoint = read_checkpoint(training.checkpoint)
     subnet = load_supernet(checkpoint, space).subnet(architecture)
     calibration, calibrated_on = None, ""
     if emission.precision == "int8":
@@ -70,6 +76,12 @@ def trained_filling(
     if calibrated_on:
         notes["calibration"] = calibrated_on
     return Filling(subnet.weights(), notes, calibration)
+
+
+def _augmentation(checkpoint: Checkpoint) -> Augmentation:
+    """As the supernet was trained, for fine-tuning; where its file does not say, the default."""
+    named = checkpoint.about.get("augmentation")
+    return next((known for known in AUGMENTATIONS if known == named), "full")
 
 
 def _adapted(

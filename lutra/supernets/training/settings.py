@@ -29,6 +29,7 @@ class Settings:
     learning_rate: float
     seed: int
     precision: str
+    augmentation: str
     processes: int
     recompute: bool
 

@@ -19,7 +19,7 @@ from lutra.spaces.base import SearchSpace
 from lutra.spaces.registry import get_space
 from lutra.spaces.variant import parse_family_name
 from lutra.supernets.checkpoints.checkpoint import save_supernet
-from lutra.supernets.data.base import ImageSet
+from lutra.supernets.data.base import AUGMENTATIONS, Augmentation, ImageSet
 from lutra.supernets.data.loading import load_images
 from lutra.supernets.subnet import initialise
 from lutra.supernets.supernet import Supernet
@@ -82,6 +82,7 @@ def train_supernet(
     seed: int = 0,
     device: str = "cpu",
     precision: str | None = None,
+    augmentation: Augmentation = "full",
     threads: int | None = None,
     workers: int | None = None,
     recompute: bool = False,
@@ -98,7 +99,8 @@ def train_supernet(
     published (590; 360), and phases have their published shares of them. ``batch`` images make a
     step, of all processes together. ``learning_rate`` is the first phase's peak for that batch;
     by default the published one. ``precision`` is ``fp32``, ``bf16`` or ``fp16`` (on GPUs bf16
-    unless they lack it), ``workers`` threads make batches ahead of time (on GPUs). ``recompute``
+    unless they lack it). ``augmentation`` is ``full``, ``unmirrored`` (as digits must be) or
+    ``none``. ``workers`` threads make batches ahead of time (on GPUs). ``recompute``
     trades time for memory.
 
     Every ``save_seconds`` and after each epoch ``output/state.pth`` is replaced; a training that
@@ -120,7 +122,12 @@ def train_supernet(
     space = get_space(space)
     phases = _phases(space, method, epochs, batch, learning_rate)
     _require_sane(batch=batch, seed=seed, precision=precision, threads=threads, workers=workers)
-    images = {split: load_images(data_folder, split) for split in ("train", "validation")}
+    if augmentation not in AUGMENTATIONS:
+        known = ", ".join(AUGMENTATIONS)
+        raise UsageError(f"unknown augmentation '{augmentation!s:.20}'; known: {known}")
+    images = {
+        split: load_images(data_folder, split, augmentation) for split in ("train", "validation")
+    }
     for part in images.values():
         require_fit(part, space)
     train, validation = images["train"], images["validation"]
@@ -141,6 +148,7 @@ def train_supernet(
             learning_rate=phases[0].learning_rate * batch / REFERENCE_BATCH,
             seed=seed,
             precision=precision or default_precision(chosen),
+            augmentation=augmentation,
             processes=processes.count,
             recompute=recompute,
         )

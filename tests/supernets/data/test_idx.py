@@ -1,6 +1,8 @@
 """MNIST's files: splits, and files that are none."""
 
 import gzip
+import itertools
+import operator
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +10,10 @@ import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from torch.nn import functional
 
 from lutra.errors import DataError
-from lutra.supernets.data.base import Split
+from lutra.supernets.data.base import Augmentation, Split
 from lutra.supernets.data.loading import load_images
 from tests.supernets.images import write_idx
 
@@ -49,6 +52,41 @@ def test_pixels_are_those_of_the_file_and_compressed_files_are_read(tmp_path: Pa
     assert torch.equal(plain.pixels(indices, 28, None), packed.pixels(indices, 28, None))
     assert packed.batch(indices, 20)[0].shape == (36, 1, 20, 20)
     assert float(packed.batch(indices, 28)[0].abs().max()) <= 1.0
+
+
+def test_augmentation(tmp_path: Path) -> None:
+    """Moved by up to two pixels, and mirrored only where that is asked for."""
+    folder = write_idx(tmp_path / "images", 40)
+    plain = load_images(folder, "train")
+    indices = np.arange(len(plain))
+    originals = plain.batch(indices, 28)[0]
+    kinds: tuple[Augmentation, ...] = ("full", "unmirrored", "none")
+    made = {
+        kind: load_images(folder, "train", kind).batch(indices, 28, np.random.default_rng(0))[0]
+        for kind in kinds
+    }
+    assert torch.equal(made["none"], originals)
+    assert all(
+        is_moved(*pair, mirrored=False) for pair in zip(made["unmirrored"], originals, strict=True)
+    )
+    mirrored = [
+        is_moved(*pair, mirrored=True) for pair in zip(made["full"], originals, strict=True)
+    ]
+    straight = [
+        is_moved(*pair, mirrored=False) for pair in zip(made["full"], originals, strict=True)
+    ]
+    assert all(map(operator.or_, mirrored, straight))
+    assert 5 < sum(mirrored) < 31
+
+
+def is_moved(image: torch.Tensor, original: torch.Tensor, *, mirrored: bool) -> bool:
+    """Whether an image is another, moved; its background is -1."""
+    source = functional.pad(original, (2, 2, 2, 2), value=-1.0)
+    for down, right in itertools.product(range(5), range(5)):
+        moved = source[:, down : down + 28, right : right + 28]
+        if torch.equal(moved.flip(2) if mirrored else moved, image):
+            return True
+    return False
 
 
 @given(st.binary(max_size=40), st.integers(0, 20))

@@ -95,6 +95,22 @@ def test_chance_is_the_generator_s_alone(folder: Path) -> None:
     assert not torch.equal(first, other)
 
 
+def test_mirrored_only_where_that_is_asked_for(folder: Path) -> None:
+    indices, chance = np.arange(30), np.random.default_rng
+    full, unmirrored, none = (
+        load_images(folder, "train", kind).batch(indices, 16, chance(1))[0]
+        for kind in ("full", "unmirrored", "none")
+    )
+    assert torch.equal(none, load_images(folder, "train").batch(indices, 16)[0])
+    mirrored = [
+        not torch.equal(a, b) and torch.equal(a.flip(2), b)
+        for a, b in zip(full, unmirrored, strict=True)
+    ]
+    same = [torch.equal(a, b) for a, b in zip(full, unmirrored, strict=True)]
+    assert all(a or b for a, b in zip(mirrored, same, strict=True))
+    assert any(mirrored)
+
+
 def test_the_middle_is_what_resizing_and_cropping_give(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (320, 400, 3), dtype=np.uint8)
     image = Image.fromarray(pixels)
@@ -115,7 +131,9 @@ def test_a_large_jpeg_is_decoded_small_and_looks_the_same(tmp_path: Path) -> Non
     )
     assert np.abs(small - whole).max() <= 3
     crops = [
-        read_random_crop(str(tmp_path / name), 64, 3, np.random.default_rng(3)).astype(int)
+        read_random_crop(
+            str(tmp_path / name), 64, 3, np.random.default_rng(3), mirrors=True
+        ).astype(int)
         for name in ("ramp.jpg", "ramp.png")
     ]
     assert np.abs(crops[0] - crops[1]).max() <= 3

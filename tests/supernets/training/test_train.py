@@ -190,6 +190,7 @@ def test_a_full_disk(train: Train, unbroken: TrainedSupernet, tmp_path: Path) ->
         ({"seed": 1}, "is of a training with seed 0, not 1"),
         ({"batch": 20}, "is of a training with batch 24, not 20"),
         ({"epochs": 4}, "is of a training with epochs 3, not 4"),
+        ({"augmentation": "none"}, "with augmentation full, not none"),
         ({"precision": "bf16"}, "is of a training with precision fp32, not bf16"),
     ],
 )
@@ -300,6 +301,7 @@ def test_validation_images_that_do_not_fit(tmp_path: Path) -> None:
         ({"learning_rate": 0.0}, "a learning rate of 0.0 must be above zero"),
         ({"learning_rate": float("nan")}, "a learning rate of nan must be above zero"),
         ({"precision": "int8"}, "unknown precision 'int8'; known: fp32, bf16, fp16"),
+        ({"augmentation": "some"}, "unknown augmentation 'some'; known: full, unmirrored, none"),
         ({"device": "tpu"}, "cannot train on device 'tpu'; write cpu or cuda:0"),
         ({"device": "cuda:77"}, "there is no cuda:77"),
         ({"threads": 0}, "0 threads are too few"),
