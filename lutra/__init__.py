@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from lutra.profiler.stopping import Again as Again
     from lutra.profiler.watch import Progress as Progress
     from lutra.profiler.watch import Watch as Watch
+    from lutra.search.closed_loop import find_within_budget as find_within_budget
     from lutra.search.export import export as export
     from lutra.search.find import find_networks as find_networks
     from lutra.search.result import SearchResult as SearchResult
@@ -82,6 +83,7 @@ _HOMES = {
     "lutra.profiler.profile": ("profile", "profile_models"),
     "lutra.profiler.stopping": ("Again",),
     "lutra.profiler.watch": ("Progress", "Watch"),
+    "lutra.search.closed_loop": ("find_within_budget",),
     "lutra.search.export": ("export",),
     "lutra.search.find": ("find_networks",),
     "lutra.search.result": ("SearchResult",),

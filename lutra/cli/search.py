@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import lutra
 from lutra.cli.accuracy_sample import calibration_option, images_option
 from lutra.cli.options import FILE, FOLDER, as_json, space_option, table_argument
-from lutra.cli.output import note, note_next, print_json, print_table, progress
+from lutra.cli.output import note, note_next, print_json, print_table, progress, watch
+from lutra.cli.verify import print_verified
 from lutra.errors import UsageError
 from lutra.files import check_output
 from lutra.files.kinds import RESULT
@@ -43,6 +44,19 @@ _GROUP = 4  # blocks of a stage
 @click.option("--data", type=FOLDER, help="Folder with the labelled images to evaluate on.")
 @images_option
 @calibration_option
+@click.option(
+    "--verify",
+    is_flag=True,
+    help="Measure what is found, and search again, until a network keeps the budget.",
+)
+@click.option("--device", "device_spec", help="Where to measure; by default the table's own.")
+@click.option(
+    "--confidence",
+    type=click.FloatRange(50, 99.9),
+    default=95.0,
+    show_default=True,
+    help="Percent of processes that are to keep the budget.",
+)
 @click.option("-o", "--output", type=FILE, help="Write the result here.")
 @space_option
 @as_json
@@ -59,6 +73,9 @@ def command(
     data: Path | None,
     images: int | None,
     calibration_images: int,
+    verify: bool,
+    device_spec: str | None,
+    confidence: float,
     output: Path | None,
     space_name: str | None,
     as_json: bool,
@@ -70,14 +87,12 @@ def command(
 
     latency_ms = parse_latency_ms(max_latency) if max_latency is not None else None
     macs = parse_count(max_flops) if max_flops is not None else None
-    if output is not None and not output.parent.is_dir():
-        raise UsageError(f"there is no folder {output.parent} for {output.name}")
-    if output is not None:
-        check_output(output, RESULT)
+    _check_output(output)
     if seed < 0:
         raise UsageError(f"--seed {seed} must not be negative")
     _require_together(evaluate, checkpoint, data)
-    with lutra.LatencyTable.open(table) as opened, progress("search") as report:
+    _require_budget(latency_ms, device_spec, verify=verify)
+    with lutra.LatencyTable.open(table) as opened:
         predictor = lutra.EfficiencyPredictor(opened, space_name)
         space = predictor.space
         measuring = (  # before the search: what does not fit together is said at once
@@ -86,20 +101,27 @@ def command(
             else None
         )
         device = read_profiled(opened).device or "DEVICE"
-        result = lutra.find_networks(
-            opened,
-            max_latency_ms=latency_ms,
-            max_macs=macs,
-            space=space,
-            accuracy=accuracy_file,
-            algorithm=algorithm,
-            seed=seed,
-            hyperparameters=None if evaluate is None else {"keep": max(evaluate, KEPT)},
-            resolutions=None
+        question: dict[str, Any] = {
+            "max_macs": macs,
+            "space": space,
+            "accuracy": accuracy_file,
+            "algorithm": algorithm,
+            "seed": seed,
+            "hyperparameters": None if evaluate is None else {"keep": max(evaluate, KEPT)},
+            "resolutions": None
             if resolutions is None
             else parse_resolutions(resolutions, space.resolutions),
-            on_step=lambda done, expected: report(done, expected, float("nan")),
-        )
+        }
+    if verify:
+        result = _within_budget(table, latency_ms, device_spec, confidence, output, question)
+    else:
+        with progress("search") as report:
+            result = lutra.find_networks(
+                table,
+                max_latency_ms=latency_ms,
+                on_step=lambda done, expected: report(done, expected, float("nan")),
+                **question,
+            )
     if measuring is not None and evaluate is not None:
         result = _evaluated(result, measuring, evaluate)
     if output is not None:
@@ -111,14 +133,25 @@ def command(
         note(text)
     if not predictor.calibrated:
         note(f"the table is not calibrated: latencies are plain sums; run lutra calibrate {table}")
+    if verify:
+        print_verified(result, len(result.candidates))
+        note_closed_loop(result)
+        return
+    _print_found(result, evaluated=evaluate is not None)
+    if output is not None:
+        note_next(shlex.join(["lutra", "verify", str(output), "--device", device]))
+
+
+def _print_found(result: lutra.SearchResult, *, evaluated: bool) -> None:
+    """What is predicted of the candidates, and measured of their accuracy."""
     genes = [name for name, _ in result.best.architecture.lists]
-    measured = ["measured %", "low %", "high %"] if evaluate else []
+    measured = ["measured %", "low %", "high %"] if evaluated else []
     print_table(
         ["accuracy %", *measured, "predicted_ms", "low", "high", "macs M", "params M", "r", *genes],
         [
             [
                 c.accuracy,
-                *(_measured(c) if evaluate else []),
+                *(_measured(c) if evaluated else []),
                 c.predicted_ms,
                 c.predicted_low_ms,
                 c.predicted_high_ms,
@@ -131,8 +164,57 @@ def command(
         ],
     )
     note(f"{result.evaluations} architectures scored in {result.cpu_seconds:.1f} CPU s")
-    if output is not None:
-        note_next(shlex.join(["lutra", "verify", str(output), "--device", device]))
+
+
+def _check_output(output: Path | None) -> None:
+    """Raise now what writing the result would."""
+    if output is None:
+        return
+    if not output.parent.is_dir():
+        raise UsageError(f"there is no folder {output.parent} for {output.name}")
+    check_output(output, RESULT)
+
+
+def _require_budget(latency_ms: float | None, device: str | None, *, verify: bool) -> None:
+    """Raise `UsageError` where measuring lacks a budget, or a device has nothing to measure."""
+    if verify and latency_ms is None:
+        raise UsageError("--verify needs the budget that is to be kept: --max-latency 20ms")
+    if device is not None and not verify:
+        raise UsageError("--device goes with --verify")
+
+
+def _within_budget(
+    table: Path,
+    latency_ms: float | None,
+    device: str | None,
+    confidence: float,
+    output: Path | None,
+    question: dict[str, Any],
+) -> lutra.SearchResult:
+    """Search and measure; the result so far is in the output file all along."""
+    assert latency_ms is not None  # see `_require_budget`
+    with progress("verify") as report:
+        return lutra.find_within_budget(
+            table,
+            latency_ms,
+            device=device,
+            confidence=confidence / 100.0,
+            watch=watch(report),
+            on_result=lambda result: None if output is None else result.write(output),
+            **question,
+        )
+
+
+def note_closed_loop(result: lutra.SearchResult) -> None:
+    """What was found, and what caution cost."""
+    loop, best = result.closed_loop, result.best
+    if loop is None or best.verified is None or not loop.kept:
+        return
+    slack = 1.0 - best.verified.measured_ms / result.limits["latency_ms"]
+    note(
+        f"the first one keeps the budget with {100 * slack:.1f} % to spare; a search that measures"
+        f" nothing promises {loop.accuracy_cost:.2f} points more"
+    )
 
 
 def _require_together(evaluate: int | None, checkpoint: Path | None, data: Path | None) -> None:
@@ -156,8 +238,11 @@ def _measuring(
 def _evaluated(
     result: lutra.SearchResult, measuring: InheritedAccuracy, count: int
 ) -> lutra.SearchResult:
+    """Candidates ordered by measured accuracy; of those that were timed, those in the budget."""
     from lutra.search.evaluation import evaluate
 
+    if result.closed_loop is not None:
+        count = min(count, result.closed_loop.kept)
     with progress("evaluate") as report:
         return evaluate(
             result,

@@ -45,30 +45,36 @@ def command(result: Path, device_spec: str, count: int, as_json: bool) -> None:
 
 def print_verified(verified: lutra.SearchResult, count: int) -> None:
     """Predicted against measured, one line per candidate."""
+    shown = [each for each in verified.candidates[:count] if each.verified is not None]
+    evaluated = any(each.evaluated for each in shown)
     print_table(
         [
             "accuracy %",
+            *(["measured %"] if evaluated else []),
             "predicted_ms",
             "measured_ms",
             "ci_low_ms",
             "ci_high_ms",
+            "upper_ms",
             "error %",
             "within budget",
             "flags",
         ],
         [
             [
-                candidate.accuracy,
-                candidate.predicted_ms,
-                candidate.verified.measured_ms,
-                candidate.verified.ci_low_ms,
-                candidate.verified.ci_high_ms,
-                candidate.verified.error_percent,
-                _yes_no(candidate.verified.within_budget),
-                ",".join(candidate.verified.flags),
+                each.accuracy,
+                *([each.evaluated and each.evaluated.measured_accuracy] if evaluated else []),
+                each.predicted_ms,
+                each.verified.measured_ms,
+                each.verified.ci_low_ms,
+                each.verified.ci_high_ms,
+                each.verified.upper_ms,
+                each.verified.error_percent,
+                _yes_no(each.verified.within_budget),
+                ",".join(each.verified.flags),
             ]
-            for candidate in verified.candidates[:count]
-            if candidate.verified is not None
+            for each in shown
+            if each.verified is not None
         ],
     )
     best = verified.best.verified

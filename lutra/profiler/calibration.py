@@ -21,10 +21,11 @@ from lutra.profiler.workload import network_workload
 from lutra.spaces import Architecture, Rows, SearchSpace, sample_networks
 from lutra.tables import LatencyTable
 from lutra.tables.documents import CALIBRATION, VALIDATION, store_document
-from lutra.tables.measurement import CALIBRATE, VALIDATE
+from lutra.tables.measurement import CALIBRATE, VALIDATE, VERIFY
 
 _MOST_NETWORKS = 160
 _SEEDS = {CALIBRATE: 1, VALIDATE: 2}
+_EVIDENCE = (CALIBRATE, VERIFY)
 
 
 @dataclass(frozen=True)
@@ -123,10 +124,11 @@ def calibrate(
 ) -> Fit:
     """Measure random networks on a table's device, and fit how its ops add up to them.
 
-    Those that the table holds count, so that it is fitted on ``networks`` at least. The fit, its
-    errors in percent, is stored in the table; predictions use it from then on. With
-    ``error_percent`` networks are added, up to 160, until the cross-validated mean absolute
-    percentage error is no more than that; `Fit.cv_mape_percent` says whether it was reached.
+    Those that the table holds count, so that it is fitted on ``networks`` at least, and those that
+    searches found and measured beside. The fit, its errors in percent, is stored in the table, for
+    predictions to use. With ``error_percent`` networks are added, up to 160, until the
+    cross-validated mean absolute percentage error is no more than that; `Fit.cv_mape_percent` says
+    whether it was reached.
     ``device`` is by default the one that the table was made with, ``space`` need only be named if
     the table covers several, ``rounds`` is the least number of rounds (6; 12 where models stay
     loaded). Raises `TableError` when ops are missing or fewer than two networks could be measured,
@@ -199,8 +201,7 @@ def calibrate_as_measured(table: LatencyTable, space: SearchSpace | str | None =
     """
     predictor = EfficiencyPredictor(table, space, plain_sum=True)
     predictor.require_ops(_needed_ops(predictor))
-    held = _held(table, CALIBRATE, predictor.space, predictor.resolutions)
-    return _fitted(table, predictor, _collected(table, held))
+    return _fitted(table, predictor, _collected(table, _fitted_on(table, predictor)))
 
 
 def _fitted(table: LatencyTable, predictor: EfficiencyPredictor, measured: Measured) -> Fit:
@@ -254,16 +255,33 @@ def _measure(
     space = predictor.space
     predictor.require_ops(_needed_ops(predictor))
     architectures = _networks_for(table, predictor, role, count)
-    workloads = [
-        network_workload(space, architecture, role, bench.emission)
-        for architecture in architectures
-    ]
-    held = [
-        network_workload(space, architecture, CALIBRATE, bench.emission)
-        for architecture in _held(table, CALIBRATE, space, predictor.resolutions)
-    ]
-    bench.measure(table, workloads, protocol, anchors=held, watch=watch)
+    measure_networks(bench, table, space, architectures, role, protocol, watch)
+    if role == CALIBRATE:
+        architectures = list(dict.fromkeys([*architectures, *_fitted_on(table, predictor)]))
     return _collected(table, architectures)
+
+
+def measure_networks(
+    bench: Bench,
+    table: LatencyTable,
+    space: SearchSpace,
+    architectures: Sequence[Architecture],
+    role: str,
+    protocol: TimingProtocol = NETWORK_PROTOCOL,
+    watch: Watch = UNWATCHED,
+) -> None:
+    """Measure networks into a table and in its state, to which those that calibrated it bring them.
+
+    Raises `TargetMismatchError` and `DeviceError`.
+    """
+    wanted, held = (
+        [network_workload(space, each, kind, bench.emission) for each in networks]
+        for networks, kind in (
+            (architectures, role),
+            (_held(table, CALIBRATE, space, space.resolutions), CALIBRATE),
+        )
+    )
+    bench.measure(table, wanted, protocol, anchors=held, watch=watch)
 
 
 def _needed_ops(predictor: EfficiencyPredictor) -> Sequence[int]:
@@ -281,7 +299,7 @@ def _networks_for(
     space, resolutions = predictor.space, predictor.resolutions
     held = _held(table, role, space, resolutions)
     if role == VALIDATE:
-        other = {row.key for row in table.rows("network", CALIBRATE)}
+        other = {row.key for kind in _EVIDENCE for row in table.rows("network", kind)}
         drawn = sample_networks(space, resolutions, count + len(other), _SEEDS[role])
         fresh = [item for item in drawn if item.key not in other]
         return _filled_up(held, fresh, max(count, len(held)))
@@ -326,6 +344,15 @@ def _held(
     ]
 
 
+def _fitted_on(table: LatencyTable, predictor: EfficiencyPredictor) -> list[Architecture]:
+    """The networks that were measured to calibrate the table, and those that searches found."""
+    return [
+        architecture
+        for role in _EVIDENCE
+        for architecture in _held(table, role, predictor.space, predictor.resolutions)
+    ]
+
+
 def _collected(table: LatencyTable, architectures: Sequence[Architecture]) -> Measured:
     """The networks that were measured; where most of them were steady, only those.
 
@@ -361,11 +388,8 @@ def evidence_of(
 
 def _evidence(predictor: EfficiencyPredictor, measured: Measured) -> Networks:
     networks = predictor.networks(measured.rows(predictor.space), measured.measured_ms)
-    return replace(
-        networks,
-        process_ms=measured.process_ms,
-        repeatability_percent=measured.repeatability_percent,
-    )
+    repeatability = measured.repeatability_percent
+    return replace(networks, process_ms=measured.process_ms, repeatability_percent=repeatability)
 
 
 def _padded(rows: Sequence[Sequence[float]]) -> Floats:

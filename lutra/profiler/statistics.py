@@ -142,6 +142,17 @@ def process_ratios(visits: Sequence[Visit]) -> list[float]:
     return [median(own) / middle for own in ran]
 
 
+def process_spread(networks: Iterable[Sequence[Visit]]) -> float:
+    """How far processes that run the same network lie apart: a relative standard deviation.
+
+    Of several networks' visits together; 0 where each ran in one process only.
+    """
+    ratios = [found for visits in networks if len(found := process_ratios(visits)) > 1]
+    if not ratios:
+        return 0.0
+    return float(np.sqrt(np.mean([np.var(found, ddof=1) for found in ratios])))
+
+
 def _by_process(visits: Sequence[Visit]) -> list[list[float]]:
     """The steady latencies of the run with the most visits, process by process, in ms."""
     steady = [visit for visit in visits if not visit.flags] or list(visits)

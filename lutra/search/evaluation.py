@@ -28,6 +28,8 @@ def evaluate(
     """
     if not isinstance(result, SearchResult):
         result = SearchResult.read(result)
+    if count < 1:
+        return result
     if accuracy.space.name != result.space:
         raise UsageError(
             f"the supernet is of {accuracy.space.name}, what was found is of {result.space}"

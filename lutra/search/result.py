@@ -25,13 +25,16 @@ class Verified:
     """A candidate's latency measured end to end, in ms; ``error_percent`` is the prediction's.
 
     ``measured_ms`` and its interval are in the state of the machine that the table speaks of, to
-    which networks that the table knows brought it; ``raw_ms`` is what the file takes now.
+    which networks that the table knows brought it; ``raw_ms`` is what the file takes now. A process
+    that runs the network takes at most ``upper_ms``, with 95 % confidence or the one asked for:
+    that is ``within_budget``, or is not.
     """
 
     measured_ms: float
     raw_ms: float
     ci_low_ms: float
     ci_high_ms: float
+    upper_ms: float
     within_budget: bool | None
     error_percent: float
     flags: tuple[str, ...] = ()
@@ -48,6 +51,36 @@ class Evaluated:
     accuracy_low: float
     accuracy_high: float
     evaluated_images: int
+
+
+@dataclass(frozen=True)
+class ClosedLoop:
+    """How a search went that measured its candidates: ``kept`` of ``measured`` keep the budget.
+
+    ``accuracy_cost`` is by how many points what it found is less accurate, as predicted, than what
+    a search that measures nothing proposes; None where nothing was found. ``margin_percent`` is how
+    far below the budget predictions must be for ``confidence``, as far as was known at the end.
+    """
+
+    confidence: float
+    iterations: int
+    measured: int
+    kept: int
+    accuracy_cost: float | None
+    margin_percent: float
+
+    @classmethod
+    def from_json(cls, fields: Fields) -> ClosedLoop:
+        """Read a stored one; raises `ResultError`."""
+        cost = fields.value("accuracy_cost")
+        return cls(
+            confidence=fields.number("confidence", 0.0, 1.0),
+            iterations=fields.whole("iterations"),
+            measured=fields.whole("measured"),
+            kept=fields.whole("kept"),
+            accuracy_cost=None if cost is None else fields.number("accuracy_cost"),
+            margin_percent=fields.number("margin_percent"),
+        )
 
 
 @dataclass(frozen=True)
@@ -117,6 +150,7 @@ class SearchResult:
     candidates: tuple[Candidate, ...]
     reference_ms: dict[str, float]
     anchors_ms: dict[str, float] = field(default_factory=dict)
+    closed_loop: ClosedLoop | None = None
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -147,6 +181,7 @@ class SearchResult:
             "accuracy_source": self.accuracy_source,
             "reference_ms": self.reference_ms,
             "anchors_ms": self.anchors_ms,
+            "closed_loop": None if self.closed_loop is None else asdict(self.closed_loop),
             "notes": list(self.notes),
             "candidates": [candidate.to_json() for candidate in self.candidates],
         }
@@ -175,6 +210,7 @@ class SearchResult:
             candidates=_candidates(fields, space),
             reference_ms=fields.positives("reference_ms"),
             anchors_ms=_anchors(fields, space),
+            closed_loop=_closed_loop(fields),
             notes=fields.texts("notes"),
         )
 
@@ -258,10 +294,16 @@ def _verified(fields: Fields) -> Verified:
         raw_ms=fields.positive("raw_ms" if "raw_ms" in fields else "measured_ms"),
         ci_low_ms=fields.positive("ci_low_ms"),
         ci_high_ms=fields.positive("ci_high_ms"),
+        upper_ms=fields.positive("upper_ms" if "upper_ms" in fields else "ci_high_ms"),
         within_budget=fields.truth("within_budget"),
         error_percent=fields.number("error_percent"),
         flags=fields.texts("flags"),
     )
+
+
+def _closed_loop(fields: Fields) -> ClosedLoop | None:
+    stored = fields.value("closed_loop") if "closed_loop" in fields else None
+    return None if stored is None else ClosedLoop.from_json(fields.inner("closed_loop"))
 
 
 def _evaluated(fields: Fields) -> Evaluated:

@@ -12,8 +12,10 @@ from lutra.profiler.bench import Bench, DeviceOrSpec, bench_of_target
 from lutra.profiler.gate import reference_baseline
 from lutra.profiler.plan import evenly
 from lutra.profiler.protocols import NETWORK_PROTOCOL, TimingProtocol
+from lutra.profiler.statistics import process_spread
 from lutra.profiler.watch import UNWATCHED, Watch
 from lutra.profiler.workload import Workload, network_workload
+from lutra.search.caution import CONFIDENCE, deviations_of, upper_ms
 from lutra.search.result import Candidate, SearchResult, Verified
 from lutra.spaces import get_space
 from lutra.tables import LatencyTable, Measurement
@@ -89,6 +91,7 @@ def verify_on(
         rows = {row.key: row for row in table.rows("network")}
         now_ms = {key: row.measurement.latency_ms for key, row in rows.items() if row.measurement}
         now_ms |= reference_baseline(table)
+        spread = process_spread(table.all_visits("network").values())
     state = _state(result, now_ms)
     verified = []
     for candidate in chosen:
@@ -97,7 +100,7 @@ def verify_on(
             reason = row.failure.message if row and row.failure else "it was not reached"
             raise TransientDeviceError(f"the found network could not be measured: {reason}")
         budget = result.limits.get("latency_ms")
-        verified.append(_verified(candidate, row.measurement, state, budget))
+        verified.append(_verified(candidate, row.measurement, state, budget, spread))
     return replace(result, candidates=(*verified, *result.candidates[count:]))
 
 
@@ -126,10 +129,16 @@ def _state(result: SearchResult, now_ms: Mapping[str, float]) -> State:
 
 
 def _verified(
-    candidate: Candidate, measured: Measurement, state: State, budget: float | None
+    candidate: Candidate,
+    measured: Measurement,
+    state: State,
+    budget: float | None,
+    process_spread: float,
 ) -> Candidate:
     factor = state.factor(measured.latency_ms)
     steady_ms = factor * measured.latency_ms
+    deviations = deviations_of(CONFIDENCE)
+    upper = upper_ms(steady_ms, factor * measured.ci_high_ms, process_spread, deviations)
     reached = state.reaches(measured.latency_ms)
     flags = measured.flags if reached else dict.fromkeys((*measured.flags, "drift"))
     return replace(
@@ -139,7 +148,8 @@ def _verified(
             raw_ms=measured.latency_ms,
             ci_low_ms=factor * measured.ci_low_ms,
             ci_high_ms=factor * measured.ci_high_ms,
-            within_budget=None if budget is None else steady_ms <= budget,
+            upper_ms=upper,
+            within_budget=None if budget is None else upper <= budget,
             error_percent=100.0 * (candidate.predicted_ms / steady_ms - 1.0),
             flags=tuple(flags),
         ),

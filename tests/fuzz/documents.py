@@ -83,7 +83,7 @@ def _results() -> list[dict[str, Any]]:
         space = document["space"]
         architecture = parse_architecture(document)
         plain = Candidate(architecture, 2.5, 2.4, 2.6, 75.1, 230_000_000, 5_000_000)
-        verified = Verified(2.51, 2.6, 2.5, 2.52, True, -0.4, ("drift",))
+        verified = Verified(2.51, 2.6, 2.5, 2.52, 2.53, True, -0.4, ("drift",))
         candidates = (
             Candidate(architecture, 2.5, None, None, 75.1, 230_000_000, 5_000_000, verified),
             plain,

@@ -1,0 +1,73 @@
+"""How far below its budget a search must stay, by what measuring its candidates has shown.
+
+A search picks what is predicted too fast (the winner's curse), so that the error stated for random
+networks is not that of found ones. What is assumed before any is measured is the stated error, half
+of it common to the networks of one corner of the space, half each network's own; every candidate
+that is measured says more (a normal model with a normal prior).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import NormalDist, fmean
+
+CONFIDENCE = 0.95
+_STATED = NormalDist().inv_cdf(0.975)  # a stated interval holds 95 % of networks
+_UNKNOWN_PERCENT = 10.0  # where no error is stated
+_PRIOR_WEIGHT = 2.0  # of the assumed spread, in candidates
+
+
+@dataclass
+class Caution:
+    """What is known of the errors of predictions where a search looks.
+
+    ``stated_percent`` is within which 95 % of networks lie, None where that is not known.
+    ``errors`` are logarithms of what candidates took over what was predicted of them.
+    """
+
+    stated_percent: float | None
+    errors: list[float] = field(default_factory=list)
+
+    def learn(self, predicted_ms: Sequence[float], measured_ms: Sequence[float]) -> None:
+        """Take up candidates that were measured: (N,) and (N,), in ms."""
+        self.errors += [
+            math.log(measured / predicted)
+            for predicted, measured in zip(predicted_ms, measured_ms, strict=True)
+        ]
+
+    def factor(self, deviations: float) -> float:
+        """What a candidate takes over what is predicted, so many standard deviations above."""
+        mean, deviation = self._expected()
+        return math.exp(mean + deviations * deviation)
+
+    def _expected(self) -> tuple[float, float]:
+        """Mean and standard deviation of the next candidate's error."""
+        percent = _UNKNOWN_PERCENT if self.stated_percent is None else self.stated_percent
+        prior = (percent / 100.0 / _STATED) ** 2 / 2.0  # of the common part, and of the own
+        count = len(self.errors)
+        if not count:
+            return 0.0, math.sqrt(2.0 * prior)
+        mean = fmean(self.errors)
+        seen = sum((error - mean) ** 2 for error in self.errors)
+        own = (_PRIOR_WEIGHT * prior + seen) / (_PRIOR_WEIGHT + count - 1)
+        # What is seen to be common to all may be far more than was stated.
+        common = 1.0 / (1.0 / max(prior, mean**2) + count / own)
+        return common * count * mean / own, math.sqrt(own + common)
+
+
+def deviations_of(confidence: float) -> float:
+    """How many standard deviations above the mean a share of a normal distribution lies below."""
+    return NormalDist().inv_cdf(confidence)
+
+
+def upper_ms(
+    latency_ms: float, ci_high_ms: float, process_spread: float, deviations: float
+) -> float:
+    """What a process that runs a network takes at most: its interval and how processes differ.
+
+    ``process_spread`` is relative; both are independent.
+    """
+    interval = max(ci_high_ms / latency_ms - 1.0, 0.0)
+    return latency_ms * (1.0 + math.hypot(interval, deviations * process_spread))

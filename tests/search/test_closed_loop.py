@@ -1,0 +1,252 @@
+"""A search that measures what it finds: what it says of the budget holds on the device."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lutra.devices.fake import FakeDevice, latency_from_size
+from lutra.errors import DeviceError, InfeasibleError, UsageError
+from lutra.predictors.accuracy import load_accuracy
+from lutra.predictors.efficiency.predictor import EfficiencyPredictor
+from lutra.profiler.calibration import calibrate
+from lutra.profiler.profile import profile
+from lutra.search.caution import Caution, deviations_of, upper_ms
+from lutra.search.closed_loop import find_within_budget
+from lutra.search.find import half_way_budget_ms
+from lutra.search.result import SearchResult
+from lutra.tables import LatencyTable
+from lutra.tables.documents import CALIBRATION, read_document
+from lutra.tables.measurement import VERIFY
+from tests.machines import machine
+
+SPACE = "ofa-mbv3-fashion"
+QUICK: dict[str, Any] = {"algorithm": "random", "hyperparameters": {"samples": 500}}
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A table of the scripted device, and the sizes of all files that it was made with."""
+
+    path: Path
+    sizes: frozenset[int]
+    budget_ms: float
+
+
+@pytest.fixture(scope="module")
+def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Calibrated:
+    path = tmp_path_factory.mktemp("loop") / "cpu.lut"
+    sizes = set()
+
+    def latency_ms(model: Path) -> float:
+        sizes.add(model.stat().st_size)
+        return latency_from_size(model)
+
+    device = FakeDevice(replace(machine(), latency_ms=latency_ms))
+    profile(device, SPACE, path, resolutions=[28], networks=12)
+    calibrate(path, device=device, networks=12)
+    budget_ms = half_way_budget_ms(EfficiencyPredictor(path), load_accuracy(space=SPACE))
+    return Calibrated(path, frozenset(sizes), budget_ms)
+
+
+@pytest.fixture
+def table(calibrated: Calibrated, tmp_path: Path) -> Path:
+    return Path(shutil.copy(calibrated.path, tmp_path))
+
+
+@pytest.fixture
+def budget_ms(calibrated: Calibrated) -> float:
+    return calibrated.budget_ms
+
+
+DeviceWhere = Callable[[Callable[[str], float]], FakeDevice]
+
+
+@pytest.fixture
+def device_where(calibrated: Calibrated) -> DeviceWhere:
+    """Devices on which networks that the table does not know take ``factor(name)`` as long."""
+
+    def device(factor: Callable[[str], float]) -> FakeDevice:
+        def latency_ms(path: Path) -> float:
+            known = path.stat().st_size in calibrated.sizes
+            return latency_from_size(path) * (1.0 if known else factor(str(path.stat().st_size)))
+
+        return FakeDevice(replace(machine(noise=0.003), latency_ms=latency_ms))
+
+    return device
+
+
+def test_what_it_ends_with_keeps_the_budget(
+    table: Path, budget_ms: float, device_where: DeviceWhere
+) -> None:
+    """Every network takes up to 3 % more or less than its parts say, which nothing predicts."""
+
+    def own(name: str) -> float:
+        return random.Random(name).gauss(1.0, 0.015)
+
+    seen: list[SearchResult] = []
+    device = device_where(own)
+    result = find_within_budget(table, budget_ms, device=device, on_result=seen.append, **QUICK)
+    loop = result.closed_loop
+    assert loop is not None
+    verified = [each.verified for each in result.candidates if each.verified]
+    assert len(verified) == loop.measured == len(result.candidates)
+    kept = [each for each in verified if each.within_budget]
+    assert len(kept) == loop.kept > 0
+    assert all(each.upper_ms <= budget_ms for each in kept)
+    assert all(each.measured_ms <= each.ci_high_ms <= each.upper_ms for each in verified)
+    accuracies = [each.accuracy for each in result.candidates[: loop.kept]]
+    assert all(first >= second for first, second in pairwise(accuracies))
+    assert loop.accuracy_cost == seen[0].best.accuracy - accuracies[0]
+    assert seen[0].closed_loop is None
+    assert [each.closed_loop.iterations for each in seen[1:] if each.closed_loop] == list(
+        range(1, loop.iterations + 1)
+    )
+    assert any(f"{loop.kept} of the {loop.measured} candidates" in note for note in result.notes)
+
+
+def test_what_was_measured_stays_in_the_table_and_teaches_it(
+    table: Path, budget_ms: float, device_where: DeviceWhere
+) -> None:
+    before = calibration(table)
+    device = device_where(lambda name: 1.04)
+    result = find_within_budget(table, budget_ms, device=device, **QUICK)
+    with LatencyTable.open(table) as opened:
+        rows = {row.key: row.measurement for row in opened.rows("network", VERIFY)}
+    for candidate in result.candidates:
+        measured = rows[candidate.architecture.key]
+        assert measured is not None
+        assert candidate.verified is not None
+        assert candidate.verified.measured_ms == measured.latency_ms
+    assert calibration(table)["networks"] == before["networks"] + len(rows)
+    predictor = EfficiencyPredictor(table)
+    errors = [
+        candidate.verified.measured_ms / predictor.predict_one(candidate.architecture).latency_ms
+        for candidate in result.candidates
+        if candidate.verified
+    ]
+    assert sum(errors) / len(errors) < 1.03, "it predicts them better than before"
+
+
+def calibration(table: Path) -> dict[str, int]:
+    with LatencyTable.open(table) as opened:
+        return read_document(opened, CALIBRATION, SPACE) or {}
+
+
+def test_it_learns_how_far_off_predictions_are(
+    table: Path, budget_ms: float, device_where: DeviceWhere
+) -> None:
+    """Whatever it finds takes 5 % more than is predicted, far more than the stated error."""
+    device = device_where(lambda name: 1.05)
+    result = find_within_budget(table, budget_ms, device=device, **QUICK)
+    loop = result.closed_loop
+    assert loop is not None
+    assert loop.kept >= 1
+    assert loop.margin_percent > 4.0
+    if loop.iterations > 1:
+        assert loop.kept < loop.measured
+
+
+def test_predictions_that_are_too_slow_are_no_limit(
+    table: Path, budget_ms: float, device_where: DeviceWhere
+) -> None:
+    device = device_where(lambda name: 0.94)
+    result = find_within_budget(table, budget_ms, device=device, **QUICK)
+    loop = result.closed_loop
+    assert loop is not None
+    assert loop.margin_percent < 0.0
+    assert loop.accuracy_cost is not None
+    assert loop.accuracy_cost <= 0.05
+
+
+def test_when_none_keeps_it_it_says_by_how_much(
+    table: Path, budget_ms: float, device_where: DeviceWhere
+) -> None:
+    device = device_where(lambda name: 2.5)
+    result = find_within_budget(table, budget_ms, device=device, iterations=1, **QUICK)
+    loop = result.closed_loop
+    assert loop is not None
+    assert (loop.kept, loop.accuracy_cost) == (0, None)
+    nearest = result.best.verified
+    assert nearest is not None
+    assert nearest.within_budget is False
+    excess = 100.0 * (nearest.upper_ms / budget_ms - 1.0)
+    assert any(f"is over it by {excess:.1f} %" in note for note in result.notes)
+
+
+def test_the_result_so_far_is_there_when_the_device_disappears(
+    table: Path, budget_ms: float, device_where: DeviceWhere
+) -> None:
+    device = device_where(lambda name: 1.6)
+    seen: list[SearchResult] = []
+
+    def keep(result: SearchResult) -> None:
+        seen.append(result)
+        if result.closed_loop is not None:
+            answered = device.script.answered
+            device.script.failures = {n: "crash" for n in range(answered, answered + 10_000)}
+
+    with pytest.raises(DeviceError):
+        find_within_budget(table, budget_ms, device=device, on_result=keep, **QUICK)
+    assert len(seen) == 2
+    assert seen[-1].closed_loop is not None
+
+
+def test_the_result_is_read_as_it_was_written(
+    table: Path, budget_ms: float, device_where: DeviceWhere, tmp_path: Path
+) -> None:
+    device = device_where(lambda name: 1.0)
+    result = find_within_budget(table, budget_ms, device=device, iterations=1, **QUICK)
+    result.write(tmp_path / "result.json")
+    assert SearchResult.read(tmp_path / "result.json") == result
+
+
+def test_what_cannot_be_asked_for(table: Path) -> None:
+    device = FakeDevice(machine())
+    with pytest.raises(UsageError, match="a confidence of 1.5 is not from 0.5 to 0.999"):
+        find_within_budget(table, 2.0, device=device, confidence=1.5)
+    with pytest.raises(UsageError, match="at least one candidate"):
+        find_within_budget(table, 2.0, device=device, candidates=0)
+    with pytest.raises(InfeasibleError, match="the fastest subnet"):
+        find_within_budget(table, 0.001, device=device, **QUICK)
+
+
+# caution
+
+
+@given(st.none() | st.floats(0.1, 50.0), st.lists(st.floats(0.5, 2.0), max_size=8))
+def test_more_confidence_is_more_caution(stated: float | None, ratios: list[float]) -> None:
+    caution = Caution(stated)
+    caution.learn([1.0] * len(ratios), ratios)
+    factors = [caution.factor(deviations) for deviations in (0.0, 1.0, 2.0)]
+    assert all(low < high for low, high in pairwise(factors))
+
+
+@given(st.floats(0.8, 1.25), st.floats(0.5, 5.0))
+def test_what_is_seen_often_is_believed(ratio: float, stated: float) -> None:
+    caution = Caution(stated)
+    before = caution.factor(1.645) / caution.factor(0.0)
+    assert caution.factor(0.0) == 1.0
+    caution.learn([2.0] * 200, [2.0 * ratio] * 200)
+    assert caution.factor(0.0) == pytest.approx(ratio, rel=0.002)
+    assert caution.factor(1.645) / caution.factor(0.0) < before
+
+
+def test_the_stated_error_is_the_margin_before_anything_is_measured() -> None:
+    assert Caution(4.0).factor(deviations_of(0.975)) == pytest.approx(1.04, rel=0.001)
+
+
+@given(st.floats(0.1, 10.0), st.floats(1.0, 1.2), st.floats(0.0, 0.1))
+def test_the_upper_limit_is_above_the_interval(ms: float, ratio: float, spread: float) -> None:
+    upper = upper_ms(ms, ms * ratio, spread, deviations_of(0.95))
+    assert upper >= ms * ratio * (1 - 1e-12)
+    assert upper >= ms * (1 + deviations_of(0.95) * spread) * (1 - 1e-12)
