@@ -16,6 +16,7 @@ from lutra.cli.main import COMMANDS, run
 from lutra.cli.output import print_json
 from lutra.emitters.emission import Emission
 from lutra.ops import Conv, Shape, seeded_weights
+from lutra.search.result import SearchResult
 from lutra.tables import LatencyTable
 from tests.conftest import SPACE
 from tests.toys import Toy, install_toys
@@ -119,6 +120,39 @@ def test_the_whole_job_on_the_scripted_device(
     metadata = {item.key: item.value for item in model.metadata_props}
     assert "random" in metadata["weights"]
     assert json.loads(metadata["architecture"]) == found["architecture"]
+
+
+def test_a_search_that_measures(tmp_path: Path, table_path: Path, capsys: Capture) -> None:
+    """The scripted device's networks take what their ops do, within a few percent."""
+    result = tmp_path / "result.json"
+    search = ("search", table_path, "--max-latency", "20ms", "--algorithm", "random", "--verify")
+    assert call(*search, "-o", result) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[0].split("  ")[0] == "accuracy %"
+    assert "candidates that were measured keep 20 ms with 95 % confidence" in err
+    assert "keeps the budget with" in err
+    found = SearchResult.read(result)
+    assert found.closed_loop is not None
+    assert found.best.verified is not None
+    assert found.best.verified.upper_ms <= 20.0
+    assert len(out.splitlines()) == 1 + found.closed_loop.measured
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--max-flops", "300M", "--verify"), "--verify needs the budget"),
+        (("--max-latency", "20ms", "--device", "fake"), "--device goes with --verify"),
+        (("--max-latency", "20ms", "--verify", "--confidence", "3"), "50<=x<=99.9"),
+    ],
+)
+def test_a_search_that_cannot_measure(
+    arguments: tuple[str, ...], says: str, table_path: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    output = tmp_path / "result.json"
+    assert call("search", table_path, *arguments, "-o", output) == 2
+    assert_one_line(capsys, says)
+    assert not output.exists()
 
 
 @pytest.mark.usefixtures("no_android")
