@@ -118,7 +118,7 @@ def _measured(
 ) -> dict[str, Any]:
     """What each network takes, by its key."""
     distinct = list({each.architecture.key: each for each in candidates}.values())
-    found = {}
+    found: dict[str, Any] = {}
     for start in range(0, len(distinct), _CHECKED_AT_ONCE):
         some = tuple(replace(each, verified=None) for each in distinct[start:][:_CHECKED_AT_ONCE])
         with bench_of_table(table) as (_, bench):
