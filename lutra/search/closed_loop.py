@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import fmean, median
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -156,13 +156,13 @@ class _Loop:
             for each in self._measured.values()
             if each.verified is not None
         ]
-        interval = fmean(intervals) if intervals else 1.0 + _USUAL_INTERVAL
+        interval = median(intervals) if intervals else 1.0 + _USUAL_INTERVAL
         return self.budget_ms / self._caution.factor(deviations) / interval
 
     def _found(self, limit_ms: float) -> SearchResult:
-        keep = KEPT + len(self._measured) + self.candidates
-        hyperparameters = {"keep": keep, **(self.search.get("hyperparameters") or {})}
-        options = {**self.search, "hyperparameters": hyperparameters}
+        given = self.search.get("hyperparameters") or {}
+        keep = max(KEPT + len(self._measured) + self.candidates, given.get("keep", 0))
+        options = {**self.search, "hyperparameters": {**given, "keep": keep}}
         return find_networks(self.table, max_latency_ms=limit_ms, **options)
 
     # measuring
@@ -181,7 +181,8 @@ class _Loop:
             raw_ms = [v.low_ms for v in visits[key] if v.run == run] or [measurement.latency_ms]
             verified = self._verified(candidate, measurement, median(raw_ms), spread)
             self._measured[key] = replace(candidate, verified=verified)
-            self._caution.learn([candidate.predicted_ms], [measurement.latency_ms])
+            if not measurement.flags:  # a disturbed one tells of the disturbance
+                self._caution.learn([candidate.predicted_ms], [measurement.latency_ms])
         if not self._measured:
             reasons = [
                 row.failure.message
