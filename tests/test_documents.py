@@ -267,7 +267,7 @@ def test_the_runtime_refuses_what_it_cannot_do(package: Path, model: Path, tmp_p
 
 def test_the_device_is_profiled(package: Path, vendor_bench: None, tmp_path: Path) -> None:
     assert "acme" in device_schemes()
-    summary = lutra.profile("acme:7", SPACE, tmp_path / "acme.lut")
+    summary = lutra.profile("acme:7", SPACE, tmp_path / "acme.lut", networks=4)
     assert summary.complete
     with LatencyTable.open(tmp_path / "acme.lut") as stored:
         assert (stored.target.device, stored.target.runtime) == ("acme", "litert")
