@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import pty
 import re
@@ -10,31 +11,46 @@ import struct
 import subprocess
 import sys
 import termios
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+_COMMANDS = r"""
+import json, sys
+from lutra.cli.main import main
+highest = 0
+for number, words in enumerate(json.loads(sys.argv[1])):
+    if number:
+        print("\f", end="")
+    try:
+        main(words)
+    except SystemExit as end:
+        highest = max(highest, end.code)
+sys.exit(highest)
+"""
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What a terminal was sent, and the status that the program ended with."""
+    """What a terminal was sent, and the highest status that a command ended with."""
 
     raw: str
     status: int
 
     @property
-    def lines(self) -> list[str]:
-        """Without what colours and bars add."""
-        return _ESCAPE.sub("", self.raw).replace("\r\n", "\n").splitlines()
+    def pages(self) -> list[list[str]]:
+        """The lines of each command, without what colours and bars add."""
+        plain = _ESCAPE.sub("", self.raw).replace("\r\n", "\n")
+        return [page.splitlines() for page in plain.split("\f")]
 
 
-def in_terminal(*arguments: object, columns: int, stderr: bool = True) -> Seen:
-    """Run lutra in a terminal; without ``stderr`` only what it prints on stdout is seen."""
+def in_terminal(*commands: Sequence[object], columns: int, stderr: bool = True) -> Seen:
+    """Run commands of lutra in a terminal; without ``stderr`` only their stdout is seen."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, columns, 0, 0))
     environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "lutra", *map(str, arguments)],
+        [sys.executable, "-c", _COMMANDS, json.dumps([[*map(str, words)] for words in commands])],
         stdin=theirs,
         stdout=theirs,
         stderr=theirs if stderr else subprocess.DEVNULL,

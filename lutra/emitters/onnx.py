@@ -13,7 +13,6 @@ from onnx import TensorProto, helper
 from lutra.emitters.onnx_int8 import quantized
 from lutra.emitters.onnx_model import (
     OPS,
-    Array,
     OnnxModel,
     Operator,
     Value,
@@ -81,21 +80,25 @@ def _halved(model: OnnxModel) -> OnnxModel:
 
 
 def _file(model: OnnxModel, metadata: Mapping[str, str]) -> bytes:
-    graph = onnx.GraphProto(
-        name="lutra",
-        node=[_node(operator) for operator in model.operators],
-        input=[_value(model.input)],
-        output=[_value(model.output)],
-        initializer=[_tensor(name, array) for name, array in model.arrays.items()],
-    )
     file = onnx.ModelProto(
         ir_version=IR_VERSION,
         producer_name="lutra",
-        graph=graph,
         opset_import=[helper.make_opsetid("", OPSET)],
     )
     if metadata:
         helper.set_model_props(file, dict(metadata))
+    graph = file.graph  # filled where it is: a message given to another is copied, weights and all
+    graph.name = "lutra"
+    graph.node.extend(map(_node, model.operators))
+    graph.input.append(_value(model.input))
+    graph.output.append(_value(model.output))
+    for name, array in model.arrays.items():
+        graph.initializer.add(
+            name=name,
+            data_type=_TENSOR_TYPES[array.dtype],
+            dims=array.shape,
+            raw_data=array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes(),
+        )
     return bytes(file.SerializeToString())
 
 
@@ -104,13 +107,6 @@ def _node(operator: Operator) -> onnx.NodeProto:
     attributes: dict[str, Any] = dict(operator.attributes)
     return helper.make_node(
         operator.type, inputs, [operator.output], name=operator.name, **attributes
-    )
-
-
-def _tensor(name: str, array: Array) -> onnx.TensorProto:
-    data = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
-    return TensorProto(
-        name=name, data_type=_TENSOR_TYPES[array.dtype], dims=array.shape, raw_data=data
     )
 
 

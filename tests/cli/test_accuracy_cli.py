@@ -1,7 +1,6 @@
 """From a supernet to a search by its own accuracy, on the command line."""
 
 import json
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -17,14 +16,6 @@ from tests.cli.test_cli import Capture, assert_one_line, call, call_json
 from tests.supernets.file_server import Served, serving
 from tests.supernets.small_data import write_small_data
 from tests.supernets.test_supernet import MBV3, PROXYLESS, disturbed
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ class Stopped:
             print("measuring", flush=True)
             sys.stdin.read()
 output._plain = lambda label: Stopped()
-main.main(["profile", "fake", "-o", sys.argv[1]])
+main.main(["profile", "fake", "-o", sys.argv[1], "--networks", "0"])
 """
 
 

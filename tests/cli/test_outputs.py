@@ -205,6 +205,8 @@ def test_quickstart_shows_what_it_measured_before_it_writes(
     table_path: Path, result_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[str] = []
+    monkeypatch.setattr(quickstart, "CALIBRATE_NETWORKS", 4)
+    monkeypatch.setattr(quickstart, "VALIDATE_NETWORKS", 4)
     monkeypatch.setattr(quickstart, "print_verified", lambda *_: shown.append("shown"))
     monkeypatch.setattr(
         lutra.SearchResult, "write", lambda self, path: shown.append(f"written {path.name}")

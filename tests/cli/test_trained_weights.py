@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -18,14 +17,6 @@ from tests.supernets.folders import write_images
 
 SPACE = "ofa-mbv3-w0.25/classes=3/stem=1/r=20:28:4"
 CLASSES = ("ant", "bee", "cat")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -145,7 +145,7 @@ class TestLink:
     ) -> None:
         def freeze() -> None:
             phone.freeze()
-            threading.Timer(6.0, phone.thaw).start()
+            threading.Timer(4.0, phone.thaw).start()
 
         measure(device, table, models, after_visits(3, freeze))
         check_table(table, models)
@@ -172,7 +172,7 @@ class TestLink:
     ) -> None:
         def cut() -> None:
             phone.network.down()
-            threading.Timer(5.0, phone.network.up).start()
+            threading.Timer(4.0, phone.network.up).start()
 
         measure(device, table, models, after_visits(3, cut))
         check_table(table, models)

@@ -265,10 +265,19 @@ class TestLink:
         """asyncssh raises nothing then: status None. It is a lost link, never a success."""
         run(device, tmp_path / "board.lut", after_visits(5, board.kill_sessions))
 
-    def test_link_down_and_up(self, device: SshDevice, board: Board, tmp_path: Path) -> None:
+    def test_link_down_and_up(
+        self,
+        device: SshDevice,
+        board: Board,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Down for longer than it takes to be seen: three missed answers."""
+        monkeypatch.setattr("lutra.devices.remote.ssh.shell._KEEPALIVE_SECONDS", 0.5)
+
         def cut() -> None:
             board.network.down()
-            threading.Timer(8.0, board.network.up).start()
+            threading.Timer(3.0, board.network.up).start()
 
         run(device, tmp_path / "board.lut", after_visits(5, cut))
 

@@ -23,6 +23,14 @@ from lutra.supernets.supernet import Supernet
 from tests.supernets.test_supernet import MBV3, PROXYLESS, RESNET, disturbed
 
 
+@pytest.fixture(scope="module")
+def supernet() -> Supernet:
+    """One of random numbers that tests only read."""
+    supernet = Supernet(MBV3)
+    disturbed(supernet)
+    return supernet
+
+
 def saved(path: Path, name: str = MBV3) -> Supernet:
     supernet = Supernet(name)
     disturbed(supernet)
@@ -49,8 +57,9 @@ def test_weights_come_back(tmp_path: Path, name: str) -> None:
     again = load_supernet(tmp_path / "s.pth")
     assert again.space.name == name
     assert not again.training
+    numbers = again.state_dict()
     for key, tensor in supernet.state_dict().items():
-        assert torch.equal(again.state_dict()[key], tensor), key
+        assert torch.equal(numbers[key], tensor), key
 
 
 # How OFA's published files spell their names, and how the newer code does.
@@ -67,22 +76,17 @@ def test_weights_come_back(tmp_path: Path, name: str) -> None:
     ids=["new", "mobile_inverted_conv", "bn", "conv"],
 )
 @pytest.mark.parametrize("legacy", [False, True])
-def test_published_forms(tmp_path: Path, change: Any, legacy: bool) -> None:
-    supernet = Supernet(MBV3)
-    disturbed(supernet)
+def test_published_forms(tmp_path: Path, supernet: Supernet, change: Any, legacy: bool) -> None:
     path = published(tmp_path / "s.pth", supernet, change)
     if legacy:
         state = torch.load(path, weights_only=True)
         torch.save(state, path, _use_new_zipfile_serialization=False)
-    again = load_supernet(path, MBV3)
-    assert all(
-        torch.equal(again.state_dict()[key], tensor)
-        for key, tensor in supernet.state_dict().items()
-    )
+    again = load_supernet(path, MBV3).state_dict()
+    assert all(torch.equal(again[key], tensor) for key, tensor in supernet.state_dict().items())
 
 
-def test_a_published_file_names_no_space(tmp_path: Path) -> None:
-    path = published(tmp_path / "s.pth", Supernet(MBV3))
+def test_a_published_file_names_no_space(tmp_path: Path, supernet: Supernet) -> None:
+    path = published(tmp_path / "s.pth", supernet)
     assert "does not name its space" in error_of(path)
 
 
@@ -101,8 +105,10 @@ def test_another_space_than_asked_for(tmp_path: Path) -> None:
         (RESNET, "lacks input_stem.0.bn.bn.weight"),
     ],
 )
-def test_a_checkpoint_of_another_network(tmp_path: Path, space: str, says: str) -> None:
-    path = published(tmp_path / "s.pth", Supernet(MBV3))
+def test_a_checkpoint_of_another_network(
+    tmp_path: Path, supernet: Supernet, space: str, says: str
+) -> None:
+    path = published(tmp_path / "s.pth", supernet)
     assert says in error_of(path, space)
 
 

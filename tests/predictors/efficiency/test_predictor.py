@@ -82,20 +82,13 @@ def test_a_failed_op_is_missing(tmp_path: Path) -> None:
         path,
         resolutions=[128],
         protocol=replace(NETWORK_PROTOCOL, rounds=2),
+        networks=0,
     )
     assert summary.failed == 1
     predictor = predictor_of(path)
     predicted = predictor.predict(space.sample(300, np.random.default_rng(0), [128]))
     assert np.isnan(predicted).any()
-    assert plan("fake", space, path, resolutions=[128]).missing == 1
-
-
-@pytest.fixture
-def calibrated(table_path: Path) -> Path:
-    fitted = calibrate(table_path, networks=12)
-    assert fitted.networks == 12
-    assert fitted.cv_mape_percent < 0.5 < fitted.sum_mape_percent
-    return table_path
+    assert plan("fake", space, path, resolutions=[128], networks=0).missing == 1
 
 
 def test_calibration_is_stored_and_used(calibrated: Path) -> None:

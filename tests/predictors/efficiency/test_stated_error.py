@@ -15,7 +15,6 @@ from lutra.predictors.efficiency.fitting import Networks, conformal_percent, fit
 from lutra.predictors.efficiency.predictor import EfficiencyPredictor
 from lutra.predictors.efficiency.stated_error import StatedError
 from lutra.profiler.calibration import calibrate, validate
-from lutra.profiler.profile import profile
 from lutra.spaces import sample_networks
 from lutra.tables import LatencyTable
 from lutra.tables.documents import CALIBRATION, VALIDATION, store_document
@@ -134,17 +133,16 @@ def test_what_is_no_percentage_states_nothing(percent: object, table_path: Path)
         assert StatedError.read(table, "ofa-mbv3-w1.0", table.op_latencies()) is None
 
 
-@pytest.mark.parametrize("known", [None, "128", [128, "x"], {"128": 1}])
-def test_what_a_document_says_of_resolutions_may_be_damaged(known: object, tmp_path: Path) -> None:
-    path = tmp_path / "fake.lut"
-    profile(FakeDevice(FakeScript(noise=0.01)), "ofa-mbv3-w1.0", path, resolutions=[128])
-    calibrate(path, device=FakeDevice(FakeScript(noise=0.01)), networks=6)
-    with LatencyTable.open(path, write=True) as table:
+@pytest.mark.parametrize("known", [None, "224", [224, "x"], {"224": 1}])
+def test_what_a_document_says_of_resolutions_may_be_damaged(
+    known: object, calibrated: Path
+) -> None:
+    with LatencyTable.open(calibrated, write=True) as table:
         documents = table.meta(CALIBRATION)
         documents["ofa-mbv3-w1.0"]["interval_resolutions"] = known
         table.put_meta(CALIBRATION, documents)
-    predictor = EfficiencyPredictor(path)
-    (network,) = sample_networks(predictor.space, [128], 1, 3)
+    predictor = EfficiencyPredictor(calibrated)
+    (network,) = sample_networks(predictor.space, [224], 1, 3)
     low, latency, high = (
         predictor.predict_one(network).low_ms,
         predictor.predict_one(network).latency_ms,

@@ -42,10 +42,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
         copy_part(data, "t10k", _TEST)
     supernet = Supernet(MBV3)
     architecture = supernet.smallest()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     learn(supernet, architecture, load_images(data, "train"))
-    torch.set_num_threads(threads)
     save_supernet(supernet, folder / "supernet.pt", {"steps": _STEPS})
     return Trained(folder / "supernet.pt", architecture, data)
 

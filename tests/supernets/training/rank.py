@@ -44,7 +44,6 @@ def gradients(count: int, rank: int = 0) -> dict[str, Tensor]:
 
 def main(images: Path, folder: Path) -> None:
     """Train with the others; write this rank's weights, losses and averaged gradients."""
-    torch.set_num_threads(1)
     supernets: list[nn.Module] = []
     run = loop.Training.run
 

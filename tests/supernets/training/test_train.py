@@ -48,18 +48,19 @@ def losses(trained: TrainedSupernet) -> list[float]:
     return [record["loss"] for record in trained.about["history"]]
 
 
-def test_all_networks_learn(images: Path, tmp_path: Path) -> None:
+def test_all_networks_learn(tmp_path: Path) -> None:
+    images = write_idx(tmp_path / "images", 300, classes=4, size=16)
     trained = train_supernet(
-        SPACE, images, tmp_path, method="sandwich", epochs=10, batch=24, learning_rate=0.1
+        SPACE, images, tmp_path, method="sandwich", epochs=4, batch=24, learning_rate=0.1
     )
     assert losses(trained)[-1] < losses(trained)[0] - 0.2
-    assert trained.largest_top1_percent > 60  # by chance 25
+    assert trained.largest_top1_percent > 60  # by chance 25, with every seed tried 100
     assert trained.smallest_top1_percent > 60
     load_supernet(trained.path, SPACE)
     about = trained.about
     assert {name: about[name] for name in ("method", "epochs", "seed")} == {
         "method": "sandwich",
-        "epochs": 10,
+        "epochs": 4,
         "seed": 0,
     }
     assert about["seconds"] > 0
