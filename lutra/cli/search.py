@@ -208,12 +208,14 @@ def _within_budget(
 def note_closed_loop(result: lutra.SearchResult) -> None:
     """What was found, and what caution cost."""
     loop, best = result.closed_loop, result.best
-    if loop is None or best.verified is None or not loop.kept:
+    if loop is None or best.verified is None or loop.accuracy_cost is None:
         return
     slack = 1.0 - best.verified.measured_ms / result.limits["latency_ms"]
+    cost = loop.accuracy_cost
     note(
-        f"the first one keeps the budget with {100 * slack:.1f} % to spare; a search that measures"
-        f" nothing promises {loop.accuracy_cost:.2f} points more"
+        f"the first one keeps the budget with {100 * slack:.1f} % to spare; what a search that"
+        f" measures nothing proposes is predicted {abs(cost):.2f} points"
+        f" {'more' if cost >= 0 else 'less'} accurate"
     )
 
 
