@@ -131,14 +131,14 @@ def command(
         return
     for text in result.notes:
         note(text)
-    if not predictor.calibrated:
+    if predictor.origin is None and not predictor.calibrated:
         note(f"the table is not calibrated: latencies are plain sums; run lutra calibrate {table}")
     if verify:
         print_verified(result, len(result.candidates))
         note_closed_loop(result)
         return
     _print_found(result, evaluated=evaluate is not None)
-    if output is not None:
+    if output is not None and predictor.origin is None:
         note_next(shlex.join(["lutra", "verify", str(output), "--device", device]))
 
 
