@@ -106,7 +106,7 @@ PACKAGES = {
         "supernets/deployment/runners.py",
     },
     "PIL": {"supernets/data/pictures.py"},
-    "pandas": {"tables/table.py"},
+    "pandas": {"search/result.py", "tables/table.py"},
     "psutil": {"devices/cpu.py"},
     "pynvml": {"devices/worker/nvml.py"},
     "pytest": {"testing.py"},

@@ -52,8 +52,11 @@ class LatencyTable:
 
     >>> with LatencyTable.open("cpu.lut") as table:
     ...     latencies = table.op_latencies()  # ms by op key
+    ...     frame = table.to_frame()  # a row per workload: ops, networks, references
     >>> len(latencies), min(latencies.values()) > 0
     (96, True)
+    >>> list(frame[frame.category == "op"].latency_ms) == list(latencies.values())
+    True
     """
 
     def __init__(self, path: Path, connection: sqlite3.Connection, lock: Lock | None) -> None:
