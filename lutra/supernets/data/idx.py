@@ -97,6 +97,6 @@ def _read(folder: Path, name: str, dimensions: int) -> npt.NDArray[np.uint8]:
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or "it is damaged"
         raise DataError(f"cannot read {path}: {reason}") from error
-    if not is_idx_file or len(data) != size:
+    if not is_idx_file or size == 0 or len(data) != size:
         raise DataError(f"{path} is no idx file of {dimensions} dimensions, or it is damaged")
     return np.frombuffer(data, np.uint8).reshape(shape)
