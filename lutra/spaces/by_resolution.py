@@ -17,6 +17,7 @@ from lutra.spaces.base import Gene, Indices, Rows, SearchSpace
 from lutra.spaces.lattice import NO_OP, Edge, Lattice
 
 
+# docs/decisions.md: Imported as they are
 class SpaceByResolution(SearchSpace):
     """The same architectures in the same rows; ``ops`` has an op once for each resolution.
 
