@@ -39,7 +39,7 @@ class ImportSummary:
 
 
 def import_table(
-    files: Sequence[str | Path],
+    files: Sequence[str | Path] | str | Path,
     space: SearchSpace | str,
     table: str | Path,
     *,
@@ -57,13 +57,14 @@ def import_table(
     another or is not in ms, `UsageError` for an unknown space or one that OFA has no tables of, and
     `TableWriteError` where the table cannot be written or is there already.
 
-    >>> summary = import_table(["224_lookup_table.yaml"], "ofa-mbv3-w1.0", "note10.lut")
+    >>> summary = import_table("224_lookup_table.yaml", "ofa-mbv3-w1.0", "note10.lut")
     >>> summary.ops, summary.resolutions
     (96, (224,))
     >>> EfficiencyPredictor("note10.lut").latency.cheapest([224])[0] > 0  # ms
     True
     """
     space, table = get_space(space), Path(table)
+    files = [files] if isinstance(files, str | Path) else files
     if is_there(table):
         raise TableWriteError(
             f"{table} is there already: an import makes a new table; name another file, and import"

@@ -30,6 +30,7 @@ _MAX_BYTES = 8 << 20  # 41 resolutions of two spaces in one file have half a MiB
 _TOO_LARGE = f"is larger than {_MAX_BYTES >> 20} MiB: too large for a latency table of OFA's"
 _MOST_ENTRIES = 50_000
 _MOST_RUNS = 1 << 31
+_ENOUGH_TO_TELL = 10  # entries: then the last one has the fields of the others
 # YAML's own words for numbers differ from version to version; these are floats in all of them.
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 _LIKE = "a latency table of OFA's has lines like 'Conv-input:...: {mean: 0.99}'"
@@ -154,7 +155,17 @@ def _entries(reader: _Reader) -> dict[str, Entry]:
         if len(found) > _MOST_ENTRIES:
             reader.refuse(f"more than {_MOST_ENTRIES} entries")
     reader.end()
+    _require_end(reader, found)
     return found
+
+
+def _require_end(reader: _Reader, entries: dict[str, Entry]) -> None:
+    """Refuse a file that was cut off within its last mean: YAML has no mark of its end."""
+    if len(entries) < _ENOUGH_TO_TELL:
+        return
+    *others, last = entries.values()
+    if last.std_ms is None and all(entry.std_ms is not None for entry in others):
+        reader.refuse(f"'{[*entries][-1]:.200}' has no std or var, as all others: is it cut off?")
 
 
 def _fields(reader: _Reader, key: str) -> Fields:

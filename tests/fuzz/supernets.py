@@ -147,7 +147,7 @@ def _image_sets() -> list[bytes]:
 
     random = np.random.default_rng(0)
     images = idx(random.integers(0, 256, (20, 6, 6), dtype=np.uint8))
-    labels = idx(np.arange(20, dtype=np.uint8) % 4)
+    labels = idx((np.arange(20) % 4).astype(np.uint8))
     packed_images, packed_labels = (gzip.compress(part, mtime=0) for part in (images, labels))
     return [
         len(first).to_bytes(2, "big") + bytes([packed]) + first + second

@@ -138,6 +138,27 @@ def test_a_key_that_stands_twice(tmp_path: Path) -> None:
     )
 
 
+def test_no_number_is_read_of_a_file_that_was_cut_off(tmp_path: Path) -> None:
+    """Wherever in its last rows: what is left is what stood there, or it is refused."""
+    rows = "".join(
+        f"row{number}:\n  count: 500\n  mean: 1.{number}25\n  std: 0.0125\n" for number in range(15)
+    )
+    whole = read_ofa_file(written(tmp_path, rows)).entries
+    refused = 0
+    for end in range(rows.index("row11"), len(rows)):
+        path = written(tmp_path, rows[:end])
+        try:
+            entries = read_ofa_file(path).entries
+        except NotATableError:
+            refused += 1
+            continue
+        assert all(entry.mean_ms == whole[key].mean_ms for key, entry in entries.items()), end
+    assert refused > 80
+    assert "'row14' has no std or var, as all others: is it cut off?" in error_of(
+        tmp_path, rows[: rows.index("  std: 0.0125", rows.index("row14"))]
+    )
+
+
 def test_sizes_have_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lutra.interchange.ofa_file._MOST_ENTRIES", 10)
     rows = "".join(f"k{number}: {{mean: 1}}\n" for number in range(11))
