@@ -159,6 +159,14 @@ def _image_sets() -> list[bytes]:
     ]
 
 
+def _image_set(claimed: tuple[int, ...]) -> bytes:
+    """Twenty labels, and a file that claims to hold images of such a shape."""
+    plain = _image_sets()[0]
+    labels = plain[: 3 + int.from_bytes(plain[:2], "big")]
+    head = bytes([0, 0, 8, len(claimed)]) + np.array(claimed, ">u4").tobytes()
+    return labels + head
+
+
 @st.composite
 def _image_grammar(draw: DrawFn) -> bytes:
     """Sizes that are not those of the content, and any damage."""
@@ -192,5 +200,15 @@ TARGETS = (
         lambda: [_lines(_sample_documents())],
         leaves=frozenset({_SAMPLES}),
     ),
-    Target("images", _read_images, _image_grammar, _image_sets, leaves=_IMAGE_FILES),
+    Target(
+        "images",
+        _read_images,
+        _image_grammar,
+        _image_sets,
+        leaves=_IMAGE_FILES,
+        examples=(
+            _image_set((20, 6, 0)),
+            _image_set((20, 1 << 13, (1 << 31) // (20 << 13))),  # and no such file
+        ),
+    ),
 )

@@ -252,6 +252,7 @@ def test_the_command(
         ["verify", "r.json", "--device", "fake"],
         ["calibrate", "t.lut", "--device", "fake"],
         ["validate", "t.lut"],
+        ["search", "t.lut", "--max-latency", "40ms", "--verify"],
         ["profile", "fake", "-o", "t.lut"],
         ["profile", "fake", "--dry-run", "-o", "t.lut"],
     ):
