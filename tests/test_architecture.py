@@ -51,6 +51,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "lutra.profiler",
         "lutra.supernets",
     ),
+    "lutra.interchange": MEASURED,
     "lutra.cli": ("lutra",),
     # What stands beside the rooms.
     **dict.fromkeys(SHARED, ()),
@@ -105,12 +106,13 @@ PACKAGES = {
         "supernets/deployment/runners.py",
     },
     "PIL": {"supernets/data/pictures.py"},
-    "pandas": {"tables/table.py"},
+    "pandas": {"search/result.py", "tables/table.py"},
     "psutil": {"devices/cpu.py"},
     "pynvml": {"devices/worker/nvml.py"},
     "pytest": {"testing.py"},
     "rich": {"cli/output.py"},
     "scipy": {"predictors/accuracy/fitting.py", "profiler/calibration.py"},
+    "yaml": {"interchange/ofa_file.py"},
     "tflite_runtime": {"devices/worker/runtimes/tflite_runtime.py"},
     "torch": {
         "devices/worker/runtimes/torch.py",

@@ -17,8 +17,10 @@ import lutra
 from lutra.devices import registry
 from lutra.devices.base import DeviceInfo
 from lutra.devices.fake import FakeDevice, FakeScript, latency_from_size
+from lutra.interchange.ofa_keys import DIALECTS
 from lutra.spaces import get_space
 from tests.conftest import SPACE
+from tests.interchange.estimator import write_table
 from tests.supernets.images import write_idx
 
 ROOT = Path(__file__).parents[1]
@@ -49,6 +51,9 @@ def worked_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     result.write(folder / "result.json")
     lutra.export(result, folder / "model.onnx")
     lutra.export(result, folder / "model.torch", format="torch")
+    keys = DIALECTS[0].keys(get_space(SPACE), 224)
+    rows = {key: {"count": 500, "mean": 0.01 + op.macs / 1e7} for op, key in keys.items() if key}
+    write_table(folder / "224_lookup_table.yaml", rows)
     write_idx(folder / "images", 96)
     small = get_space("ofa-mbv3-w0.25/classes=10/channels=1/stem=1/r=20:28:4")
     lutra.export(small.decode(small.choice_counts * 0), folder / "small.onnx")

@@ -17,6 +17,7 @@ from lutra.cli.output import line, note, note_next, print_json, progress, with_e
 @click.option("-o", "--output", type=FILE, required=True, help="The model file.")
 @click.option("--format", "format_name", help="onnx, tflite or torch; by default what -o ends in.")
 @click.option("--precision", help="fp32, fp16 or int8; by default the table's.")
+@click.option("--space", "space_name", help="Of an architecture whose file does not say.")
 @click.option("--checkpoint", type=FILE, help="The supernet whose weights it gets.")
 @click.option("--data", type=FOLDER, help="Training images: statistics, and int8's ranges.")
 @click.option("--calibration-data", type=FOLDER, help="Other images for int8's ranges.")
@@ -34,6 +35,7 @@ def command(
     output: Path,
     format_name: str | None,
     precision: str | None,
+    space_name: str | None,
     checkpoint: Path | None,
     data: Path | None,
     calibration_data: Path | None,
@@ -54,6 +56,7 @@ def command(
             output,
             format=format_name,
             precision=precision,
+            space=space_name,
             seed=seed,
             checkpoint=checkpoint,
             data=data,

@@ -71,7 +71,9 @@ def command(table: Path, architecture_file: Path, space_name: str | None, as_jso
     note(f"{prediction.latency_ms:.4g} ms{interval}, {prediction.macs / 1e6:.0f}M MACs")
     if prediction.bound:
         note(_BOUNDS[prediction.bound])
-    if not predictor.calibrated:
+    if predictor.origin is not None:
+        note(predictor.origin)
+    elif not predictor.calibrated:
         note(f"the table is not calibrated: this is a plain sum; run lutra calibrate {table}")
     if stale := predictor.staleness([architecture.r]):
         note(f"{stale}; run lutra calibrate {table} again")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,8 @@ from lutra.cli.options import FILE, FOLDER, as_json, space_option, table_argumen
 from lutra.cli.output import note, note_next, print_json, print_table, progress, watch
 from lutra.cli.verify import print_verified
 from lutra.errors import UsageError
-from lutra.files import check_output
-from lutra.files.kinds import RESULT
+from lutra.files import check_output, write_atomically
+from lutra.files.kinds import OFA_CONFIG, RESULT, FileKind
 
 if TYPE_CHECKING:
     from lutra.search.result import Candidate
@@ -58,6 +59,7 @@ _GROUP = 4  # blocks of a stage
     help="Percent of processes that are to keep the budget.",
 )
 @click.option("-o", "--output", type=FILE, help="Write the result here.")
+@click.option("--ofa-config", type=FILE, help="Write the best network here as OFA's config dict.")
 @space_option
 @as_json
 def command(
@@ -77,6 +79,7 @@ def command(
     device_spec: str | None,
     confidence: float,
     output: Path | None,
+    ofa_config: Path | None,
     space_name: str | None,
     as_json: bool,
 ) -> None:
@@ -87,7 +90,8 @@ def command(
 
     latency_ms = parse_latency_ms(max_latency) if max_latency is not None else None
     macs = parse_count(max_flops) if max_flops is not None else None
-    _check_output(output)
+    _check_output(output, RESULT)
+    _check_output(ofa_config, OFA_CONFIG)
     if seed < 0:
         raise UsageError(f"--seed {seed} must not be negative")
     _require_together(evaluate, checkpoint, data)
@@ -124,21 +128,20 @@ def command(
             )
     if measuring is not None and evaluate is not None:
         result = _evaluated(result, measuring, evaluate)
-    if output is not None:
-        result.write(output)
+    _write(result, output, ofa_config)
     if as_json:
         print_json(result.to_json())
         return
     for text in result.notes:
         note(text)
-    if not predictor.calibrated:
+    if predictor.origin is None and not predictor.calibrated:
         note(f"the table is not calibrated: latencies are plain sums; run lutra calibrate {table}")
     if verify:
         print_verified(result, len(result.candidates))
         note_closed_loop(result)
         return
     _print_found(result, evaluated=evaluate is not None)
-    if output is not None:
+    if output is not None and predictor.origin is None:
         note_next(shlex.join(["lutra", "verify", str(output), "--device", device]))
 
 
@@ -166,13 +169,22 @@ def _print_found(result: lutra.SearchResult, *, evaluated: bool) -> None:
     note(f"{result.evaluations} architectures scored in {result.cpu_seconds:.1f} CPU s")
 
 
-def _check_output(output: Path | None) -> None:
-    """Raise now what writing the result would."""
+def _check_output(output: Path | None, kind: FileKind) -> None:
+    """Raise now what writing the result or the config would."""
     if output is None:
         return
     if not output.parent.is_dir():
         raise UsageError(f"there is no folder {output.parent} for {output.name}")
-    check_output(output, RESULT)
+    check_output(output, kind)
+
+
+def _write(result: lutra.SearchResult, output: Path | None, ofa_config: Path | None) -> None:
+    """The result, and its best network's config, where they are wanted."""
+    if output is not None:
+        result.write(output)
+    if ofa_config is not None:
+        config = json.dumps(result.best.architecture.to_ofa())
+        write_atomically(ofa_config, f"{config}\n".encode(), kind=OFA_CONFIG)
 
 
 def _require_budget(latency_ms: float | None, device: str | None, *, verify: bool) -> None:

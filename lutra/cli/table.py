@@ -1,20 +1,21 @@
-"""lutra table: look into a table."""
+"""lutra table: look into a table, or make one of the tables of others."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
 import lutra
-from lutra.cli.options import as_json, table_argument
-from lutra.cli.output import note, print_json, print_table
+from lutra.cli.options import FILE, as_json, table_argument
+from lutra.cli.output import line, note, print_json, print_table
 
 
 @click.group("table")
 def command() -> None:
-    """Show what a table holds."""
+    """Show what a table holds, or import one of another format."""
 
 
 _WHERE_KNOWN = {
@@ -24,6 +25,8 @@ _WHERE_KNOWN = {
     "nodes": ["nodes", "delegated_nodes"],
     "failure": ["failure"],
 }
+_MEASURED = ["key", "latency_ms", "ci_low_ms", "ci_high_ms", "rounds", "status"]
+_IMPORTED = ["key", "resolution", "latency_ms", "runs", "std_ms", "file"]
 
 
 @command.command("show")
@@ -35,7 +38,7 @@ _WHERE_KNOWN = {
 )
 @as_json
 def show(table: Path, category: str | None, as_json: bool) -> None:
-    """Every row with its interval; failures have a message and no number."""
+    """Every row with its interval; failures have a message and no number, imported rows none."""
     from lutra.tables.documents import CALIBRATION, VALIDATION
 
     with lutra.LatencyTable.open(table) as opened:
@@ -46,7 +49,7 @@ def show(table: Path, category: str | None, as_json: bool) -> None:
         print_json({"target": target.to_json(), **documents, "rows": records})
         return
     note(target.summary())
-    columns = ["key", "latency_ms", "ci_low_ms", "ci_high_ms", "rounds", "status"]
+    columns = [*(_IMPORTED if target.is_imported else _MEASURED)]
     for known, shown in _WHERE_KNOWN.items():
         if any(record[known] not in (None, "") for record in records):
             columns += shown
@@ -54,6 +57,37 @@ def show(table: Path, category: str | None, as_json: bool) -> None:
     print_table(columns, rows)
     if not records:
         note(f"{table} holds no rows{f' of the category {category}' if category else ''} yet")
+
+
+@command.command("import")
+@click.argument("files", type=FILE, nargs=-1, required=True)
+@click.option("--space", "space_name", required=True, help="The space that the rows are of.")
+@click.option("-o", "--output", type=FILE, required=True, help="The new table.")
+@click.option("--device-name", help="The device that was measured, as you know it.")
+@click.option("--runtime-name", help="The runtime that it ran.")
+@as_json
+def import_(
+    files: tuple[Path, ...],
+    space_name: str,
+    output: Path,
+    device_name: str | None,
+    runtime_name: str | None,
+    as_json: bool,
+) -> None:
+    """Make a table of OFA's latency tables: YAML files, often one for each resolution."""
+    summary = lutra.import_table(
+        files, space_name, output, device_name=device_name, runtime_name=runtime_name
+    )
+    if as_json:
+        print_json({"table": str(output), **asdict(summary)})
+        return
+    line(str(output))
+    resolutions = ", ".join(map(str, summary.resolutions))
+    note(f"{summary.ops} rows of {summary.space} at {resolutions}")
+    for name, count in summary.left_out.items():
+        if count:
+            note(f"{name}: rows of no network of {summary.space}, left out: {count}")
+    note("the files do not say how sure their numbers are: predictions have no interval")
 
 
 def _records(table: lutra.LatencyTable, category: str | None) -> list[dict[str, Any]]:

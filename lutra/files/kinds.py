@@ -25,12 +25,14 @@ class FileKind:
 
 # As it is written: a document with a result in it, or one about results, is something else.
 _RESULT = re.compile(rf'\s*\{{\s*"format"\s*:\s*"{RESULT_FORMAT}"'.encode())
+_OFA_CONFIG = re.compile(rb'\s*\{\s*"(?:ks|e|d|w)"\s*:\s*\[')
 _ADDITIVE = re.compile(rb'\s*\{\s*"format"\s*:\s*"lutra-additive-accuracy"')
 _MLP_NAMED = 1000
 _OLDEST_ONNX = 3  # of 2017; TensorFlow's saved models begin like a version 1
 
 TABLE = FileKind("a latency table", lambda data: data.startswith(b"SQLite format 3\0"))
 RESULT = FileKind("a search result", lambda data: _RESULT.match(data) is not None)
+OFA_CONFIG = FileKind("an OFA config", lambda data: _OFA_CONFIG.match(data) is not None)
 ACCURACY = FileKind(
     "an accuracy model",
     lambda data: (

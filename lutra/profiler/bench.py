@@ -112,11 +112,10 @@ def bench_of_table(
     table: LatencyTable | str | Path, device: DeviceOrSpec | None = None
 ) -> Iterator[tuple[LatencyTable, Bench]]:
     """A table, open for writing, and a bench of its device (or another) with its target."""
-    with (
-        opened_table(table, write=True) as opened,
-        bench_of_target(device or device_of(opened), opened.target) as bench,
-    ):
-        yield opened, bench
+    with opened_table(table, write=True) as opened:
+        opened.target.require_measurable(str(opened.path))
+        with bench_of_target(device or device_of(opened), opened.target) as bench:
+            yield opened, bench
 
 
 @contextlib.contextmanager
@@ -152,7 +151,12 @@ def choose_runtime(device: Device, format_name: str | None = None) -> str:
 
 
 def emission_of(target: Target) -> Emission:
-    """The format, precision and batch of the models that a target's numbers were measured on."""
+    """The format, precision and batch of the models that a target's numbers were measured on.
+
+    Those of `Emission` itself where they are not known, as of an imported table.
+    """
+    if target.is_imported:
+        return Emission()
     return Emission(format_of(target.runtime), target.precision, target.batch)
 
 
@@ -169,12 +173,17 @@ def runtime_config_of(target: Target) -> RuntimeConfig:
 
 
 def known_core_mask(path: str | Path) -> str:
-    """The cores that the table in a file speaks of; empty where there is none to read."""
+    """The cores that the table in a file speaks of; empty where there is none to read.
+
+    Raises `TargetMismatchError` for an imported table.
+    """
     try:
         with LatencyTable.open(path) as table:
-            return table.target.core_mask
+            target = table.target
     except TableError:  # what is wrong with it is said where it is opened to be written
         return ""
+    target.require_measurable(str(path))
+    return target.core_mask
 
 
 def open_or_create(path: str | Path, target: Target) -> LatencyTable:

@@ -12,7 +12,7 @@ from lutra.errors import UsageError
 from lutra.files import check_output
 from lutra.files.kinds import MODELS
 from lutra.search.result import SearchResult, read_found
-from lutra.spaces import Architecture
+from lutra.spaces import Architecture, parse_architecture
 
 _FORMATS_BY_SUFFIX = {f".{name}": name for name in FORMATS} | {".pt": "torch", ".pth": "torch"}
 
@@ -23,6 +23,7 @@ def export(
     *,
     format: str | None = None,
     precision: str | None = None,
+    space: str | None = None,
     seed: int = 0,
     checkpoint: str | Path | None = None,
     data: str | Path | None = None,
@@ -32,9 +33,10 @@ def export(
 ) -> dict[str, str]:
     """Write a search's best network, or an architecture, as the model file that `verify` times.
 
-    ``network`` may be the JSON file of either. ``format`` (``onnx``, ``tflite``, ``torch``) is by
-    default what the path's suffix says, else, like ``precision`` (``fp32``, ``fp16``, ``int8``),
-    that of the table that was searched.
+    ``network`` may be the JSON file of either; ``space`` is the one that it must be of, and is of
+    where its file names none, as OFA's configs do not. ``format`` (``onnx``, ``tflite``, ``torch``)
+    is by default what the path's suffix says, else, like ``precision`` (``fp32``, ``fp16``,
+    ``int8``), that of the table that was searched.
 
     ``checkpoint`` is a supernet's file, whose weights the network inherits. ``data`` is a folder of
     training images, on which its batch-norm statistics are re-estimated, after fine-tuning for
@@ -53,7 +55,7 @@ def export(
     >>> export("result.json", "model.onnx")["format"]
     'onnx'
     """
-    architecture, emission = _found(network)
+    architecture, emission = _found(network, space)
     suffix = Path(path).suffix.lower()
     named = _FORMATS_BY_SUFFIX.get(suffix)
     emission = replace(
@@ -98,10 +100,16 @@ def _require_use(
         )
 
 
-def _found(network: SearchResult | Architecture | str | Path) -> tuple[Architecture, Emission]:
+def _found(
+    network: SearchResult | Architecture | str | Path, space: str | None
+) -> tuple[Architecture, Emission]:
     match network:
         case SearchResult():
-            return network.best.architecture, network.emission
+            architecture, emission = network.best.architecture, network.emission
         case Architecture():
-            return network, Emission()
-    return read_found(network)
+            architecture, emission = network, Emission()
+        case _:
+            return read_found(network, space)
+    if space is not None:
+        parse_architecture(architecture.to_json(), space)  # raises where it is of another one
+    return architecture, emission

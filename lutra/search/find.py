@@ -90,6 +90,7 @@ def find_networks(
         reference_ms=reference_ms,
         anchors_ms=anchors_ms,
         notes=(
+            *((predictor.origin,) if predictor.origin else ()),
             *notes,
             *_loose(predictor, searched, max_latency_ms, max_macs),
             *((stale,) if stale else ()),

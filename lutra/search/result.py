@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lutra.emitters.emission import Emission
 from lutra.errors import NotATableError, ResultError, UsageError
@@ -16,6 +16,9 @@ from lutra.profiler.bench import emission_of
 from lutra.search.fields import Fields
 from lutra.spaces import Architecture, SearchSpace, get_space, parse_architecture
 from lutra.tables import Target
+
+if TYPE_CHECKING:
+    import pandas
 
 VERSION = 1
 
@@ -108,6 +111,14 @@ class Candidate:
             document.update(document.pop(part) or {})
         return document
 
+    def numbers(self) -> dict[str, Any]:
+        """All of `to_json` but the architecture, flat."""
+        record = self.to_json()
+        del record["architecture"]
+        if "flags" in record:
+            record["flags"] = ",".join(record["flags"])
+        return record
+
     @classmethod
     def from_json(cls, fields: Fields, space: SearchSpace) -> Candidate:
         """Read a stored candidate; raises `ResultError`."""
@@ -135,6 +146,8 @@ class SearchResult:
     >>> result = SearchResult.read("result.json")
     >>> result.best.accuracy > 70, result.limits
     (True, {'latency_ms': 5.0})
+    >>> bool((result.to_frame().predicted_ms <= 5.0).all())
+    True
     """
 
     space: str
@@ -213,6 +226,22 @@ class SearchResult:
             closed_loop=_closed_loop(fields),
             notes=fields.texts("notes"),
         )
+
+    def to_frame(self) -> pandas.DataFrame:
+        """The candidates as pandas, best first: one row each, genes and predictions as columns.
+
+        Numbers have the names that they have in JSON (latencies in ms, accuracies in percent); what
+        was verified and evaluated has columns where any was. Then come `Architecture.genes`.
+
+        >>> frame = SearchResult.read("result.json").to_frame()
+        >>> frame[["accuracy", "predicted_ms", "macs", "r", "ks_0", "d_4"]].shape
+        (10, 6)
+        """
+        import pandas
+
+        numbers = pandas.DataFrame([candidate.numbers() for candidate in self.candidates])
+        genes = [candidate.architecture.genes() for candidate in self.candidates]
+        return numbers.join(pandas.DataFrame(genes))
 
     @classmethod
     def read(cls, path: str | Path) -> SearchResult:

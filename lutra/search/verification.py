@@ -47,6 +47,7 @@ def verify(
     """
     if not isinstance(result, SearchResult):
         result = SearchResult.read(result)
+    result.target.require_measurable(result.table)
     with bench_of_target(device or _device_of(result), result.target) as bench:
         return verify_on(bench, result, count, watch=watch)
 

@@ -39,6 +39,25 @@ class Architecture:
         lists = {name: list(values) for name, values in self.lists}
         return {"space": self.space, **lists, "r": self.r}
 
+    def to_ofa(self) -> dict[str, list[float]]:
+        """OFA's config dictionary, as ``set_active_subnet(**config)`` of its networks takes it.
+
+        It does not name the space: OFA leaves that to whoever keeps it.
+        """
+        return {**{name: list(values) for name, values in self.lists}, "r": [self.r]}
+
+    def genes(self) -> dict[str, float]:
+        """Its choices by list and place, as columns of a table: ``r``, ``ks_0``, ... ``d_4``.
+
+        ``ks_0`` is the first block's kernel. What its depth makes inert is the first choice.
+        """
+        columns = {
+            f"{name}_{place}": value
+            for name, values in self.lists
+            for place, value in enumerate(values)
+        }
+        return {"r": self.r, **columns}
+
     @property
     def key(self) -> str:
         """The key of its network's row in a table: its choices as compact JSON."""

@@ -115,8 +115,12 @@ class SearchSpace(ABC):
 
     def ops_at(self, resolutions: Sequence[int]) -> list[OpConfig]:
         """The unique ops that these resolutions need, in catalogue order."""
+        return [self.ops[index] for index in self.op_indices_at(resolutions)]
+
+    def op_indices_at(self, resolutions: Sequence[int]) -> list[int]:
+        """The indices of `ops_at` into ``ops``, sorted."""
         used = {edge.op for r in resolutions for edge in self.lattice(r).edges if edge.op >= 0}
-        return [self.ops[index] for index in sorted(used)]
+        return sorted(used)
 
     def ops_of(self, architecture: Architecture) -> list[OpConfig]:
         """The ops of one architecture, in order."""

@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from lutra.tables.columns import names
-from lutra.tables.measurement import Measurement, Row
+from lutra.tables.measurement import Imported, Measurement, Row
 
 _MEASURED = (*(name for name in names(Measurement) if name != "status"), "bound")
-FRAME_COLUMNS = ("category", "key", "status", *_MEASURED, "nodes", "delegated_nodes", "failure")
+_IMPORTED = names(Imported)
+FRAME_COLUMNS = (
+    *("category", "key", "status", *_MEASURED, "nodes", "delegated_nodes", "failure"),
+    *(name for name in _IMPORTED if name not in _MEASURED),
+)
 
 
 def row_record(row: Row) -> dict[str, Any]:
@@ -20,6 +24,8 @@ def row_record(row: Row) -> dict[str, Any]:
     if row.measurement is not None:
         record.update({name: getattr(row.measurement, name) for name in _MEASURED})
         record["flags"] = ",".join(row.measurement.flags)
+    if row.imported is not None:
+        record.update({name: getattr(row.imported, name) for name in _IMPORTED})
     if row.failure is not None:
         record["failure"] = f"{row.failure.kind}: {row.failure.message}"
     return record

@@ -1,4 +1,4 @@
-"""What was measured: visits, the measurement they add up to, and failures."""
+"""What was measured: visits, the measurement they add up to, and failures; what others measured."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Category = Literal["op", "network", "reference"]
-Status = Literal["stable", "unstable", "partial", "failed"]
+Status = Literal["stable", "unstable", "partial", "failed", "imported"]
 # Why a network was measured: its role in the table.
 CALIBRATE, VALIDATE, VERIFY, MODEL, ANCHOR = "calibrate", "validate", "verify", "model", "anchor"
 # The flag of a visit that is to give way to later ones, when those are enough.
@@ -111,12 +111,31 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Imported:
+    """An op's latency in ms from a file of others, for networks of one ``resolution`` (pixels).
+
+    How sure it is, is not known: ``runs`` and their standard deviation ``std_ms`` are what the
+    file says, where it does. ``entry`` is its own key, ``file`` its name, ``sha256`` its digest.
+    ``latency_ms`` is 0 for an op that the file counts within another entry or not at all.
+    """
+
+    resolution: int
+    latency_ms: float
+    entry: str
+    file: str
+    sha256: str
+    runs: int | None = None
+    std_ms: float | None = None
+
+
+@dataclass(frozen=True)
 class Row:
-    """One workload of a table: its measurement or its failure.
+    """One workload of a table: its measurement or its failure, or what was imported.
 
     It has both where it is ``partial`` and failed the last time: the failure says why its visits
     are too few, or why those of before still stand.
-    ``nodes`` counts the model's operators and those that the delegate took, where known.
+    ``nodes`` counts the model's operators and those that the delegate took, where known. What was
+    imported is one row for each resolution.
     """
 
     category: Category
@@ -124,8 +143,11 @@ class Row:
     measurement: Measurement | None
     failure: Failure | None
     nodes: tuple[int, int] | None = None
+    imported: Imported | None = None
 
     @property
     def status(self) -> Status:
-        """``failed`` where there is no measurement."""
+        """``failed`` where there is no measurement, and nothing was imported."""
+        if self.imported is not None:
+            return "imported"
         return "failed" if self.measurement is None else self.measurement.status

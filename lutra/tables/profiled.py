@@ -35,8 +35,10 @@ def read_profiled(table: LatencyTable) -> Profiled:
     )
 
 
-def note_profiled(table: LatencyTable, device: str, space: str, resolutions: Sequence[int]) -> None:
-    """Remember in the table what it was asked to cover, and with which device."""
+def note_profiled(
+    table: LatencyTable, device: str | None, space: str, resolutions: Sequence[int]
+) -> None:
+    """Remember in the table what it was asked to cover, and with which device, if any."""
     known = read_profiled(table).spaces
     merged = {**known, space: sorted({*known.get(space, ()), *resolutions})}
     table.put_meta(_META, {"device": device, "spaces": merged})

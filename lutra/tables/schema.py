@@ -91,6 +91,19 @@ MIGRATIONS: tuple[str, ...] = (
     """
     ALTER TABLE visits ADD COLUMN run INTEGER NOT NULL DEFAULT 0;  -- what shares its rounds
     """,
+    """
+    CREATE TABLE imported (                -- what the files of others say: no visits, no interval
+        subject INTEGER NOT NULL REFERENCES subjects (id),
+        resolution INTEGER NOT NULL,       -- pixels: the networks that the number is of
+        latency_ms REAL NOT NULL,          -- 0: a part of another entry, or not counted by theirs
+        runs INTEGER,                      -- how many the file says, where it does
+        std_ms REAL,                       -- the standard deviation that it says of them
+        entry TEXT NOT NULL,               -- the file's own key
+        file TEXT NOT NULL,
+        sha256 TEXT NOT NULL,
+        PRIMARY KEY (subject, resolution)
+    ) STRICT;
+    """,
 )
 VERSION = len(MIGRATIONS)
 

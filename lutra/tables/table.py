@@ -15,7 +15,7 @@ from lutra.errors import NotATableError, TableWriteError
 from lutra.files import parse_json
 from lutra.files.kinds import is_there
 from lutra.files.locks import Lock
-from lutra.tables.columns import from_columns, insert, selected, to_columns
+from lutra.tables.columns import from_columns, insert, to_columns
 from lutra.tables.connection import (
     add_file_lock,
     create_file,
@@ -30,28 +30,17 @@ from lutra.tables.measurement import (
     SUPERSEDED,
     Category,
     Failure,
+    Imported,
     Measurement,
     Row,
     Visit,
 )
+from lutra.tables.queries import ROWS, VISITS, row_of
 from lutra.tables.target import Target
 from lutra.tables.transaction import transaction
 
 if TYPE_CHECKING:
     import pandas
-
-_VISITS = f"""
-    SELECT s.key, {selected(Visit, "v")} FROM visits v JOIN subjects s ON s.id = v.subject
-"""  # noqa: S608 (names of our own fields)
-_ROWS = f"""
-    SELECT s.category, s.key, s.nodes, s.delegated_nodes,
-        {selected(Measurement, "m", "measured_")}, {selected(Failure, "f", "failed_")}
-    FROM subjects s
-    LEFT JOIN measurements m ON m.subject = s.id LEFT JOIN failures f ON f.subject = s.id
-    WHERE (:category IS NULL OR s.category = :category) AND (:role IS NULL OR s.role = :role)
-        AND (m.latency_ms IS NOT NULL OR f.kind IS NOT NULL)
-    ORDER BY s.id
-"""  # noqa: S608 (names of our own fields)
 
 
 class LatencyTable:
@@ -63,8 +52,11 @@ class LatencyTable:
 
     >>> with LatencyTable.open("cpu.lut") as table:
     ...     latencies = table.op_latencies()  # ms by op key
+    ...     frame = table.to_frame()  # a row per workload: ops, networks, references
     >>> len(latencies), min(latencies.values()) > 0
     (96, True)
+    >>> list(frame[frame.category == "op"].latency_ms) == list(latencies.values())
+    True
     """
 
     def __init__(self, path: Path, connection: sqlite3.Connection, lock: Lock | None) -> None:
@@ -245,6 +237,13 @@ class LatencyTable:
                 )
                 connection.execute("DELETE FROM failures WHERE subject = ?", (subject,))
 
+    def record_imports(self, imports: Iterable[tuple[str, Imported]]) -> None:
+        """Commit what a file of others says of ops, by their keys: all of it or nothing."""
+        with self._transaction() as connection:
+            for key, imported in imports:
+                subject = _subject_id(connection, "op", key, "")
+                insert(connection, "imported", {"subject": subject, **to_columns(imported)})
+
     def record_run(self, document: Mapping[str, Any]) -> None:
         """Keep what a profiling run was: command, version, seed, seconds."""
         with self._transaction() as connection:
@@ -254,7 +253,7 @@ class LatencyTable:
 
     def rows(self, category: Category | None = None, role: str | None = None) -> list[Row]:
         """Every workload with its measurement or failure, in the order they were first measured."""
-        return [_row(values) for values in self._rows(_ROWS, category=category, role=role)]
+        return [row_of(values) for values in self._rows(ROWS, category=category, role=role)]
 
     def row(self, category: Category, key: str) -> Row | None:
         """One workload, or None if it was never tried."""
@@ -262,14 +261,14 @@ class LatencyTable:
 
     def visits(self, category: Category, key: str) -> list[Visit]:
         """Every visit of a workload, oldest first."""
-        query = f"{_VISITS} WHERE s.category = :category AND s.key = :key ORDER BY v.id"
+        query = f"{VISITS} WHERE s.category = :category AND s.key = :key ORDER BY v.id"
         found = self._rows(query, category=category, key=key)
         return [from_columns(Visit, values) for values in found]
 
     def all_visits(self, category: Category) -> dict[tuple[Category, str], list[Visit]]:
         """Every visit of every workload of a category, by category and key, oldest first."""
         found: dict[tuple[Category, str], list[Visit]] = {}
-        query = f"{_VISITS} WHERE s.category = :category ORDER BY v.id"
+        query = f"{VISITS} WHERE s.category = :category ORDER BY v.id"
         for values in self._rows(query, category=category):
             visits = found.setdefault((category, values["key"]), [])
             visits.append(from_columns(Visit, values))
@@ -303,6 +302,14 @@ class LatencyTable:
         """Milliseconds by op key, for every op that was measured."""
         rows = self.rows("op")
         return {row.key: row.measurement.latency_ms for row in rows if row.measurement}
+
+    def imported_latencies(self) -> dict[tuple[str, int], float]:
+        """Milliseconds by op key and resolution, for every op that was imported."""
+        found = self._rows(
+            "SELECT s.key, i.resolution, i.latency_ms"
+            " FROM imported i JOIN subjects s ON s.id = i.subject"
+        )
+        return {(values["key"], values["resolution"]): values["latency_ms"] for values in found}
 
     def device_latencies(self) -> dict[str, float]:
         """Milliseconds that the device alone needs, by op key, where that was measured."""
@@ -356,24 +363,6 @@ def _subject_id(connection: sqlite3.Connection, category: Category, key: str, ro
 
 def _put_measurement(connection: sqlite3.Connection, subject: int, value: Measurement) -> None:
     insert(connection, "measurements", {"subject": subject, **to_columns(value)}, replace=True)
-
-
-def _row(values: sqlite3.Row) -> Row:
-    measurement = failure = None
-    if values["measured_latency_ms"] is not None:
-        measurement = from_columns(Measurement, values, "measured_")
-    if values["failed_kind"] is not None and (
-        measurement is None or measurement.status == "partial"
-    ):
-        failure = from_columns(Failure, values, "failed_")
-    nodes = (values["nodes"], values["delegated_nodes"])
-    return Row(
-        values["category"],
-        values["key"],
-        measurement,
-        failure,
-        None if values["nodes"] is None else nodes,
-    )
 
 
 def _now() -> str:

@@ -7,6 +7,9 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from lutra.errors import NotATableError, TargetMismatchError
 
 _MOST = 1 << 16  # threads, inputs of a batch
+IMPORTED = "imported"
+"""The ``device`` of numbers that others measured, nobody knows where."""
+UNKNOWN = "unknown"
 _SAME_DEVICE = "Measure on the device, and with the setting, that it was made with"
 
 
@@ -15,7 +18,8 @@ class Target:
     """Device, runtime and config; two are equal exactly when their numbers are comparable.
 
     ``delegate`` is what runs the nodes it can take (how many, each row says); ``options`` are the
-    runtime's own that differ from its defaults, as ``name=value,...``.
+    runtime's own that differ from its defaults, as ``name=value,...``. Of an imported table
+    (`of_import`) only what its user says is known; threads and batch are 0 there.
     """
 
     device: str
@@ -32,6 +36,38 @@ class Target:
     cache_mode: str = "hot"
     options: str = ""
 
+    @classmethod
+    def of_import(cls, device_model: str | None = None, runtime: str | None = None) -> Target:
+        """The target of numbers from a file of others, which says neither device nor runtime."""
+        return cls(
+            device=IMPORTED,
+            device_model=device_model or UNKNOWN,
+            architecture=UNKNOWN,
+            device_cores=UNKNOWN,
+            runtime=runtime or UNKNOWN,
+            runtime_version=UNKNOWN,
+            delegate=UNKNOWN,
+            precision=UNKNOWN,
+            threads=0,
+            core_mask="",
+            batch=0,
+            cache_mode=UNKNOWN,
+        )
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether the numbers are from a file of others."""
+        return self.device == IMPORTED
+
+    def require_measurable(self, where: str) -> None:
+        """Raise `TargetMismatchError` where nothing that is measured could be compared with it."""
+        if self.is_imported:
+            raise TargetMismatchError(
+                f"{where} was imported: which device, runtime and setting its numbers are of is not"
+                " known, so nothing can be measured that compares with them; `lutra profile DEVICE"
+                " -o FILE` makes a table of a device of yours"
+            )
+
     def to_json(self) -> dict[str, str | int]:
         """The dictionary that `from_json` reads."""
         return asdict(self)
@@ -47,11 +83,12 @@ class Target:
             raise NotATableError(f"it lacks {missing[0]}")
         if foreign := sorted(set(document) - set(expected)):
             raise NotATableError(f"it has '{foreign[0]:.40}', which no target has")
+        least = 0 if document.get("device") == IMPORTED else 1
         for name, value in document.items():
             if type(value).__name__ != (kind := expected[name]):
                 raise NotATableError(f"its {name} is no {kind}")
-            if isinstance(value, int) and not 1 <= value <= _MOST:
-                raise NotATableError(f"its {name} is not from 1 to {_MOST}")
+            if isinstance(value, int) and not least <= value <= _MOST:
+                raise NotATableError(f"its {name} is not from {least} to {_MOST}")
         return cls(**document)
 
     def require(self, other: Target, where: str, remedy: str = _SAME_DEVICE) -> None:
@@ -69,6 +106,11 @@ class Target:
 
     def summary(self) -> str:
         """One line for people."""
+        if self.is_imported:
+            return (
+                f"imported: device {self.device_model}, runtime {self.runtime};"
+                " precision, threads and batch are not known"
+            )
         plural = "s" if self.threads > 1 else ""
         return (
             f"{self.device_model} ({self.device}), {self.runtime} {self.runtime_version},"

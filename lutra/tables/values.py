@@ -23,7 +23,7 @@ _MEASURED = {
 # Where the schema allows NULL. Elsewhere it stands for a stored NaN, which SQLite reads so.
 _OPTIONAL = {
     *("device_ms", "clock_mhz", "waited_share", "stolen_share", "others_cores"),
-    *("preemptions", "page_faults", "nodes", "delegated_nodes"),
+    *("preemptions", "page_faults", "nodes", "delegated_nodes", "runs", "std_ms"),
 }
 # By table and column, or what SQLite computes of columns.
 _LIMITS: Mapping[str, Mapping[str, Limits]] = {
@@ -40,6 +40,11 @@ _LIMITS: Mapping[str, Mapping[str, Limits]] = {
         **dict.fromkeys(("rounds", "processes"), _NUMBER),
     },
     "failures": {"transient": (0, 1), "attempts": _NUMBER},
+    "imported": {
+        **dict.fromkeys(("latency_ms", "std_ms"), (0, MOST_MS)),
+        "resolution": (1, 1 << 16),
+        "runs": _NUMBER,
+    },
     "subjects": {
         **dict.fromkeys(("nodes", "delegated_nodes"), _NUMBER),
         "(nodes IS NULL) - (delegated_nodes IS NULL)": (0, 0),

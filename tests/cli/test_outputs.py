@@ -14,7 +14,9 @@ import pytest
 import lutra
 from lutra.cli import quickstart
 from lutra.files.kinds import MODELS
+from lutra.search.result import SearchResult
 from tests.cli.test_cli import assert_one_line, call, call_json
+from tests.conftest import SPACE
 
 Capture = pytest.CaptureFixture[str]
 SEARCH = ("--max-latency", "20ms", "--algorithm", "random")
@@ -228,3 +230,39 @@ def test_a_result_behind_a_link_is_replaced_and_the_link_stays(
     assert link.is_symlink()
     assert result_path.stat().st_mode & 0o777 == 0o600
     assert json.loads(result_path.read_text())["measured_ms"] > 0
+
+
+def test_the_best_network_as_ofa_s_config(
+    table_path: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    config, result = tmp_path / "config.json", tmp_path / "result.json"
+    assert call("search", table_path, *SEARCH, "-o", result, "--ofa-config", config) == 0
+    best = SearchResult.read(result).best
+    document = json.loads(config.read_text())
+    assert list(document) == ["ks", "e", "d", "r"]
+    assert document == {
+        **{name: list(best.architecture[name]) for name in ("ks", "e", "d")},
+        "r": [best.architecture.r],
+    }
+    capsys.readouterr()
+    assert call("predict", table_path, "--arch", config, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["predicted_ms"] == best.predicted_ms
+    model = tmp_path / "model.onnx"
+    assert call("export", config, "-o", model) == 1
+    assert "does not name its space" in capsys.readouterr().err
+    assert call("export", config, "--space", SPACE, "-o", model) == 0
+    assert call("export", result, "--space", SPACE, "-o", model) == 0
+    assert call("export", result, "--space", "ofa-mbv3-w1.2", "-o", model) == 1
+    assert call("search", table_path, *SEARCH, "--ofa-config", config) == 0  # it is replaced
+    assert json.loads(config.read_text()) == document
+
+
+@pytest.mark.parametrize("victim", ["fake.lut", "notes.json"])
+def test_a_config_is_not_written_over_another_kind(
+    victim: str, table_path: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    (tmp_path / "notes.json").write_text('{"mine": 1}')
+    before = (tmp_path / victim).read_bytes()
+    assert call("search", table_path, *SEARCH, "--ofa-config", tmp_path / victim) == 2
+    assert_one_line(capsys, victim, "an OFA config is not written over it")
+    assert (tmp_path / victim).read_bytes() == before

@@ -195,6 +195,8 @@ def _seeds() -> list[bytes]:
         "profile fake -o out/ --resolutions 128:224:32 --budget 10m",
         "calibrate cpu.lut --error 1%",
         "verify result.json --device cpu --count 3",
+        "search cpu.lut --max-latency 20ms --ofa-config new.json",
+        "table import arch.json damaged.json --space fuzzed -o new.lut --device-name x",
         "export result.json -o new.onnx --precision int8",
         "export result.json --checkpoint empty --data . --fine-tune 1 -o new.tflite",
         "evaluate m.onnx --data . --split test --limit 5",

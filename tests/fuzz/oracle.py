@@ -245,8 +245,13 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
             deeds.writes(arguments[path_at], -1 if folder_at is None else arguments[folder_at])
     elif event in _STARTING:
         deeds.outside.append(f"started: {arguments[:2]!r}")
-    elif event in _REACHING:
+    elif event in _REACHING and not _is_lock(event, arguments):
         deeds.outside.append(f"reached: {arguments!r}")
+
+
+def _is_lock(event: str, arguments: tuple[Any, ...]) -> bool:
+    """Whether it is an abstract Unix socket's name, which reaches nobody (`lutra.files.locks`)."""
+    return event == "socket.bind" and arguments[1][:1] in ("\0", b"\0")
 
 
 @contextlib.contextmanager

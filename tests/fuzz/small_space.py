@@ -11,6 +11,7 @@ from typing import Any
 from lutra.profiler.statistics import summarise
 from lutra.spaces import Rows, SearchSpace, registry
 from lutra.spaces.mbconv_spaces import Family, Head, MBConvSpace, Stage
+from lutra.spaces.variant import Variant
 from lutra.tables import Failure, LatencyTable, Target, Visit
 from lutra.tables.documents import CALIBRATION, VALIDATION, store_document
 from lutra.tables.measurement import CALIBRATE, Category
@@ -27,7 +28,7 @@ _PAGE_BYTES = 512  # the smallest: mutations hit rows, not empty pages
 def _built() -> SearchSpace:
     stage = Stage(8, 2, "relu", se=False, depths=(1, 2))
     family = Family(8, "relu", 8, "relu", True, (stage,), Head(None, 16, "relu"))
-    space = MBConvSpace(NAME, family)
+    space = MBConvSpace(NAME, family, Variant(classes=10))
     space.resolutions = (RESOLUTION,)
     return space
 

@@ -1,6 +1,7 @@
 """Result files that anyone may have written: one line that names the file and the field."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from lutra.errors import ResultError, UsageError
 from lutra.search.find import find_networks
-from lutra.search.result import SearchResult, read_found
+from lutra.search.result import Evaluated, SearchResult, read_found
 from lutra.search.verification import verify
 
 
@@ -155,3 +156,34 @@ def test_a_bare_architecture_is_told_of_with_its_file(tmp_path: Path) -> None:
         with pytest.raises((ResultError, UsageError)) as raised:
             read_found(path)
         assert str(raised.value).startswith(f"{path}: ")
+
+
+def test_candidates_as_a_frame(document: dict[str, Any]) -> None:
+    result = SearchResult.from_json(document, "it")
+    frame = result.to_frame()
+    assert len(frame) == len(result.candidates) > 1
+    best = result.best
+    assert best.verified is not None
+    first = frame.iloc[0]
+    assert first.predicted_ms == best.predicted_ms
+    assert first.measured_ms == best.verified.measured_ms
+    assert frame.measured_ms[1:].isna().all()  # one was verified
+    assert "measured_accuracy" not in frame
+    assert "architecture" not in frame
+    genes = list(best.architecture.genes())
+    assert list(frame.columns)[-len(genes) :] == genes
+    assert genes[:2] == ["r", "ks_0"]
+    assert genes[-1] == "d_4"
+    for row, candidate in zip(frame.itertuples(), result.candidates, strict=True):
+        assert row.accuracy == candidate.accuracy
+        assert row.d_4 == candidate.architecture["d"][4]
+        assert row.ks_19 == candidate.architecture["ks"][19]
+
+
+def test_what_was_evaluated_has_columns(document: dict[str, Any]) -> None:
+    result = SearchResult.from_json(document, "it")
+    best = replace(result.best, verified=None, evaluated=Evaluated(70.0, 69.0, 71.0, 1000))
+    frame = replace(result, candidates=(best, *result.candidates[1:])).to_frame()
+    assert frame.measured_accuracy[0] == 70.0
+    assert frame.evaluated_images[0] == 1000
+    assert "measured_ms" not in frame

@@ -18,6 +18,7 @@ from lutra.errors import ResultError, UsageError
 from lutra.ops import MBConv, OpConfig, parse_key
 from lutra.search.result import read_found
 from lutra.spaces import Architecture, SearchSpace, get_space, parse_architecture, space_names
+from lutra.spaces.by_resolution import by_resolution
 from tests.shared_data import shared_data
 
 spaces = pytest.mark.parametrize(
@@ -343,3 +344,28 @@ def test_the_architecture_of_a_key() -> None:
 def test_missing_architecture_file(tmp_path: Path) -> None:
     with pytest.raises(ResultError, match="cannot read"):
         read_found(tmp_path / "none.json")
+
+
+@settings(max_examples=20)
+@given(st.data(), st.integers(0, 2**31))
+def test_ops_told_apart_by_resolution(data: st.DataObject, seed: int) -> None:
+    """The same networks of the same ops; each op has but one resolution."""
+    space = data.draw(st.sampled_from(["ofa-mbv3-w1.0", "ofa-proxyless-w1.3"]).map(get_space))
+    apart = by_resolution(space)
+    assert by_resolution(apart) is by_resolution(space) is apart
+    rng = np.random.default_rng(seed)
+    resolutions = sorted(rng.choice(space.resolutions, 3, replace=False).tolist())
+    rows = space.sample(10, rng, resolutions)
+    assert np.array_equal(apart.canonical(rows), rows)
+    for row in rows:
+        indices = apart.op_indices(row[None, :])[0]
+        assert apart.decode(row) == space.decode(row)
+        assert apart.ops_of(apart.decode(row)) == space.ops_of(space.decode(row))
+        r = space.decode(row).r
+        assert {apart.op_resolutions[index] for index in indices if index >= 0} == {r}
+    prices = rng.uniform(0.1, 1.0, len(apart.ops))
+    total, row = apart.lattice(resolutions[0]).cheapest(prices)
+    costs = np.append(prices, 0.0)[apart.op_indices(rows)].sum(axis=1)
+    at_first = rows[:, -1] == space.resolutions.index(resolutions[0])
+    assert np.all(total <= costs[at_first] + 1e-9)
+    assert total == pytest.approx(np.append(prices, 0.0)[apart.op_indices(row[None, :])].sum())

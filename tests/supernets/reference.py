@@ -24,6 +24,7 @@ def reference(space: str) -> Any:
     }
     name, settings, epsilon = {
         "ofa-mbv3-w1.0": ("OFAMobileNetV3", {**mbconv, "width_mult": 1.0}, 1e-5),
+        "ofa-mbv3-w1.2": ("OFAMobileNetV3", {**mbconv, "width_mult": 1.2}, 1e-5),
         "ofa-proxyless-w1.3": ("OFAProxylessNASNets", {**mbconv, "width_mult": 1.3}, 1e-3),
         "ofa-resnet50d": ("OFAResNets", resnet, 1e-5),
     }[space]

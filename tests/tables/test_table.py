@@ -28,7 +28,7 @@ from lutra.errors import (
 from lutra.files.kinds import TABLE, require_kind
 from lutra.profiler.bench import open_or_create
 from lutra.profiler.statistics import summarise
-from lutra.tables import Failure, LatencyTable, Target, Visit
+from lutra.tables import Failure, Imported, LatencyTable, Target, Visit
 from lutra.tables.connection import TableWarning, mapped
 from lutra.tables.schema import APPLICATION_ID, MIGRATIONS, VERSION
 
@@ -513,3 +513,52 @@ def test_a_damaged_head_leaves_nothing_beside_the_file(tmp_path: Path) -> None:
 def test_more_memory_than_there_is_is_damage(tmp_path: Path) -> None:
     with pytest.raises(NotATableError, match="damaged"), mapped(tmp_path / "x.lut"):
         raise MemoryError
+
+
+def test_imported_rows_have_a_latency_for_each_resolution_and_no_interval(path: Path) -> None:
+    first = Imported(192, 0.5, "Logits", "192.yaml", "ab" * 32, runs=500, std_ms=0.01)
+    second = Imported(224, 0.6, "Logits", "224.yaml", "cd" * 32)
+    target = Target.of_import("A phone")
+    with LatencyTable.create(path, target) as table:
+        table.record_imports([(KEY, second), (KEY, first)])
+        with pytest.raises(TableError):
+            table.record_imports([("linear/1x1x8-1x1x12", first), (KEY, second)])
+    with LatencyTable.open(path) as table:
+        assert table.target == target
+        assert table.target.device_model == "A phone"
+        assert [row.imported for row in table.rows("op")] == [first, second]
+        assert {row.status for row in table.rows()} == {"imported"}
+        assert {row.measurement for row in table.rows()} == {None}
+        assert table.imported_latencies() == {(KEY, 192): 0.5, (KEY, 224): 0.6}
+        assert table.op_latencies() == {}
+        assert table.visits("op", KEY) == []
+        frame = table.to_frame()
+        assert list(frame.resolution) == [192, 224]
+        assert list(frame.latency_ms) == [0.5, 0.6]
+        assert frame.ci_low_ms.isna().all()
+        assert frame.file[1] == "224.yaml"
+
+
+def test_an_imported_target_knows_what_its_user_said() -> None:
+    target = Target.of_import("Samsung Note10", "TFLite")
+    assert Target.from_json(json.loads(json.dumps(target.to_json()))) == target
+    assert "Samsung Note10" in target.summary()
+    assert "not known" in target.summary()
+    with pytest.raises(TargetMismatchError, match=r"my\.lut was imported.*lutra profile"):
+        target.require_measurable("my.lut")
+    TARGET.require_measurable("cpu.lut")
+    with pytest.raises(NotATableError, match="threads is not from 1"):
+        Target.from_json({**TARGET.to_json(), "threads": 0})
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("latency_ms", -1.0), ("latency_ms", 9e999), ("std_ms", -0.1), ("resolution", 0)],
+)
+def test_an_imported_number_that_cannot_be_is_damage(path: Path, column: str, value: float) -> None:
+    with LatencyTable.create(path, Target.of_import()) as table:
+        table.record_imports([(KEY, Imported(192, 0.5, "Logits", "192.yaml", "ab" * 32))])
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"UPDATE imported SET {column} = ?", (value,))
+    with pytest.raises(NotATableError, match=f"{column} is .* in its imported"):
+        LatencyTable.open(path)

@@ -70,16 +70,12 @@ class OpCost:
         return float(self.of(row[None, :])[0]), row
 
     def _missing(self, resolutions: Sequence[int]) -> MissingOpError:
-        needed = {op.key for op in self.space.ops_at(resolutions)}
-        missing = [
-            op.key
-            for op, price in zip(self.space.ops, self.prices, strict=True)
-            if op.key in needed and np.isnan(price)
-        ]
+        needed = self.space.op_indices_at(resolutions)
+        missing = [self.space.ops[index].key for index in needed if np.isnan(self.prices[index])]
         return MissingOpError(
             f"no subnet of {self.space.name} at {resolutions_text(resolutions)} has a known"
             f" {self.name}: {len(missing)} of {len(needed)} op configurations are missing,"
-            f" {missing[0]} for example; measure them with lutra profile"
+            f" {missing[0]} for example; measure them with lutra profile, or import them"
         )
 
     def text(self, value: float) -> str:

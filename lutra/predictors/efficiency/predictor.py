@@ -11,10 +11,11 @@ import numpy.typing as npt
 
 from lutra.errors import MissingOpError, NotATableError
 from lutra.predictors.efficiency.composition import Composition, op_features, stages_of
-from lutra.predictors.efficiency.costs import OpCost, macs_cost, params_cost
+from lutra.predictors.efficiency.costs import OpCost, macs_cost, params_cost, resolutions_text
 from lutra.predictors.efficiency.fitting import Networks
 from lutra.predictors.efficiency.forms import Latency
 from lutra.predictors.efficiency.host_and_device import HostAndDevice, network_sums
+from lutra.predictors.efficiency.imported import origin_of, priced_space
 from lutra.predictors.efficiency.spread import Spread
 from lutra.predictors.efficiency.stated_error import StatedError
 from lutra.spaces import Architecture, Rows, SearchSpace, get_space
@@ -63,7 +64,8 @@ class EfficiencyPredictor:
     None. It is also None where ops were measured since either. ``stale`` says that they were since
     the calibration, `staleness` whether the error is known all the same. With ``plain_sum`` the
     table's calibration is not looked at. ``host_and_device`` is None for tables that do not tell
-    the two apart.
+    the two apart. ``origin`` says so where the table was imported; ``space`` then has an op once
+    for each resolution.
 
     >>> predictor = EfficiencyPredictor("cpu.lut")
     >>> architecture = predictor.space.decode(predictor.latency.cheapest([224])[1])
@@ -93,7 +95,9 @@ class EfficiencyPredictor:
     def _read(
         self, table: LatencyTable, space: SearchSpace | str | None, *, plain_sum: bool
     ) -> None:
-        self.space, self.resolutions = _space_and_resolutions(table, space)
+        known_space, self.resolutions = _space_and_resolutions(table, space)
+        self.space, self._alone_ms = priced_space(table, known_space)
+        self.origin = origin_of(table)
         self.target = table.target
         self.path = table.path
         name = self.space.name
@@ -103,7 +107,6 @@ class EfficiencyPredictor:
         latencies = table.op_latencies()
         self.stale = calibration is not None and is_stale(calibration, latencies)
         self.stated = None if plain_sum else StatedError.read(table, name, latencies)
-        self._alone_ms = np.array([latencies.get(op.key, np.nan) for op in self.space.ops])
         self.features = op_features(self.space.ops, self._alone_ms)
         self._stages = stages_of(self.space.ops)
         stored = None if calibration is None else calibration.get("spread")
@@ -239,13 +242,19 @@ class EfficiencyPredictor:
         indices = np.unique(self.space.op_indices(rows))
         self.require_ops(indices[indices >= 0].tolist())
 
+    @property
+    def _remedy(self) -> str:
+        if self.origin is None:
+            return "`lutra profile` measures what is missing"
+        return f"it was imported for {resolutions_text(self.resolutions)}: import the others too"
+
     def require_ops(self, indices: Sequence[int]) -> None:
         """Raise `MissingOpError` unless the table has what predicting takes of all these ops."""
         missing = [index for index in indices if np.isnan(self._alone_ms[index])]
         if missing:
             raise MissingOpError(
                 f"{self.path} lacks {len(missing)} needed op configurations, such as"
-                f" {self.space.ops[missing[0]].key}; `lutra profile` measures what is missing"
+                f" {self.space.ops[missing[0]].key}; {self._remedy}"
             )
         prices = self.latency.forms[0].prices
         missing = [index for index in indices if np.isnan(prices[index])]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import math
 import zlib
+from io import BufferedReader
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from lutra.errors import DataError
 from lutra.supernets.data.base import ImageSet, Split, shuffled, validation_part
 
 _MAX_BYTES = 2 << 30
+_PIECE_BYTES = 1 << 20
 _FEWEST = 10
 _UNSIGNED_BYTES = b"\x00\x00\x08"
 _SHIFT = 2  # pixels that an augmented image is moved by at most
@@ -81,6 +83,14 @@ def _moved(images: Tensor, rng: np.random.Generator, *, mirrors: bool) -> Tensor
     ]
 
 
+def _content(file: gzip.GzipFile | BufferedReader, most: int) -> bytearray:
+    """What the file still has: `read` takes memory for as much as it is asked for, so by pieces."""
+    data = bytearray()
+    while len(data) < most and (piece := file.read(min(most - len(data), _PIECE_BYTES))):
+        data += piece
+    return data
+
+
 def _read(folder: Path, name: str, dimensions: int) -> npt.NDArray[np.uint8]:
     plain, packed = folder / name, folder / f"{name}.gz"
     path = plain if plain.exists() else packed
@@ -93,10 +103,10 @@ def _read(folder: Path, name: str, dimensions: int) -> npt.NDArray[np.uint8]:
             )
             shape = tuple(np.frombuffer(head[4:], ">u4").tolist()) if is_idx_file else (0,)
             size = math.prod(shape)
-            data = file.read(size + 1) if 0 < size <= _MAX_BYTES else b""
+            data = _content(file, size + 1) if 0 < size <= _MAX_BYTES else b""
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or "it is damaged"
         raise DataError(f"cannot read {path}: {reason}") from error
-    if not is_idx_file or len(data) != size:
+    if not is_idx_file or size == 0 or len(data) != size:
         raise DataError(f"{path} is no idx file of {dimensions} dimensions, or it is damaged")
     return np.frombuffer(data, np.uint8).reshape(shape)

@@ -1,0 +1,1 @@
+"""Formats of others: their latency tables, read as ours."""
