@@ -17,7 +17,28 @@ from lutra.search.fields import Fields
 from lutra.spaces import Architecture, SearchSpace, get_space, parse_architecture
 from lutra.tables import Target
 
-VERSION = 1
+VERSION = 2
+"""1 has no other tables, objectives and memory; it is still read."""
+
+_VERSIONS = (1, VERSION)
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What one table says of a candidate, in ms; the interval is None where no error is known."""
+
+    latency_ms: float
+    low_ms: float | None
+    high_ms: float | None
+
+
+@dataclass(frozen=True)
+class OtherTable:
+    """A table that was asked beside the one searched: its file, target, and limit in ms if any."""
+
+    table: str
+    target: Target
+    limit_ms: float | None
 
 
 @dataclass(frozen=True)
@@ -52,7 +73,11 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One architecture that was found, with its predictions (ms, percent, counts)."""
+    """One architecture that was found, with its predictions (ms, percent, counts).
+
+    ``predicted_ms`` is by the table that was searched, ``elsewhere`` by each other one's path;
+    ``memory_bytes`` is peak activation memory (None in results of before).
+    """
 
     architecture: Architecture
     predicted_ms: float
@@ -63,6 +88,8 @@ class Candidate:
     params: int
     verified: Verified | None = None
     evaluated: Evaluated | None = None
+    memory_bytes: int | None = None
+    elsewhere: dict[str, Predicted] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The dictionary that `from_json` reads.
@@ -88,6 +115,8 @@ class Candidate:
             fields.whole("params"),
             _verified(fields) if "measured_ms" in fields else None,
             _evaluated(fields) if "measured_accuracy" in fields else None,
+            fields.whole_or_none("memory_bytes") if "memory_bytes" in fields else None,
+            _elsewhere(fields) if "elsewhere" in fields else {},
         )
 
 
@@ -95,9 +124,12 @@ class Candidate:
 class SearchResult:
     """The best candidates (at least one, best first) and the question they answer.
 
-    ``limits`` maps a cost's name (``latency_ms``, ``macs``) to its maximum. ``reference_ms`` is
-    what the references took when the table was made, and ``anchors_ms`` some of its networks, by
-    their keys: measured again beside what is verified, they tell how the machine has changed.
+    ``limits`` maps a cost's name (``latency_ms``, ``macs``, ``params``, ``memory_bytes``) to its
+    maximum; ``other_tables`` have limits of their own. With ``objectives`` (``accuracy``,
+    ``latency``, ...) the candidates are a front: none is better than another in all of them.
+    ``reference_ms`` is what the references took when the table was made, and ``anchors_ms`` some
+    of its networks, by their keys: measured again beside what is verified, they tell how the
+    machine has changed.
 
     >>> result = SearchResult.read("result.json")
     >>> result.best.accuracy > 70, result.limits
@@ -118,6 +150,8 @@ class SearchResult:
     reference_ms: dict[str, float]
     anchors_ms: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = field(default=())
+    other_tables: tuple[OtherTable, ...] = ()
+    objectives: tuple[str, ...] = ()
 
     @property
     def best(self) -> Candidate:
@@ -144,6 +178,8 @@ class SearchResult:
             "limits": self.limits,
             "table": self.table,
             "target": self.target.to_json(),
+            "other_tables": [asdict(other) for other in self.other_tables],
+            "objectives": list(self.objectives),
             "accuracy_source": self.accuracy_source,
             "reference_ms": self.reference_ms,
             "anchors_ms": self.anchors_ms,
@@ -158,9 +194,11 @@ class SearchResult:
             raise ResultError(f"{where} is no search result; `lutra search ... -o FILE` makes one")
         fields = Fields(document, where)
         version = fields.whole("version")
-        if version != VERSION:
-            raise ResultError(f"{where} is of version {version}; this lutra reads {VERSION}")
+        if version not in _VERSIONS:
+            known = " and ".join(map(str, _VERSIONS))
+            raise ResultError(f"{where} is of version {version}; this lutra reads {known}")
         space = _space(fields)
+        other_tables = _other_tables(fields) if version > 1 else ()
         return cls(
             space=space.name,
             target=_target(fields),
@@ -172,10 +210,12 @@ class SearchResult:
             evaluations=fields.whole("evaluations"),
             cpu_seconds=fields.number("cpu_seconds", 0.0),
             accuracy_source=fields.kept("accuracy_source"),
-            candidates=_candidates(fields, space),
+            candidates=_candidates(fields, space, other_tables),
             reference_ms=fields.positives("reference_ms"),
             anchors_ms=_anchors(fields, space),
             notes=fields.texts("notes"),
+            other_tables=other_tables,
+            objectives=fields.texts("objectives") if version > 1 else (),
         )
 
     @classmethod
@@ -273,11 +313,34 @@ def _evaluated(fields: Fields) -> Evaluated:
     )
 
 
-def _candidates(fields: Fields, space: SearchSpace) -> tuple[Candidate, ...]:
+def _candidates(
+    fields: Fields, space: SearchSpace, other_tables: tuple[OtherTable, ...]
+) -> tuple[Candidate, ...]:
     found = tuple(Candidate.from_json(item, space) for item in fields.each("candidates"))
     if not found:
         fields.refuse("candidates", "holds no candidates")
+    paths = {other.table for other in other_tables}
+    if any(set(candidate.elsewhere) != paths for candidate in found):
+        fields.refuse("candidates", "do not say what each of 'other_tables' predicts of them")
     return found
+
+
+def _elsewhere(fields: Fields) -> dict[str, Predicted]:
+    return {
+        path: Predicted(
+            inner.positive("latency_ms"),
+            inner.positive_or_none("low_ms"),
+            inner.positive_or_none("high_ms"),
+        )
+        for path, inner in fields.entries("elsewhere").items()
+    }
+
+
+def _other_tables(fields: Fields) -> tuple[OtherTable, ...]:
+    return tuple(
+        OtherTable(item.text("table"), _target(item), item.positive_or_none("limit_ms"))
+        for item in fields.each("other_tables")
+    )
 
 
 def _anchors(fields: Fields, space: SearchSpace) -> dict[str, float]:
