@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from lutra.profiler.watch import Watch as Watch
     from lutra.search.export import export as export
     from lutra.search.find import find_networks as find_networks
+    from lutra.search.fronts.find import find_front as find_front
     from lutra.search.result import SearchResult as SearchResult
     from lutra.search.verification import verify as verify
     from lutra.spaces.registry import get_space as get_space
@@ -84,6 +85,7 @@ _HOMES = {
     "lutra.profiler.watch": ("Progress", "Watch"),
     "lutra.search.export": ("export",),
     "lutra.search.find": ("find_networks",),
+    "lutra.search.fronts.find": ("find_front",),
     "lutra.search.result": ("SearchResult",),
     "lutra.search.verification": ("verify",),
     "lutra.spaces.registry": ("get_space",),

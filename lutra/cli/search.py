@@ -4,30 +4,46 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import lutra
 from lutra.cli.accuracy_sample import calibration_option, images_option
+from lutra.cli.candidates import print_candidates
 from lutra.cli.options import FILE, FOLDER, as_json, space_option, table_argument
-from lutra.cli.output import note, note_next, print_json, print_table, progress
+from lutra.cli.output import note, note_next, print_json, progress
 from lutra.errors import UsageError
 from lutra.files import check_output
 from lutra.files.kinds import RESULT
 
 if TYPE_CHECKING:
-    from lutra.search.result import Candidate
-    from lutra.spaces import Architecture
     from lutra.supernets.accuracy.inherited import InheritedAccuracy
-
-_GROUP = 4  # blocks of a stage
 
 
 @click.command("search")
 @table_argument
-@click.option("--max-latency", help="Budget with a unit, such as 20ms or 850us.")
+@click.option(
+    "--max-latency",
+    multiple=True,
+    metavar="[OTHER.lut=]TIME",
+    help="Budget with a unit, such as 20ms; board.lut=50ms by another table, too.",
+)
 @click.option("--max-flops", help="Budget of multiply-accumulates, such as 300M.")
+@click.option("--max-params", help="Budget of parameters, such as 5M.")
+@click.option("--max-memory", help="Budget of peak activation memory in bytes, such as 20M.")
+@click.option("--pareto", is_flag=True, help="Find the front of accuracy and latency.")
+@click.option(
+    "--objectives",
+    help="What the front is over, such as accuracy,latency,macs: also params, memory, OTHER.lut.",
+)
+@click.option(
+    "--front",
+    "front_files",
+    type=FILE,
+    multiple=True,
+    help="Write the front here: .csv, .json, .svg or .png.",
+)
 @click.option("--algorithm", default="evolution", show_default=True)
 @click.option("--accuracy", "accuracy_file", type=FILE, help="OFA's, or `lutra accuracy fit`'s.")
 @click.option(
@@ -48,8 +64,13 @@ _GROUP = 4  # blocks of a stage
 @as_json
 def command(
     table: Path,
-    max_latency: str | None,
+    max_latency: tuple[str, ...],
     max_flops: str | None,
+    max_params: str | None,
+    max_memory: str | None,
+    pareto: bool,
+    objectives: str | None,
+    front_files: tuple[Path, ...],
     algorithm: str,
     accuracy_file: Path | None,
     resolutions: str | None,
@@ -63,20 +84,22 @@ def command(
     space_name: str | None,
     as_json: bool,
 ) -> None:
-    """The most accurate subnet within a budget of latency, MACs or both."""
-    from lutra.cli.quantities import parse_count, parse_latency_ms, parse_resolutions
-    from lutra.search.find import KEPT
+    """The most accurate subnet within budgets of latency, MACs, parameters and memory.
+
+    Latency may be limited on several tables at once. With --pareto the result is a front: the
+    subnets that no other one beats in all objectives.
+    """
+    from lutra.cli.quantities import parse_resolutions
     from lutra.tables.profiled import read_profiled
 
-    latency_ms = parse_latency_ms(max_latency) if max_latency is not None else None
-    macs = parse_count(max_flops) if max_flops is not None else None
-    if output is not None and not output.parent.is_dir():
-        raise UsageError(f"there is no folder {output.parent} for {output.name}")
-    if output is not None:
-        check_output(output, RESULT)
+    limits = _limits(table, max_latency, max_flops, max_params, max_memory)
+    names = _objectives(pareto, objectives, front_files, limits["other_tables"])
+    _check_outputs(output, front_files)
     if seed < 0:
         raise UsageError(f"--seed {seed} must not be negative")
     _require_together(evaluate, checkpoint, data)
+    if names and evaluate is not None:
+        raise UsageError("--evaluate orders the best of a search by accuracy; leave out --pareto")
     with lutra.LatencyTable.open(table) as opened, progress("search") as report:
         predictor = lutra.EfficiencyPredictor(opened, space_name)
         space = predictor.space
@@ -86,24 +109,24 @@ def command(
             else None
         )
         device = read_profiled(opened).device or "DEVICE"
-        result = lutra.find_networks(
-            opened,
-            max_latency_ms=latency_ms,
-            max_macs=macs,
-            space=space,
-            accuracy=accuracy_file,
-            algorithm=algorithm,
-            seed=seed,
-            hyperparameters=None if evaluate is None else {"keep": max(evaluate, KEPT)},
-            resolutions=None
+        asked = {
+            **limits,
+            "space": space,
+            "accuracy": accuracy_file,
+            "seed": seed,
+            "resolutions": None
             if resolutions is None
             else parse_resolutions(resolutions, space.resolutions),
-            on_step=lambda done, expected: report(done, expected, float("nan")),
+            "on_step": lambda done, expected: report(done, expected, float("nan")),
+        }
+        result = (
+            lutra.find_front(opened, objectives=names, **asked)
+            if names
+            else lutra.find_networks(opened, algorithm=algorithm, **_kept(evaluate), **asked)
         )
     if measuring is not None and evaluate is not None:
         result = _evaluated(result, measuring, evaluate)
-    if output is not None:
-        result.write(output)
+    _write(result, output, front_files)
     if as_json:
         print_json(result.to_json())
         return
@@ -111,28 +134,88 @@ def command(
         note(text)
     if not predictor.calibrated:
         note(f"the table is not calibrated: latencies are plain sums; run lutra calibrate {table}")
-    genes = [name for name, _ in result.best.architecture.lists]
-    measured = ["measured %", "low %", "high %"] if evaluate else []
-    print_table(
-        ["accuracy %", *measured, "predicted_ms", "low", "high", "macs M", "params M", "r", *genes],
-        [
-            [
-                c.accuracy,
-                *(_measured(c) if evaluate else []),
-                c.predicted_ms,
-                c.predicted_low_ms,
-                c.predicted_high_ms,
-                c.macs / 1e6,
-                c.params / 1e6,
-                c.architecture.r,
-                *(genes_text(c.architecture, name) for name in genes),
-            ]
-            for c in result.candidates
-        ],
-    )
+    print_candidates(result, measured=evaluate is not None)
     note(f"{result.evaluations} architectures scored in {result.cpu_seconds:.1f} CPU s")
     if output is not None:
         note_next(shlex.join(["lutra", "verify", str(output), "--device", device]))
+
+
+def _limits(
+    table: Path,
+    max_latency: tuple[str, ...],
+    max_flops: str | None,
+    max_params: str | None,
+    max_memory: str | None,
+) -> dict[str, Any]:
+    """The limits as `lutra.find_networks` takes them; raises `UsageError`."""
+    from lutra.cli.quantities import parse_bytes, parse_count, parse_latency_limits
+
+    latency_ms, other_tables = parse_latency_limits(max_latency, table)
+    return {
+        "max_latency_ms": latency_ms,
+        "max_macs": parse_count(max_flops) if max_flops is not None else None,
+        "max_params": parse_count(max_params) if max_params is not None else None,
+        "max_memory": parse_bytes(max_memory) if max_memory is not None else None,
+        "other_tables": other_tables,
+    }
+
+
+def _objectives(
+    pareto: bool,
+    objectives: str | None,
+    front_files: tuple[Path, ...],
+    other_tables: dict[str | Path, float | None],
+) -> tuple[str, ...]:
+    """What a front is asked for, none where no front is.
+
+    Tables that are only named among the objectives are added to the others, without a limit.
+    """
+    from lutra.search.fronts.find import DEFAULT_OBJECTIVES
+    from lutra.search.fronts.objectives import OBJECTIVES
+
+    if not (pareto or objectives or front_files):
+        return ()
+    context = click.get_current_context()
+    if context.get_parameter_source("algorithm") is not click.core.ParameterSource.DEFAULT:
+        raise UsageError("a front is found by NSGA-II: leave out --algorithm")
+    if objectives is None:
+        return DEFAULT_OBJECTIVES
+    names = tuple(name.strip() for name in objectives.split(","))
+    for name in names:
+        if name not in OBJECTIVES and Path(name).is_file():
+            other_tables.setdefault(name, None)
+    return names
+
+
+def _check_outputs(output: Path | None, front_files: tuple[Path, ...]) -> None:
+    """Raise now what writing the files would: a search comes first."""
+    for path in (*front_files, *([] if output is None else [output])):
+        if not path.parent.is_dir():
+            raise UsageError(f"there is no folder {path.parent} for {path.name}")
+    if output is not None:
+        check_output(output, RESULT)
+    if front_files:
+        from lutra.search.fronts.files import check_front_file
+
+        for path in front_files:
+            check_front_file(path)
+
+
+def _write(result: lutra.SearchResult, output: Path | None, front_files: tuple[Path, ...]) -> None:
+    if output is not None:
+        result.write(output)
+    if front_files:
+        from lutra.search.fronts.files import write_front
+
+        for path in front_files:
+            write_front(result, path)
+
+
+def _kept(evaluate: int | None) -> dict[str, Any]:
+    """Enough candidates for what is to be evaluated."""
+    from lutra.search.find import KEPT
+
+    return {} if evaluate is None else {"hyperparameters": {"keep": max(evaluate, KEPT)}}
 
 
 def _require_together(evaluate: int | None, checkpoint: Path | None, data: Path | None) -> None:
@@ -165,20 +248,3 @@ def _evaluated(
             count=count,
             on_step=lambda done, expected: report(done, expected, float("nan")),
         )
-
-
-def _measured(candidate: Candidate) -> list[float | None]:
-    """What was measured of a candidate's accuracy."""
-    found = candidate.evaluated
-    if found is None:
-        return [None, None, None]
-    return [found.measured_accuracy, found.accuracy_low, found.accuracy_high]
-
-
-def genes_text(architecture: Architecture, name: str) -> str:
-    """One of an architecture's lists: digits, many in groups, else numbers with commas."""
-    values = [f"{value:g}" for value in architecture[name]]
-    if any(len(value) > 1 for value in values):
-        return ", ".join(values)
-    size = _GROUP if len(values) > 2 * _GROUP else len(values)
-    return " ".join("".join(values[start : start + size]) for start in range(0, len(values), size))
