@@ -15,8 +15,8 @@ from lutra.ops.liveness import Step, peak_activation_elements, peak_elements
 from lutra.spaces import get_space
 
 SPACES = ("ofa-mbv3-w1.0", "ofa-proxyless-w1.3", "ofa-resnet50d", "ofa-mbv3-fashion")
-# What LiteRT's greedy planner leaves empty between feature maps: 1.04 to 1.20 were seen.
-GAPS = 1.25
+# What LiteRT's greedy planner leaves empty between feature maps: 1.03 to 1.31 were seen.
+GAPS = 1.35
 ALIGNED_BYTES = 64
 
 

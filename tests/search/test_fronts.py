@@ -8,7 +8,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -78,16 +77,10 @@ def test_the_exact_front_of_a_tiny_space_is_that_of_all_its_networks(seed: int) 
     assert exact_front(first, second, (8, 16)) == pytest.approx(values[nondominated(values)])
 
 
-def exact(accuracy: AdditiveAccuracy, cost: OpCost) -> npt.NDArray[np.float64]:
-    gain = accuracy.gain
-    loss = OpCost("loss", "%", gain.space, -gain.prices, -gain.constant)
-    return exact_front(loss, cost, RESOLUTIONS)
-
-
 def test_it_comes_near_the_exact_front_of_a_real_space() -> None:
     space = get_space(MBV3)
     accuracy, cost = AdditiveAccuracy(space, RESOLUTIONS), latency(space)
-    best = exact(accuracy, cost)
+    best = exact_front(accuracy.loss, cost, RESOLUTIONS)
     worst = best.max(axis=0) + 0.1 * np.ptp(best, axis=0)
     problem = Problem(space, accuracy, (), RESOLUTIONS)
     front = run(problem, (Objective("accuracy", None), Objective("latency", cost.of)))
