@@ -15,6 +15,7 @@ from lutra.spaces import Rows, SearchSpace
 
 
 @dataclass(frozen=True, eq=False)
+# docs/decisions.md: A peak is a filter
 class PeakCost:
     """The largest of one number per op of the network: ``sizes``, float64 (ops of the space,).
 

@@ -136,6 +136,7 @@ class _Run:
         closer = (rank[one] == rank[other]) & (distance[one] >= distance[other])
         return np.where((rank[one] < rank[other]) | closer, one, other)
 
+    # docs/decisions.md: Near parents
     def _near(self, places: Places) -> Places:
         """Another one near each in the order of the first objective."""
         order = np.argsort(self._population.values[:, 0], kind="stable")
