@@ -28,10 +28,11 @@ from lutra.errors import InfeasibleError
 from lutra.predictors.accuracy import load_accuracy
 from lutra.predictors.efficiency.predictor import EfficiencyPredictor
 from lutra.profiler.bench import bench_of_table
-from lutra.search.closed_loop import find_within_budget
+from lutra.search.candidate import Candidate
 from lutra.search.find import find_networks
-from lutra.search.result import Candidate, SearchResult
-from lutra.search.verification import verify_on
+from lutra.search.measuring.closed_loop import find_within_budget
+from lutra.search.measuring.verification import verify_on
+from lutra.search.result import SearchResult
 
 _CHECKED_AT_ONCE = 20
 _INNER = (0.05, 0.75)  # of the way from the fastest to the slowest: where budgets bind

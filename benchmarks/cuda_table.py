@@ -44,8 +44,8 @@ from lutra.profiler.record import RunSummary
 from lutra.profiler.watch import Watch
 from lutra.profiler.workload import ModelStore, op_workload
 from lutra.search.find import find_networks, half_way_budget_ms
+from lutra.search.measuring.verification import verify_on
 from lutra.search.result import SearchResult
-from lutra.search.verification import verify_on
 from lutra.spaces import get_space
 from lutra.tables import LatencyTable
 from lutra.tables.measurement import CALIBRATE, VALIDATE

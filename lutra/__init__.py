@@ -44,11 +44,12 @@ if TYPE_CHECKING:
     from lutra.profiler.stopping import Again as Again
     from lutra.profiler.watch import Progress as Progress
     from lutra.profiler.watch import Watch as Watch
-    from lutra.search.closed_loop import find_within_budget as find_within_budget
     from lutra.search.export import export as export
     from lutra.search.find import find_networks as find_networks
+    from lutra.search.fronts.find import find_front as find_front
+    from lutra.search.measuring.closed_loop import find_within_budget as find_within_budget
+    from lutra.search.measuring.verification import verify as verify
     from lutra.search.result import SearchResult as SearchResult
-    from lutra.search.verification import verify as verify
     from lutra.spaces.registry import get_space as get_space
     from lutra.supernets.deployment.file_accuracy import evaluate as evaluate
     from lutra.supernets.training.train import train_supernet as train_supernet
@@ -85,11 +86,12 @@ _HOMES = {
     "lutra.profiler.profile": ("profile", "profile_models"),
     "lutra.profiler.stopping": ("Again",),
     "lutra.profiler.watch": ("Progress", "Watch"),
-    "lutra.search.closed_loop": ("find_within_budget",),
+    "lutra.search.measuring.closed_loop": ("find_within_budget",),
     "lutra.search.export": ("export",),
     "lutra.search.find": ("find_networks",),
+    "lutra.search.fronts.find": ("find_front",),
     "lutra.search.result": ("SearchResult",),
-    "lutra.search.verification": ("verify",),
+    "lutra.search.measuring.verification": ("verify",),
     "lutra.spaces.registry": ("get_space",),
     "lutra.supernets.deployment.file_accuracy": ("evaluate",),
     "lutra.supernets.training.train": ("train_supernet",),

@@ -17,7 +17,7 @@ import torch._dynamo  # noqa: F401 - an optimizer loads it, which takes seconds
 import lutra
 import lutra.emitters.onnx
 import lutra.profiler.profile
-import lutra.search.verification
+import lutra.search.measuring.verification
 from lutra.cli.main import run
 from lutra.profiler.bench import open_or_create
 from lutra.profiler.watch import Progress, Watch

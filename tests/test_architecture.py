@@ -86,6 +86,7 @@ PACKAGES = {
     "click": {"cli"},
     "flatbuffers": {"emitters/tflite_file.py"},
     "google": {"emitters/onnx_file.py"},
+    "matplotlib": {"search/fronts/picture.py"},
     "numpy": {
         "tables/states.py",
         "devices/fake.py",

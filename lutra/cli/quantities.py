@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from lutra.errors import UsageError
 
@@ -22,6 +23,7 @@ _MILLISECONDS = {
 }
 _UNITS = "ns, us, ms, s, m (minutes), h or d"
 _COUNTS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
+_BYTES = {**_COUNTS, "K": 1e3, "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30}
 _NUMBER = r"([0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?)"
 
 
@@ -60,6 +62,43 @@ def parse_count(text: str) -> float:
     if match is None:
         raise UsageError(f"'{text}' is not a count; write a positive number, as 300M")
     return _positive(float(match.group(1)) * _COUNTS[match.group(2)], text)
+
+
+def parse_bytes(text: str) -> float:
+    """``20M``, ``512kB``, ``1.5MiB`` in bytes; raises `UsageError` for anything else."""
+    match = re.fullmatch(rf"\s*{_NUMBER}\s*([kKMG]?|[KMG]i)B?\s*", text)
+    if match is None:
+        raise UsageError(
+            f"'{text}' is no size of memory; write a positive number of bytes, as 20M or 512KiB"
+        )
+    return _positive(float(match.group(1)) * _BYTES[match.group(2)], text)
+
+
+def parse_latency_limits(
+    texts: Sequence[str], searched: Path
+) -> tuple[float | None, dict[str | Path, float | None]]:
+    """``20ms`` for the table that is ``searched``, ``board.lut=50ms`` for others, in ms.
+
+    ``searched=20ms`` by its file's name means the same as ``20ms``. Raises `UsageError` for what
+    cannot be read or is said twice.
+    """
+    own: float | None = None
+    others: dict[str | Path, float | None] = {}
+    for text in texts:
+        path, _, latency = text.rpartition("=")
+        latency_ms = parse_latency_ms(latency)
+        if path and Path(path).resolve() != searched.resolve():
+            if path in others:
+                raise UsageError(f"--max-latency {text}: {path} has a limit already")
+            others[path] = latency_ms
+        elif own is not None:
+            raise UsageError(
+                f"--max-latency {text}: {searched} has a limit already; another table's is"
+                f" --max-latency OTHER.lut={latency}"
+            )
+        else:
+            own = latency_ms
+    return own, others
 
 
 def parse_percent(text: str) -> float:

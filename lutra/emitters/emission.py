@@ -44,6 +44,13 @@ class Emission:
                 f" known: {known}{hint}"
             )
 
+    @property
+    def feature_bytes(self) -> int:
+        """Bytes of one element of a feature map; TFLite keeps only the weights in halves."""
+        if self.format == "tflite" and self.precision == "fp16":
+            return 4
+        return {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}[self.precision]
+
     def emit(
         self,
         graph: Graph,

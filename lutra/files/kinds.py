@@ -10,9 +10,12 @@ from pathlib import Path
 from lutra.errors import UsageError
 
 RESULT_FORMAT = "lutra-search-result"
+FRONT_FORMAT = "lutra-front"
+FRONT_CSV = "accuracy_percent,latency_ms,"
 _SEEN_BYTES = 1 << 20
 _ONNX_NEXT_FIELDS = b"\x12\x1a\x22\x2a\x32\x3a\x42\x72"  # behind ir_version; onnx.proto's numbers
 _TORCH_NAMED = 100
+_SVG_NAMED = 1000
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,14 @@ MODELS = {
         "a torch file",
         lambda data: data.startswith(b"PK\x03\x04") and b"/data.pkl" in data[:_TORCH_NAMED],
     ),
+}
+
+_FRONT = re.compile(rf'\s*\{{\s*"format"\s*:\s*"{FRONT_FORMAT}"'.encode())
+FRONTS = {  # by suffix; pictures are known by their format alone
+    ".csv": FileKind("a front", lambda data: data.startswith(FRONT_CSV.encode())),
+    ".json": FileKind("a front", lambda data: _FRONT.match(data) is not None),
+    ".svg": FileKind("an SVG picture", lambda data: b"<svg" in data[:_SVG_NAMED]),
+    ".png": FileKind("a PNG picture", lambda data: data.startswith(b"\x89PNG\r\n\x1a\n")),
 }
 
 

@@ -16,6 +16,7 @@ from typing import ClassVar, Self, TypeVar
 
 from lutra.errors import UsageError
 from lutra.ops.graph import ACTIVATIONS, Activation, Bias, Graph, GraphBuilder
+from lutra.ops.liveness import peak_activation_elements
 from lutra.ops.shapes import Shape, parse_shape
 
 MAX_CHANNELS = 1 << 16
@@ -85,6 +86,11 @@ class OpConfig(ABC):
     @cached_property
     def border_bytes(self) -> int:
         return self.graph.border_bytes
+
+    @cached_property
+    def peak_activation_elements(self) -> int:
+        """The most feature-map elements alive at once while it runs; see `ops.liveness`."""
+        return peak_activation_elements(self.graph)
 
 
 _KINDS: dict[str, type[OpConfig]] = {}

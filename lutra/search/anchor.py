@@ -55,7 +55,7 @@ class _AnchorSearch:
 
     def _check_alone(self, limit: Limit) -> None:
         """Raise `InfeasibleError` when no architecture meets this limit by itself."""
-        value, row = limit.cost.cheapest(self._constraints.resolutions)
+        value, row = limit.lowest(self._constraints.resolutions)
         if value <= limit.maximum:
             return
         best_of = (
@@ -74,10 +74,13 @@ class _AnchorSearch:
 
         The least device latency is not that of the fastest subnet, which may wait for its host.
         """
+        if cost.unit == "bytes":
+            return f"subnet of {self._constraints.space.name} with the least {cost.name} needs"
         if cost.unit != "ms":
             return f"smallest subnet of {self._constraints.space.name} has"
-        if cost.name == "latency":
-            return f"fastest subnet of {self._constraints.space.name} takes"
+        if cost.name.startswith("latency"):
+            where = cost.name.removeprefix("latency")
+            return f"fastest subnet of {self._constraints.space.name}{where} takes"
         return f"subnet of {self._constraints.space.name} with the least {cost.name} takes"
 
     def _lattice_rows(self) -> Rows:
@@ -142,10 +145,16 @@ class _AnchorSearch:
             )
         )
         resolutions = resolutions_text(self._constraints.resolutions)
+        above = self._constraints.excess(row)[0] - 1.0
+        raised = (
+            f": with limits that are {100 * above:.3g} % higher they are met together"
+            if math.isfinite(above)
+            else ""
+        )
         return InfeasibleError(
             f"no subnet of {self._constraints.space.name} at {resolutions} was found"
             f" that meets {limits} together, though each alone can be met; the nearest has"
-            f" {nearest}"
+            f" {nearest}{raised}"
         )
 
 

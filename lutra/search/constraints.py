@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -12,15 +12,21 @@ import numpy.typing as npt
 from lutra.errors import UsageError
 from lutra.predictors.efficiency.costs import OpCost, total_costs
 from lutra.predictors.efficiency.forms import Latency
+from lutra.predictors.efficiency.memory import PeakCost
 from lutra.spaces import Rows, SearchSpace
 
 
 @dataclass(frozen=True)
 class Limit:
-    """``cost`` must not exceed ``maximum``, in its unit; `UsageError` unless that is positive."""
+    """``cost`` must not exceed ``maximum``, in its unit; `UsageError` unless that is positive.
+
+    Where ``peak`` is given the limit is on that, and ``cost`` is the same limit as a sum for what
+    only adds up: 0 for the ops that fit, no price for others (`peak_limit` makes it).
+    """
 
     cost: OpCost
     maximum: float
+    peak: PeakCost | None = None
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.maximum) or self.maximum <= 0:
@@ -32,10 +38,23 @@ class Limit:
     def __str__(self) -> str:
         return f"{self.cost.name} <= {self.cost.text(self.maximum)}"
 
+    def lowest(self, resolutions: Sequence[int]) -> tuple[float, npt.NDArray[np.int16]]:
+        """The exact lowest value of any architecture at these resolutions, and its row."""
+        return (self.peak or self.cost).cheapest(resolutions)
 
-def latency_limits(latency: Latency, maximum_ms: float) -> tuple[Limit, ...]:
-    """The limits, one on each form, that keep a latency from exceeding ``maximum_ms``."""
-    return tuple(Limit(form, maximum_ms) for form in latency.forms)
+
+def peak_limit(peak: PeakCost, maximum: float) -> Limit:
+    """The limit on a peak; raises `UsageError` unless ``maximum`` is positive."""
+    return Limit(peak.within(maximum), maximum, peak)
+
+
+def latency_limits(latency: Latency, maximum_ms: float, where: str = "") -> tuple[Limit, ...]:
+    """The limits, one on each form, that keep a latency from exceeding ``maximum_ms``.
+
+    ``where`` tells in messages which table's it is, where there are several.
+    """
+    named = (replace(form, name=f"{form.name}{where}") for form in latency.forms)
+    return tuple(Limit(form, maximum_ms) for form in named)
 
 
 class Constraints:
@@ -66,7 +85,11 @@ class Constraints:
 
     def costs_of(self, rows: Rows) -> npt.NDArray[np.float64]:
         """(N, genes) -> (N, limits): what each limit looks at, in its cost's unit."""
-        return total_costs([limit.cost for limit in self.limits], rows)
+        costs = total_costs([limit.cost for limit in self.limits], rows)
+        for column, limit in enumerate(self.limits):
+            if limit.peak is not None:
+                costs[:, column] = limit.peak.of(rows)
+        return costs
 
     def feasible(self, rows: Rows) -> npt.NDArray[np.bool_]:
         """(N, genes) -> (N,): at one of the resolutions, within all limits; a NaN cost is not."""

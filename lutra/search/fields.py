@@ -75,6 +75,10 @@ class Fields:
         """A whole number from 0."""
         return int(self._checked(name, _is_whole, "a whole number from 0"))
 
+    def whole_or_none(self, name: str) -> int | None:
+        """A whole number from 0, or null."""
+        return None if self.value(name) is None else self.whole(name)
+
     def truth(self, name: str) -> bool | None:
         """True, false or null."""
         value = self._checked(
@@ -94,6 +98,11 @@ class Fields:
     def inner(self, name: str) -> Fields:
         """An object's own fields."""
         return Fields(self.value(name), self._where, f"{self._prefix}{name}.")
+
+    def entries(self, name: str) -> dict[str, Fields]:
+        """The fields of each object in an object of such."""
+        inner = self.inner(name)
+        return {key: inner.inner(key) for key in inner._document}
 
     def each(self, name: str) -> list[Fields]:
         """The fields of each of a list's objects."""

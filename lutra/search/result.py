@@ -13,6 +13,7 @@ from lutra.errors import NotATableError, ResultError, UsageError
 from lutra.files import read_json, write_atomically
 from lutra.files.kinds import RESULT, RESULT_FORMAT, is_there
 from lutra.profiler.bench import emission_of
+from lutra.search.candidate import Candidate
 from lutra.search.fields import Fields
 from lutra.spaces import Architecture, SearchSpace, get_space, parse_architecture
 from lutra.tables import Target
@@ -20,40 +21,19 @@ from lutra.tables import Target
 if TYPE_CHECKING:
     import pandas
 
-VERSION = 1
+VERSION = 2
+"""1 has no other tables, objectives and memory; it is still read."""
+
+_VERSIONS = (1, VERSION)
 
 
 @dataclass(frozen=True)
-class Verified:
-    """A candidate's latency measured end to end, in ms; ``error_percent`` is the prediction's.
+class OtherTable:
+    """A table that was asked beside the one searched: its file, target, and limit in ms if any."""
 
-    ``measured_ms`` and its interval are in the state of the machine that the table speaks of, to
-    which networks that the table knows brought it; ``raw_ms`` is what the file takes now. A process
-    that runs the network takes at most ``upper_ms``, with 95 % confidence or the one asked for:
-    that is ``within_budget``, or is not.
-    """
-
-    measured_ms: float
-    raw_ms: float
-    ci_low_ms: float
-    ci_high_ms: float
-    upper_ms: float
-    within_budget: bool | None
-    error_percent: float
-    flags: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """A candidate's top-1 in percent on ``evaluated_images`` images, with the supernet's weights.
-
-    With the 95 % interval of its accuracy on more such images.
-    """
-
-    measured_accuracy: float
-    accuracy_low: float
-    accuracy_high: float
-    evaluated_images: int
+    table: str
+    target: Target
+    limit_ms: float | None
 
 
 @dataclass(frozen=True)
@@ -87,61 +67,15 @@ class ClosedLoop:
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """One architecture that was found, with its predictions (ms, percent, counts)."""
-
-    architecture: Architecture
-    predicted_ms: float
-    predicted_low_ms: float | None
-    predicted_high_ms: float | None
-    accuracy: float
-    macs: int
-    params: int
-    verified: Verified | None = None
-    evaluated: Evaluated | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """The dictionary that `from_json` reads.
-
-        With ``measured_ms`` once verified, ``measured_accuracy`` once evaluated.
-        """
-        document = asdict(self)
-        document["architecture"] = self.architecture.to_json()
-        for part in ("verified", "evaluated"):
-            document.update(document.pop(part) or {})
-        return document
-
-    def numbers(self) -> dict[str, Any]:
-        """All of `to_json` but the architecture, flat."""
-        record = self.to_json()
-        del record["architecture"]
-        if "flags" in record:
-            record["flags"] = ",".join(record["flags"])
-        return record
-
-    @classmethod
-    def from_json(cls, fields: Fields, space: SearchSpace) -> Candidate:
-        """Read a stored candidate; raises `ResultError`."""
-        return cls(
-            _architecture(fields, space),
-            fields.positive("predicted_ms"),
-            fields.positive_or_none("predicted_low_ms"),
-            fields.positive_or_none("predicted_high_ms"),
-            fields.number("accuracy", 0.0, 100.0),
-            fields.whole("macs"),
-            fields.whole("params"),
-            _verified(fields) if "measured_ms" in fields else None,
-            _evaluated(fields) if "measured_accuracy" in fields else None,
-        )
-
-
-@dataclass(frozen=True)
 class SearchResult:
     """The best candidates (at least one, best first) and the question they answer.
 
-    ``limits`` maps a cost's name (``latency_ms``, ``macs``) to its maximum. ``reference_ms`` is
-    what the references took when the table was made, and ``anchors_ms`` some of its networks, by
-    their keys: measured again beside what is verified, they tell how the machine has changed.
+    ``limits`` maps a cost's name (``latency_ms``, ``macs``, ``params``, ``memory_bytes``) to its
+    maximum; ``other_tables`` have limits of their own. With ``objectives`` (``accuracy``,
+    ``latency``, ...) the candidates are a front: none is better than another in all of them.
+    ``reference_ms`` is what the references took when the table was made, and ``anchors_ms`` some
+    of its networks, by their keys: measured again beside what is verified, they tell how the
+    machine has changed.
 
     >>> result = SearchResult.read("result.json")
     >>> result.best.accuracy > 70, result.limits
@@ -165,6 +99,8 @@ class SearchResult:
     anchors_ms: dict[str, float] = field(default_factory=dict)
     closed_loop: ClosedLoop | None = None
     notes: tuple[str, ...] = field(default=())
+    other_tables: tuple[OtherTable, ...] = ()
+    objectives: tuple[str, ...] = ()
 
     @property
     def best(self) -> Candidate:
@@ -191,6 +127,8 @@ class SearchResult:
             "limits": self.limits,
             "table": self.table,
             "target": self.target.to_json(),
+            "other_tables": [asdict(other) for other in self.other_tables],
+            "objectives": list(self.objectives),
             "accuracy_source": self.accuracy_source,
             "reference_ms": self.reference_ms,
             "anchors_ms": self.anchors_ms,
@@ -206,9 +144,11 @@ class SearchResult:
             raise ResultError(f"{where} is no search result; `lutra search ... -o FILE` makes one")
         fields = Fields(document, where)
         version = fields.whole("version")
-        if version != VERSION:
-            raise ResultError(f"{where} is of version {version}; this lutra reads {VERSION}")
+        if version not in _VERSIONS:
+            known = " and ".join(map(str, _VERSIONS))
+            raise ResultError(f"{where} is of version {version}; this lutra reads {known}")
         space = _space(fields)
+        other_tables = _other_tables(fields) if version > 1 else ()
         return cls(
             space=space.name,
             target=_target(fields),
@@ -220,11 +160,13 @@ class SearchResult:
             evaluations=fields.whole("evaluations"),
             cpu_seconds=fields.number("cpu_seconds", 0.0),
             accuracy_source=fields.kept("accuracy_source"),
-            candidates=_candidates(fields, space),
+            candidates=_candidates(fields, space, other_tables),
             reference_ms=fields.positives("reference_ms"),
             anchors_ms=_anchors(fields, space),
             closed_loop=_closed_loop(fields),
             notes=fields.texts("notes"),
+            other_tables=other_tables,
+            objectives=fields.texts("objectives") if version > 1 else (),
         )
 
     def to_frame(self) -> pandas.DataFrame:
@@ -308,47 +250,28 @@ def _target(fields: Fields) -> Target:
     return target
 
 
-def _architecture(fields: Fields, space: SearchSpace) -> Architecture:
-    try:
-        architecture = parse_architecture(fields.value("architecture"), space.name)
-        space.encode(architecture)
-    except (ResultError, UsageError) as error:
-        fields.refuse("architecture", f"is of no use: {error}")
-    return architecture
-
-
-def _verified(fields: Fields) -> Verified:
-    return Verified(
-        measured_ms=fields.positive("measured_ms"),
-        raw_ms=fields.positive("raw_ms" if "raw_ms" in fields else "measured_ms"),
-        ci_low_ms=fields.positive("ci_low_ms"),
-        ci_high_ms=fields.positive("ci_high_ms"),
-        upper_ms=fields.positive("upper_ms" if "upper_ms" in fields else "ci_high_ms"),
-        within_budget=fields.truth("within_budget"),
-        error_percent=fields.number("error_percent"),
-        flags=fields.texts("flags"),
-    )
-
-
 def _closed_loop(fields: Fields) -> ClosedLoop | None:
     stored = fields.value("closed_loop") if "closed_loop" in fields else None
     return None if stored is None else ClosedLoop.from_json(fields.inner("closed_loop"))
 
 
-def _evaluated(fields: Fields) -> Evaluated:
-    return Evaluated(
-        measured_accuracy=fields.number("measured_accuracy", 0.0, 100.0),
-        accuracy_low=fields.number("accuracy_low", 0.0, 100.0),
-        accuracy_high=fields.number("accuracy_high", 0.0, 100.0),
-        evaluated_images=fields.whole("evaluated_images"),
-    )
-
-
-def _candidates(fields: Fields, space: SearchSpace) -> tuple[Candidate, ...]:
+def _candidates(
+    fields: Fields, space: SearchSpace, other_tables: tuple[OtherTable, ...]
+) -> tuple[Candidate, ...]:
     found = tuple(Candidate.from_json(item, space) for item in fields.each("candidates"))
     if not found:
         fields.refuse("candidates", "holds no candidates")
+    paths = {other.table for other in other_tables}
+    if any(set(candidate.elsewhere) != paths for candidate in found):
+        fields.refuse("candidates", "do not say what each of 'other_tables' predicts of them")
     return found
+
+
+def _other_tables(fields: Fields) -> tuple[OtherTable, ...]:
+    return tuple(
+        OtherTable(item.text("table"), _target(item), item.positive_or_none("limit_ms"))
+        for item in fields.each("other_tables")
+    )
 
 
 def _anchors(fields: Fields, space: SearchSpace) -> dict[str, float]:

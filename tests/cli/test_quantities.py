@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from lutra.cli.quantities import (
     is_time,
+    parse_bytes,
     parse_count,
     parse_latency_ms,
     parse_percent,
@@ -134,3 +135,24 @@ def test_whatever_is_written_is_a_time_or_a_usage_error(text: str) -> None:
         return
     assert is_time(text)
     assert parse_latency_ms(text) == pytest.approx(1e3 * seconds)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("20M", 20e6),
+        ("512kB", 512e3),
+        ("1.5 MiB", 1.5 * 2**20),
+        ("3GB", 3e9),
+        ("64", 64),
+        ("1KiB", 1024),
+    ],
+)
+def test_bytes(text: str, size: float) -> None:
+    assert parse_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "M", "20 apples", "20MiBB", "-3M", "0", "1e999", "1mB"])
+def test_bad_bytes(text: str) -> None:
+    with pytest.raises(UsageError, match="no size of memory|more than zero"):
+        parse_bytes(text)

@@ -20,7 +20,8 @@ from hypothesis.strategies import DrawFn, SearchStrategy
 from lutra.cli.verify import print_verified
 from lutra.errors import AccuracyError
 from lutra.predictors.accuracy import load_accuracy
-from lutra.search.result import Candidate, SearchResult, Verified, read_found
+from lutra.search.candidate import Candidate, Verified
+from lutra.search.result import SearchResult, read_found
 from lutra.spaces import get_space, parse_architecture
 from tests.fuzz.grammar import ESCAPES, HOSTILE, damaged, edited_json, json_bytes
 from tests.fuzz.oracle import require, said

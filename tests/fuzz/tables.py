@@ -18,7 +18,7 @@ from hypothesis.strategies import DrawFn, SearchStrategy
 from lutra.cli.main import run
 from lutra.predictors.efficiency.predictor import EfficiencyPredictor
 from lutra.profiler.gate import reference_baseline
-from lutra.search.find import _anchors
+from lutra.search.question import _anchors
 from lutra.tables import LatencyTable, Measurement
 from lutra.tables.frame import row_record
 from lutra.tables.profiled import read_profiled

@@ -29,6 +29,7 @@ class AdditiveAccuracy(AccuracyPredictor):
         low, high = gain.cheapest(resolutions)[0], gain.dearest(resolutions)[0]
         scale = 9.0 / (high - low)
         self.gain = OpCost("accuracy", "%", space, values * scale, 71.0 - low * scale)
+        self.loss = OpCost("loss", "%", space, -self.gain.prices, -self.gain.constant)
         self.scored: list[bytes] = []
 
     def predict(self, rows: Rows) -> npt.NDArray[np.float64]:

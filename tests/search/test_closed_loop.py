@@ -20,9 +20,9 @@ from lutra.predictors.accuracy import load_accuracy
 from lutra.predictors.efficiency.predictor import EfficiencyPredictor
 from lutra.profiler.calibration import calibrate
 from lutra.profiler.profile import profile
-from lutra.search.caution import Caution, deviations_of, upper_ms
-from lutra.search.closed_loop import find_within_budget
 from lutra.search.find import half_way_budget_ms
+from lutra.search.measuring.caution import Caution, deviations_of, upper_ms
+from lutra.search.measuring.closed_loop import find_within_budget
 from lutra.search.result import SearchResult
 from lutra.tables import LatencyTable
 from lutra.tables.documents import CALIBRATION, read_document

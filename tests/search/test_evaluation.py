@@ -13,8 +13,8 @@ from lutra.errors import ResultError, UsageError
 from lutra.predictors.accuracy import AccuracyPredictor
 from lutra.predictors.accuracy.base import Accuracies
 from lutra.profiler.profile import profile
-from lutra.search.evaluation import evaluate
 from lutra.search.find import find_networks
+from lutra.search.measuring.evaluation import evaluate
 from lutra.search.result import SearchResult
 from lutra.spaces import Rows, get_space
 from lutra.supernets.accuracy.inherited import InheritedAccuracy

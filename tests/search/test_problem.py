@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import time
 from functools import cache
 
@@ -62,8 +63,13 @@ def test_limits_that_exclude_each_other_are_named() -> None:
     fast = latency(get_space(MBV3))
     opposite = OpCost("energy", "mJ", fast.space, fast.prices.max() - fast.prices)
     limits = [Limit(c, 1.001 * c.cheapest(RESOLUTIONS)[0]) for c in (fast, opposite)]
-    with pytest.raises(InfeasibleError, match=r"latency <= .* and energy <= .* together"):
+    with pytest.raises(InfeasibleError, match=r"latency <= .* and energy <= .* together") as caught:
         _ = with_limits(*limits).anchor
+    stated = re.search(r"limits that are ([0-9.e+]+) % higher they are met", str(caught.value))
+    assert stated
+    higher = 1.0 + 1.01 * float(stated[1]) / 100.0  # of three digits
+    raised = with_limits(*(Limit(limit.cost, higher * limit.maximum) for limit in limits))
+    assert raised.constraints.feasible(raised.anchor[None, :]).all()
 
 
 def test_unknown_prices_are_infeasible() -> None:

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lutra.errors import ResultError, UsageError
+from lutra.search.candidate import Evaluated
 from lutra.search.find import find_networks
-from lutra.search.result import Evaluated, SearchResult, read_found
-from lutra.search.verification import verify
+from lutra.search.measuring.verification import verify
+from lutra.search.result import SearchResult, read_found
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ INFINITY, NAN = float("inf"), float("nan")
     [
         (("version",), "1", "'version' must be a whole number from 0, not '1'"),
         (("version",), True, "'version' must be a whole number"),
-        (("version",), 2, "is of version 2; this lutra reads 1"),
+        (("version",), 3, "is of version 3; this lutra reads 1 and 2"),
         (("space",), None, "'space' must be a text, not None"),
         (("space",), "imaginary", "unknown space 'imaginary'"),
         (("table",), 7, "'table' must be a text"),

@@ -14,8 +14,8 @@ from lutra.profiler.calibration import calibrate
 from lutra.profiler.profile import profile
 from lutra.profiler.workload import network_workload
 from lutra.search.find import find_networks, half_way_budget_ms
+from lutra.search.measuring.verification import verify
 from lutra.search.result import SearchResult
-from lutra.search.verification import verify
 from tests.machines import machine
 
 SPACE = "ofa-mbv3-w1.0"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -80,9 +80,7 @@ class OpCost:
 
     def text(self, value: float) -> str:
         """A value with its unit: '9.89 ms', '56.2M MACs'."""
-        if abs(value) >= 1e6:
-            return f"{value / 1e6:.6g}M {self.unit}"
-        return f"{value:.6g} {self.unit}"
+        return amount_text(value, self.unit)
 
 
 def total_costs(costs: Sequence[OpCost], rows: Rows) -> npt.NDArray[np.float64]:
@@ -90,14 +88,33 @@ def total_costs(costs: Sequence[OpCost], rows: Rows) -> npt.NDArray[np.float64]:
     result = np.empty((len(rows), len(costs)))
     if not costs:
         return result
+    for chunk, values in op_values(costs[0].space, [cost.prices for cost in costs], rows):
+        for column, value in enumerate(values):
+            result[chunk, column] = value.sum(axis=1)
+    return result + [cost.constant for cost in costs]
+
+
+def op_values(
+    space: SearchSpace, tables: Sequence[npt.NDArray[np.float64]], rows: Rows
+) -> Iterator[tuple[slice, Iterator[npt.NDArray[np.float64]]]]:
+    """Numbers of each architecture's ops, by chunks of rows (N, genes).
+
+    Yields which rows and, for each table (ops,), an array (rows of the chunk, slots); an empty
+    slot has 0.
+    """
     # An empty slot's index is -1, which is the 0 at the end.
-    tables = [np.append(cost.prices, 0.0) for cost in costs]
+    padded = [np.append(table, 0.0) for table in tables]
     for start in range(0, len(rows), _CHUNK_ROWS):
         chunk = slice(start, start + _CHUNK_ROWS)
-        indices = np.ascontiguousarray(costs[0].space.op_indices(rows[chunk]))
-        for column, table in enumerate(tables):
-            result[chunk, column] = table[indices].sum(axis=1)
-    return result + [cost.constant for cost in costs]
+        indices = np.ascontiguousarray(space.op_indices(rows[chunk]))
+        yield chunk, (table[indices] for table in padded)
+
+
+def amount_text(value: float, unit: str) -> str:
+    """'9.89 ms', '56.2M MACs'."""
+    if abs(value) >= 1e6:
+        return f"{value / 1e6:.6g}M {unit}"
+    return f"{value:.6g} {unit}"
 
 
 def resolutions_text(resolutions: Sequence[int]) -> str:

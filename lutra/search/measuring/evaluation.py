@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from lutra.errors import UsageError
-from lutra.search.result import Candidate, Evaluated, SearchResult
+from lutra.search.candidate import Candidate, Evaluated
+from lutra.search.result import SearchResult
 from lutra.supernets.accuracy.inherited import InheritedAccuracy
 
 OnStep = Callable[[int, int], None]

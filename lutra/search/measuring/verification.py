@@ -15,8 +15,9 @@ from lutra.profiler.protocols import NETWORK_PROTOCOL, TimingProtocol
 from lutra.profiler.statistics import process_spread
 from lutra.profiler.watch import UNWATCHED, Watch
 from lutra.profiler.workload import Workload, network_workload
-from lutra.search.caution import CONFIDENCE, deviations_of, upper_ms
-from lutra.search.result import Candidate, SearchResult, Verified
+from lutra.search.candidate import Candidate, Verified
+from lutra.search.measuring.caution import CONFIDENCE, deviations_of, upper_ms
+from lutra.search.result import SearchResult
 from lutra.spaces import get_space
 from lutra.tables import LatencyTable, Measurement
 from lutra.tables.measurement import CALIBRATE, VERIFY, is_architecture

@@ -20,9 +20,10 @@ from lutra.profiler.calibration import calibrate_as_measured, measure_networks
 from lutra.profiler.protocols import NETWORK_PROTOCOL
 from lutra.profiler.statistics import process_spread
 from lutra.profiler.watch import UNWATCHED, Watch
-from lutra.search.caution import CONFIDENCE, Caution, deviations_of, upper_ms
+from lutra.search.candidate import Candidate, Verified
 from lutra.search.find import KEPT, find_networks
-from lutra.search.result import Candidate, ClosedLoop, SearchResult, Verified
+from lutra.search.measuring.caution import CONFIDENCE, Caution, deviations_of, upper_ms
+from lutra.search.result import ClosedLoop, SearchResult
 from lutra.tables import LatencyTable, Measurement
 from lutra.tables.measurement import VERIFY
 

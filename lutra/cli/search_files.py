@@ -1,0 +1,53 @@
+"""The files that a search writes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import lutra
+from lutra.errors import UsageError
+from lutra.files import check_output, write_atomically
+from lutra.files.kinds import OFA_CONFIG, RESULT
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The result, its best network as OFA's config, and pictures or tables of a front."""
+
+    result: Path | None
+    ofa_config: Path | None
+    fronts: tuple[Path, ...]
+
+    def check(self) -> None:
+        """Raise now what writing would: a search comes first."""
+        for path in (*self.fronts, self.result, self.ofa_config):
+            if path is not None and not path.parent.is_dir():
+                raise UsageError(f"there is no folder {path.parent} for {path.name}")
+        if self.result is not None:
+            check_output(self.result, RESULT)
+        if self.ofa_config is not None:
+            check_output(self.ofa_config, OFA_CONFIG)
+        if self.fronts:
+            from lutra.search.fronts.files import check_front_file
+
+            for path in self.fronts:
+                check_front_file(path)
+
+    def write_result(self, result: lutra.SearchResult) -> None:
+        """The result alone, which there may be several times."""
+        if self.result is not None:
+            result.write(self.result)
+
+    def write(self, result: lutra.SearchResult) -> None:
+        """All that is wanted."""
+        self.write_result(result)
+        if self.ofa_config is not None:
+            config = json.dumps(result.best.architecture.to_ofa())
+            write_atomically(self.ofa_config, f"{config}\n".encode(), kind=OFA_CONFIG)
+        if self.fronts:
+            from lutra.search.fronts.files import write_front
+
+            for path in self.fronts:
+                write_front(result, path)

@@ -1,0 +1,153 @@
+"""One architecture that a search found: what is predicted of it, and what was measured."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from lutra.errors import ResultError, UsageError
+from lutra.search.fields import Fields
+from lutra.spaces import Architecture, SearchSpace, parse_architecture
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What one table says of a candidate, in ms; the interval is None where no error is known."""
+
+    latency_ms: float
+    low_ms: float | None
+    high_ms: float | None
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A candidate's latency measured end to end, in ms; ``error_percent`` is the prediction's.
+
+    ``measured_ms`` and its interval are in the state of the machine that the table speaks of, to
+    which networks that the table knows brought it; ``raw_ms`` is what the file takes now. A process
+    that runs the network takes at most ``upper_ms``, with 95 % confidence or the one asked for:
+    that is ``within_budget``, or is not.
+    """
+
+    measured_ms: float
+    raw_ms: float
+    ci_low_ms: float
+    ci_high_ms: float
+    upper_ms: float
+    within_budget: bool | None
+    error_percent: float
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A candidate's top-1 in percent on ``evaluated_images`` images, with the supernet's weights.
+
+    With the 95 % interval of its accuracy on more such images.
+    """
+
+    measured_accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+    evaluated_images: int
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One architecture that was found, with its predictions (ms, percent, counts).
+
+    ``predicted_ms`` is by the table that was searched, ``elsewhere`` by each other one's path;
+    ``memory_bytes`` is peak activation memory (None in results of before).
+    """
+
+    architecture: Architecture
+    predicted_ms: float
+    predicted_low_ms: float | None
+    predicted_high_ms: float | None
+    accuracy: float
+    macs: int
+    params: int
+    verified: Verified | None = None
+    evaluated: Evaluated | None = None
+    memory_bytes: int | None = None
+    elsewhere: dict[str, Predicted] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The dictionary that `from_json` reads.
+
+        With ``measured_ms`` once verified, ``measured_accuracy`` once evaluated.
+        """
+        document = asdict(self)
+        document["architecture"] = self.architecture.to_json()
+        for part in ("verified", "evaluated"):
+            document.update(document.pop(part) or {})
+        return document
+
+    def numbers(self) -> dict[str, Any]:
+        """All of `to_json` but the architecture, flat."""
+        record = self.to_json()
+        del record["architecture"]
+        if "flags" in record:
+            record["flags"] = ",".join(record["flags"])
+        for table, predicted in record.pop("elsewhere").items():
+            record |= {f"{name} on {table}": value for name, value in predicted.items()}
+        return record
+
+    @classmethod
+    def from_json(cls, fields: Fields, space: SearchSpace) -> Candidate:
+        """Read a stored candidate; raises `ResultError`."""
+        return cls(
+            _architecture(fields, space),
+            fields.positive("predicted_ms"),
+            fields.positive_or_none("predicted_low_ms"),
+            fields.positive_or_none("predicted_high_ms"),
+            fields.number("accuracy", 0.0, 100.0),
+            fields.whole("macs"),
+            fields.whole("params"),
+            _verified(fields) if "measured_ms" in fields else None,
+            _evaluated(fields) if "measured_accuracy" in fields else None,
+            fields.whole_or_none("memory_bytes") if "memory_bytes" in fields else None,
+            _elsewhere(fields) if "elsewhere" in fields else {},
+        )
+
+
+def _architecture(fields: Fields, space: SearchSpace) -> Architecture:
+    try:
+        architecture = parse_architecture(fields.value("architecture"), space.name)
+        space.encode(architecture)
+    except (ResultError, UsageError) as error:
+        fields.refuse("architecture", f"is of no use: {error}")
+    return architecture
+
+
+def _verified(fields: Fields) -> Verified:
+    return Verified(
+        measured_ms=fields.positive("measured_ms"),
+        raw_ms=fields.positive("raw_ms" if "raw_ms" in fields else "measured_ms"),
+        ci_low_ms=fields.positive("ci_low_ms"),
+        ci_high_ms=fields.positive("ci_high_ms"),
+        upper_ms=fields.positive("upper_ms" if "upper_ms" in fields else "ci_high_ms"),
+        within_budget=fields.truth("within_budget"),
+        error_percent=fields.number("error_percent"),
+        flags=fields.texts("flags"),
+    )
+
+
+def _evaluated(fields: Fields) -> Evaluated:
+    return Evaluated(
+        measured_accuracy=fields.number("measured_accuracy", 0.0, 100.0),
+        accuracy_low=fields.number("accuracy_low", 0.0, 100.0),
+        accuracy_high=fields.number("accuracy_high", 0.0, 100.0),
+        evaluated_images=fields.whole("evaluated_images"),
+    )
+
+
+def _elsewhere(fields: Fields) -> dict[str, Predicted]:
+    return {
+        path: Predicted(
+            inner.positive("latency_ms"),
+            inner.positive_or_none("low_ms"),
+            inner.positive_or_none("high_ms"),
+        )
+        for path, inner in fields.entries("elsewhere").items()
+    }

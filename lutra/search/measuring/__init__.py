@@ -1,0 +1,1 @@
+"""What was found, measured: latency on the device, accuracy with the supernet."""

@@ -1,0 +1,102 @@
+"""`lutra search` with several limits and with fronts, from the outside."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from lutra.cli.main import run
+from tests.cli.test_cli import Capture, assert_one_line, call, call_json
+
+QUICK = ["--algorithm", "random"]
+
+
+@pytest.fixture
+def board(table_path: Path) -> Path:
+    """Another table of the same numbers."""
+    path = table_path.with_name("board.lut")
+    path.write_bytes(table_path.read_bytes())
+    return path
+
+
+def test_limits_of_several_tables_and_kinds(table_path: Path, board: Path, capsys: Capture) -> None:
+    found = call_json(
+        capsys, "search", table_path, "--max-latency", "25ms", "--max-latency", f"{board}=20ms",
+        "--max-params", "5.2M", "--max-memory", "5MiB", *QUICK,
+    )  # fmt: skip
+    assert found["limits"] == {"latency_ms": 25.0, "params": 5.2e6, "memory_bytes": 5 * 2.0**20}
+    assert [other["limit_ms"] for other in found["other_tables"]] == [20.0]
+    assert found["elsewhere"][str(board)]["latency_ms"] == found["predicted_ms"] <= 20.0
+    assert found["params"] <= 5.2e6
+    assert found["memory_bytes"] <= 5 * 2**20
+
+
+def test_the_searched_table_may_be_named_too(table_path: Path, capsys: Capture) -> None:
+    named, plain = (
+        call_json(capsys, "search", table_path, "--max-latency", limit, *QUICK)
+        for limit in (f"{table_path}=20ms", "20ms")
+    )
+    assert named["limits"] == plain["limits"] == {"latency_ms": 20.0}
+    assert named["other_tables"] == []
+
+
+def test_a_front_is_shown_and_written(table_path: Path, tmp_path: Path, capsys: Capture) -> None:
+    result, lines, points = (tmp_path / name for name in ("result.json", "f.csv", "f.json"))
+    capsys.readouterr()
+    assert call("search", table_path, "--pareto", "-o", result, "--front", lines,
+                "--front", points) == 0  # fmt: skip
+    captured = capsys.readouterr()
+    assert 3 < len(captured.out.splitlines()) <= 26
+    assert "of the front's" in captured.err
+    document = json.loads(result.read_text())
+    assert document["objectives"] == ["accuracy", "latency"]
+    with lines.open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == len(document["candidates"])
+    assert len(json.loads(points.read_text())["front"]) == len(document["candidates"])
+
+
+def test_tables_may_be_objectives(table_path: Path, board: Path, capsys: Capture) -> None:
+    found = call_json(
+        capsys, "search", table_path, "--objectives", f"accuracy,macs,{board}", "--max-latency",
+        "18ms",
+    )  # fmt: skip
+    assert found["objectives"] == ["accuracy", "macs", str(board)]
+    assert all(candidate["predicted_ms"] <= 18.0 for candidate in found["candidates"])
+
+
+REFUSED: list[tuple[list[str], int, str]] = [
+    (["--max-latency", "board.lut=20"], 2, "'20' is not a latency"),
+    (["--max-latency", "2ms", "--max-latency", "3ms"], 2, "--max-latency OTHER.lut=3ms"),
+    (["--max-latency", "no.lut=3ms"], 1, "no.lut"),
+    (["--max-latency", "BOARD=3ms", "--max-latency", "BOARD=4ms"], 2, "has a limit already"),
+    (["--max-memory", "20 apples"], 2, "is no size of memory"),
+    (["--max-memory", "1k"], 1, "with the least memory needs 3.21126M bytes"),
+    (["--max-params", "5 M M"], 2, "is not a count"),
+    (["--pareto", "--algorithm", "evolution"], 2, "leave out --algorithm"),
+    (["--objectives", "accuracy,speed"], 2, "unknown objective 'speed'"),
+    (["--pareto", "--front", "front.pdf"], 2, "written as .csv, .json, .svg, .png"),
+    (["--front", "no/such/front.csv"], 2, "there is no folder no/such"),
+    (["--front", "TABLE.csv"], 2, "is a latency table"),
+    (
+        ["--pareto", "--evaluate", "3", "--checkpoint", "x.pt", "--data", "."],
+        2,
+        "leave out --pareto",
+    ),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "says"), REFUSED, ids=[r[2] for r in REFUSED])
+def test_what_cannot_be_is_one_line(
+    arguments: list[str], code: int, says: str, table_path: Path, board: Path, capsys: Capture
+) -> None:
+    wrong = board.with_name("table.csv")
+    wrong.write_bytes(board.read_bytes())
+    given = [
+        word.replace("BOARD", str(board)).replace("TABLE.csv", str(wrong)) for word in arguments
+    ]
+    assert run(["search", str(table_path), *given]) == code
+    assert_one_line(capsys, says)
+    assert wrong.read_bytes() == board.read_bytes()
