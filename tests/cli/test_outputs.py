@@ -13,8 +13,10 @@ import pytest
 
 import lutra
 from lutra.cli import quickstart
+from lutra.errors import ResultError
 from lutra.files.kinds import MODELS
 from lutra.search.result import SearchResult
+from lutra.tables.measurement import VERIFY
 from tests.cli.test_cli import assert_one_line, call, call_json
 from tests.conftest import SPACE
 
@@ -203,21 +205,23 @@ def test_a_result_that_was_changed_meanwhile_is_left_as_it_is(
         assert "measured_ms" in json.loads(result_path.read_text())
 
 
-def test_quickstart_shows_what_it_measured_before_it_writes(
+def test_what_quickstart_measured_is_kept_where_the_result_cannot_be_written(
     table_path: Path, result_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shown: list[str] = []
     monkeypatch.setattr(quickstart, "CALIBRATE_NETWORKS", 4)
     monkeypatch.setattr(quickstart, "VALIDATE_NETWORKS", 4)
-    monkeypatch.setattr(quickstart, "print_verified", lambda *_: shown.append("shown"))
-    monkeypatch.setattr(
-        lutra.SearchResult, "write", lambda self, path: shown.append(f"written {path.name}")
-    )
+
+    def write(result: lutra.SearchResult, path: Path) -> None:
+        if result.closed_loop is not None:
+            raise ResultError(f"cannot write {path}: the disk is full")
+
+    monkeypatch.setattr(lutra.SearchResult, "write", write)
     folder = tmp_path / "quick"
     folder.mkdir()
     shutil.copy(table_path, folder / "cpu.lut")
-    assert call("quickstart", "--device", "fake", "-o", folder) == 0
-    assert shown == ["written result.json", "shown", "written result.json"]
+    assert call("quickstart", "--device", "fake", "-o", folder) == 1
+    with lutra.LatencyTable.open(folder / "cpu.lut") as opened:
+        assert opened.rows("network", VERIFY)
 
 
 def test_a_result_behind_a_link_is_replaced_and_the_link_stays(
