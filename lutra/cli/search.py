@@ -28,7 +28,8 @@ _GROUP = 4  # blocks of a stage
 @table_argument
 @click.option("--max-latency", help="Budget with a unit, such as 20ms or 850us.")
 @click.option("--max-flops", help="Budget of multiply-accumulates, such as 300M.")
-@click.option("--algorithm", default="evolution", show_default=True)
+@click.option("--algorithm", default="auto", show_default=True)
+@click.option("--preset", help="Published settings: light-nas (annealing), ofa (evolution).")
 @click.option("--accuracy", "accuracy_file", type=FILE, help="OFA's, or `lutra accuracy fit`'s.")
 @click.option(
     "--resolutions", help="Search these only; by default all that table and accuracy know."
@@ -51,6 +52,7 @@ def command(
     max_latency: str | None,
     max_flops: str | None,
     algorithm: str,
+    preset: str | None,
     accuracy_file: Path | None,
     resolutions: str | None,
     seed: int,
@@ -93,6 +95,7 @@ def command(
             space=space,
             accuracy=accuracy_file,
             algorithm=algorithm,
+            preset=preset,
             seed=seed,
             hyperparameters=None if evaluate is None else {"keep": max(evaluate, KEPT)},
             resolutions=None

@@ -16,6 +16,7 @@ from lutra.profiler.gate import reference_baseline
 from lutra.profiler.plan import ANCHORS, evenly
 from lutra.search.algorithms import get_algorithm
 from lutra.search.algorithms.base import RankedRows
+from lutra.search.algorithms.presets import AUTO, resolve
 from lutra.search.constraints import Limit, latency_limits
 from lutra.search.problem import Problem
 from lutra.search.result import Candidate, SearchResult
@@ -33,7 +34,8 @@ def find_networks(
     max_macs: float | None = None,
     space: SearchSpace | str | None = None,
     accuracy: AccuracyPredictor | str | Path | None = None,
-    algorithm: str = "evolution",
+    algorithm: str = AUTO,
+    preset: str | None = None,
     seed: int = 0,
     resolutions: Sequence[int] | None = None,
     hyperparameters: Mapping[str, float] | None = None,
@@ -44,8 +46,10 @@ def find_networks(
     ``max_latency_ms`` (ms) and ``max_macs`` (multiply-accumulates) are the limits, at least one.
     ``accuracy`` is a predictor or what `load_accuracy` takes; by default the one of the space.
     Searches the ``resolutions`` (pixels) that both the table and the accuracy predictor know, or
-    those given. ``hyperparameters`` are the algorithm's; ``on_step`` is told how many of its steps
-    are done and how many there are.
+    those given. ``algorithm`` is by default ``exact``, which proves what it finds, where the
+    accuracy is additive, else ``surrogate``; ``preset`` names published settings (`PRESETS`) in its
+    place. ``hyperparameters`` are the algorithm's; ``on_step`` is told how many of its steps are
+    done and how many there are. Ctrl-C ends a search with the best so far.
 
     Raises `InfeasibleError` at once when the limits cannot be met, `UsageError` without a limit or
     for unknown names, `AccuracyError` and `TableError`.
@@ -63,9 +67,10 @@ def find_networks(
     limits = _limits(predictor, max_latency_ms, max_macs)
     searched, notes = _resolutions(predictor, accuracy, resolutions)
     problem = Problem(predictor.space, accuracy, limits, searched)
+    algorithm, settings = resolve(algorithm, preset, accuracy)
     method = get_algorithm(algorithm)
     try:
-        chosen = method.hyperparameters(**{"keep": KEPT, **(hyperparameters or {})})
+        chosen = method.hyperparameters(**{"keep": KEPT, **settings, **(hyperparameters or {})})
     except TypeError as error:
         raise UsageError(f"algorithm '{algorithm}' does not take that setting: {error}") from error
     started = time.process_time()
@@ -91,6 +96,7 @@ def find_networks(
         anchors_ms=anchors_ms,
         notes=(
             *notes,
+            *found.notes,
             *_loose(predictor, searched, max_latency_ms, max_macs),
             *((stale,) if stale else ()),
         ),
