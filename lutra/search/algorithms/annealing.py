@@ -35,10 +35,10 @@ class AnnealingHyperparameters(Hyperparameters):
     """
 
     chains: int = 64
-    rounds: int = 4
-    steps: int = 250
-    initial_temperature: float = 0.3
-    cooling: float = 0.985
+    rounds: int = 8
+    steps: int = 150
+    initial_temperature: float = 0.15
+    cooling: float = 0.98
     changes: int = 3
     draws: int = 4
     polish: int = 5

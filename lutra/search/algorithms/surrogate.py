@@ -52,7 +52,7 @@ class SurrogateHyperparameters(Hyperparameters):
     rounds: int = 2
     solutions: int = 60
     population: int = 100
-    generations: int = 110
+    generations: int = 130
     islands: int = 3
 
     def __post_init__(self) -> None:
