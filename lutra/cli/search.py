@@ -47,7 +47,8 @@ if TYPE_CHECKING:
     multiple=True,
     help="Write the front here: .csv, .json, .svg or .png.",
 )
-@click.option("--algorithm", default="evolution", show_default=True)
+@click.option("--algorithm", default="auto", show_default=True)
+@click.option("--preset", help="Published settings: light-nas (annealing), ofa (evolution).")
 @click.option("--accuracy", "accuracy_file", type=FILE, help="OFA's, or `lutra accuracy fit`'s.")
 @click.option(
     "--resolutions", help="Search these only; by default all that table and accuracy know."
@@ -89,6 +90,7 @@ def command(
     objectives: str | None,
     front_files: tuple[Path, ...],
     algorithm: str,
+    preset: str | None,
     accuracy_file: Path | None,
     resolutions: str | None,
     seed: int,
@@ -146,7 +148,7 @@ def command(
     if names:
         result = _searched(lutra.find_front, table, {"objectives": names, **asked})
     else:
-        asked |= {"algorithm": algorithm, **_kept(evaluate)}
+        asked |= {"algorithm": algorithm, "preset": preset, **_kept(evaluate)}
         result = (
             verification.search(asked, outputs.write_result)
             if verify

@@ -13,6 +13,7 @@ from lutra.errors import UsageError
 from lutra.predictors.accuracy import AccuracyPredictor
 from lutra.predictors.efficiency.predictor import EfficiencyPredictor
 from lutra.search.algorithms import get_algorithm
+from lutra.search.algorithms.presets import AUTO, resolve
 from lutra.search.question import Maxima, TableOrPath, ask, searched_resolutions
 from lutra.search.result import SearchResult
 from lutra.spaces import SearchSpace
@@ -30,7 +31,8 @@ def find_networks(
     other_tables: Mapping[str | Path, float | None] | None = None,
     space: SearchSpace | str | None = None,
     accuracy: AccuracyPredictor | str | Path | None = None,
-    algorithm: str = "evolution",
+    algorithm: str = AUTO,
+    preset: str | None = None,
     seed: int = 0,
     resolutions: Sequence[int] | None = None,
     hyperparameters: Mapping[str, float] | None = None,
@@ -43,8 +45,11 @@ def find_networks(
     has one of its own in ms, such as ``{"board.lut": 50.0}``; at least one in all. With None a
     table is only predicted with. ``accuracy`` is a predictor or what `load_accuracy` takes; by
     default the one of the space. Searches the ``resolutions`` (pixels) that the tables and the
-    accuracy predictor know, or those given. ``hyperparameters`` are the algorithm's; ``on_step`` is
-    told how many of its steps are done and how many there are.
+    accuracy predictor know, or those given. ``algorithm`` is by default
+    ``exact``, which proves what it finds, where the accuracy is additive, else ``surrogate``;
+    ``preset`` names published settings (`PRESETS`) in its place. ``hyperparameters`` are the
+    algorithm's; ``on_step`` is told how many of its steps are done and how many there are. Ctrl-C
+    ends a search with the best so far.
 
     Raises `InfeasibleError` at once when the limits cannot be met, `UsageError` without a limit or
     for unknown names, `AccuracyError` and `TableError`, for tables of different spaces too.
@@ -64,9 +69,10 @@ def find_networks(
     problem = question.problem
     if not problem.limits:
         raise UsageError("a search needs a limit: --max-latency 20ms or --max-flops 300M")
+    algorithm, settings = resolve(algorithm, preset, problem.accuracy)
     method = get_algorithm(algorithm)
     try:
-        chosen = method.hyperparameters(**{"keep": KEPT, **(hyperparameters or {})})
+        chosen = method.hyperparameters(**{"keep": KEPT, **settings, **(hyperparameters or {})})
     except TypeError as error:
         raise UsageError(f"algorithm '{algorithm}' does not take that setting: {error}") from error
     started = time.process_time()
@@ -79,6 +85,7 @@ def find_networks(
         settings=asdict(chosen),
         evaluations=found.evaluations,
         cpu_seconds=cpu_seconds,
+        notes=found.notes,
     )
 
 

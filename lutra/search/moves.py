@@ -51,14 +51,44 @@ class Moves:
         result[of_resolution, -1] = self._resolutions[places[of_resolution]]
         return result
 
+    def draw_several_changes(self, rows: Rows, most: int, rng: np.random.Generator) -> Rows:
+        """Each row with one to ``most`` of its genes changed; not canonical."""
+        changes = rng.integers(1, most + 1, size=len(rows))
+        for number in range(most):
+            columns = rng.integers(rows.shape[1], size=len(rows))
+            changed = self.draw_changes(rows, columns, rng)
+            rows = np.where((changes > number)[:, None], changed, rows)
+        return rows
+
     def neighbours(self, row: Row) -> Rows:
         """The canonical rows one choice away from ``row``, itself canonical."""
-        changes = []
-        for column, count in enumerate(self.choice_counts):
-            choices = self._resolutions if column == len(row) - 1 else np.arange(count)
-            rows = np.repeat(row[None, :], count, axis=0)
-            rows[:, column] = choices
-            changes.append(rows)
-        changed = self._space.canonical(np.concatenate(changes))
+        columns, choices = self._changes(row)
+        rows = np.repeat(row[None, :], len(columns), axis=0)
+        rows[np.arange(len(rows)), columns] = choices
+        changed = self._space.canonical(rows)
         different: Rows = changed[(changed != row).any(axis=1)]
         return different
+
+    def within_two(self, row: Row) -> Rows:
+        """The distinct canonical rows one or two choices away from ``row``, itself canonical."""
+        columns, choices = self._changes(row)
+        first, second = np.triu_indices(len(columns))
+        rows = np.repeat(row[None, :], len(first), axis=0)
+        each = np.arange(len(first))
+        rows[each, columns[first]] = choices[first]
+        rows[each, columns[second]] = choices[second]
+        changed = np.unique(self._space.canonical(rows), axis=0)
+        different: Rows = changed[(changed != row).any(axis=1)]
+        return different
+
+    def _changes(self, row: Row) -> tuple[npt.NDArray[np.int64], Row]:
+        """Each other choice of each gene: its column and the choice."""
+        last = len(row) - 1
+        changes = [
+            (column, choice)
+            for column, count in enumerate(self.choice_counts)
+            for choice in (self._resolutions if column == last else range(count))
+            if choice != row[column]
+        ]
+        columns, choices = np.array(changes, dtype=np.int64).reshape(-1, 2).T
+        return columns, choices.astype(np.int16)

@@ -179,10 +179,12 @@ class Question:
         evaluations: int,
         cpu_seconds: float,
         objectives: tuple[str, ...] = (),
+        notes: tuple[str, ...] = (),
     ) -> SearchResult:
         """What was found, by which algorithm and ``settings``, with the question that it answers.
 
-        ``objectives`` are those that the candidates are a front of.
+        ``objectives`` are those that the candidates are a front of, ``notes`` what is to be said
+        of how good they are.
         """
         return SearchResult(
             space=self.space.name,
@@ -202,7 +204,7 @@ class Question:
             candidates=candidates,
             reference_ms=self.reference_ms,
             anchors_ms=self.anchors_ms,
-            notes=self.remarks(),
+            notes=(*self.remarks(), *notes),
             other_tables=tuple(
                 OtherTable(other.path, other.predictor.target, other.limit_ms)
                 for other in self.others

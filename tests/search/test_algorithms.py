@@ -15,7 +15,10 @@ from tests.search.synthetic import MBV3, RESOLUTIONS, AdditiveAccuracy, latency,
 
 SHORT: dict[str, dict[str, int]] = {
     "evolution": {"generations": 40, "islands": 3, "population": 50},
-    "annealing": {"chains": 16, "steps": 100},
+    "annealing": {"chains": 16, "steps": 40, "rounds": 2, "polish": 0},
+    "exact": {},
+    "surrogate": {"samples": 60, "rounds": 2, "solutions": 20, "generations": 8, "population": 40},
+    "regularised": {"population": 40, "sample": 5, "batch": 20, "cycles": 30},
     "random": {"samples": 1500, "batch": 500},
 }
 
@@ -45,14 +48,16 @@ def test_heuristics_come_near_the_exact_optimum(factor: float) -> None:
     low, high = optimum(problem(factor))
     assert high - low < 0.05
     best = {}
-    for name in ("evolution", "annealing", "random"):
+    for name in ("evolution", "annealing", "regularised", "surrogate", "random"):
         made = problem(factor)
         found = search(name, made, **({"samples": 10_000} if name == "random" else {}))
         check(made, found)
         best[name] = found.accuracy[0]
         assert best[name] <= high
     assert best["evolution"] >= low - 0.05
-    assert best["annealing"] >= low - 0.3
+    assert best["surrogate"] >= low - 0.05
+    assert best["regularised"] >= low - 0.1
+    assert best["annealing"] >= low - 0.1
     assert best["random"] <= min(best["evolution"], best["annealing"])
 
 
@@ -151,7 +156,9 @@ def test_a_predictor_without_an_answer_is_an_error() -> None:
 
 
 def test_unknown_names_and_settings_are_refused() -> None:
-    with pytest.raises(UsageError, match="known: annealing, evolution, random"):
+    with pytest.raises(
+        UsageError, match="known: annealing, evolution, surrogate, exact, random, regularised"
+    ):
         get_algorithm("oracle")
     for name, hyperparameter, value in [
         ("evolution", "parent_ratio", 1.5),

@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -40,7 +41,7 @@ PUBLISHED = {
     "48685122a3540636b06699af66cd816456b25f29b69563e2fda9bed4018eeba0": "ofa-mbv3-w1.2",
 }
 MAX_HIDDEN = 4096
-_CHUNK = 4096
+_CHUNK = 2048
 
 _TUTORIAL_RESOLUTIONS = tuple(range(112, 225, 16))
 # A library file says how many resolutions it encodes, not which. These lists are the encoders'
@@ -120,25 +121,36 @@ class Encoding:
 
     def encode(self, rows: Rows) -> Weights:
         """(N, genes) canonical rows of known resolutions -> (N, features) of 0 and 1."""
-        columns = list(self.columns)
-        result = np.zeros((len(rows), self.features), dtype=np.float32)
-        places = np.array(self.offsets) + rows[:, columns]
-        np.put_along_axis(result, places, self._active(rows)[:, columns], axis=1)
-        slots = {resolution: slot for slot, resolution in enumerate(self.resolutions)}
-        slot_of_choice = np.array([slots.get(r, -1) for r in self.space.resolutions])
-        result[np.arange(len(rows)), self.resolution_offset + slot_of_choice[rows[:, -1]]] = 1
-        return result
+        used = np.where(self._active(rows), rows, -1)
+        columns, choices = self._questions
+        features: Weights = (used.take(columns, axis=1) == choices).astype(np.float32)
+        return features
 
-    def _active(self, rows: Rows) -> Weights:
-        """(N, genes): 1 for genes in use, 0 for those of blocks beyond the depth.
+    @cached_property
+    def _questions(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int16]]:
+        """For each feature the gene that it asks about, and the choice; -1 is never chosen."""
+        columns = np.full(self.features, len(self.space.genes) - 1)
+        choices = np.full(self.features, -1, dtype=np.int16)
+        for column, offset in zip(self.columns, self.offsets, strict=True):
+            count = len(self.space.genes[column].choices)
+            columns[offset : offset + count] = column
+            choices[offset : offset + count] = np.arange(count)
+        for slot, resolution in enumerate(self.resolutions):
+            if resolution in self.space.resolutions:
+                choice = self.space.resolutions.index(resolution)
+                choices[self.resolution_offset + slot] = choice
+        return columns, choices
+
+    def _active(self, rows: Rows) -> npt.NDArray[np.bool_]:
+        """(N, genes): whether a gene is in use; those of blocks beyond the depth are not.
 
         A block's gene is in use exactly when making it canonical does not reset it.
         """
         blocks = self.space.columns("ks") + self.space.columns("e")
         probe = rows.copy()
         probe[:, blocks] = 1
-        active = np.ones(rows.shape, dtype=np.float32)
-        active[:, blocks] = self.space.canonical(probe)[:, blocks]
+        active = np.ones(rows.shape, dtype=bool)
+        active[:, blocks] = self.space.canonical(probe)[:, blocks] == 1
         return active
 
 
@@ -179,7 +191,9 @@ class OfaMlpPredictor(AccuracyPredictor):
     def _forward(self, features: Weights) -> npt.NDArray[np.float64]:
         with np.errstate(over="ignore", invalid="ignore"):
             for transposed, bias in self._transposed[:-1]:
-                features = np.maximum(features @ transposed + bias, 0)
+                features = features @ transposed
+                features += bias
+                np.maximum(features, 0, out=features)
             transposed, bias = self._transposed[-1]
             output = (features @ transposed + bias)[:, 0]
         return output.astype(np.float64) + self.offset

@@ -1,6 +1,6 @@
-"""Search algorithms, by name: evolution, annealing, random."""
+"""Search algorithms, by name: exact, surrogate, evolution, annealing, regularised, random."""
 
-from lutra.search.algorithms import annealing, evolution, random
+from lutra.search.algorithms import annealing, evolution, exact, random, regularised, surrogate
 from lutra.search.algorithms.base import (
     Algorithm,
     Archive,
@@ -21,7 +21,10 @@ __all__ = [
     "algorithm_names",
     "annealing",
     "evolution",
+    "exact",
     "get_algorithm",
     "random",
     "register_algorithm",
+    "regularised",
+    "surrogate",
 ]

@@ -1,4 +1,8 @@
-"""Simulated annealing, as the controller of PaddleSlim's Light-NAS does it, in many chains."""
+"""Simulated annealing in many chains that start again from the best of them.
+
+Kirkpatrick et al., "Optimization by Simulated Annealing" (Science, 1983). The preset ``light-nas``
+is what the controller of PaddleSlim's Light-NAS does: one chain, one gene at a time.
+"""
 
 from __future__ import annotations
 
@@ -15,33 +19,41 @@ from lutra.search.algorithms.base import (
     RankedRows,
     register_algorithm,
 )
+from lutra.search.algorithms.descent import descend
 from lutra.search.problem import Problem
 from lutra.spaces import Rows
 
 
 @dataclass(frozen=True, kw_only=True)
 class AnnealingHyperparameters(Hyperparameters):
-    """Step k has the temperature ``initial_temperature * cooling ** k``, in percent of accuracy.
+    """Step k of a round has the temperature ``initial_temperature * cooling ** k``, in percent.
 
-    ``chains`` run side by side; each proposal is drawn up to ``draws`` times until it is feasible.
+    ``chains`` run side by side. Each proposal changes up to ``changes`` genes and is drawn up to
+    ``draws`` times until it is feasible. After each of ``rounds`` of ``steps`` all chains start
+    again from the best quarter of what they have seen. ``polish``: so many steps at the end go to
+    the best within two choices of the best.
     """
 
     chains: int = 64
-    steps: int = 1500
-    initial_temperature: float = 1.0
-    cooling: float = 0.996
+    rounds: int = 8
+    steps: int = 150
+    initial_temperature: float = 0.15
+    cooling: float = 0.98
+    changes: int = 3
     draws: int = 4
+    polish: int = 5
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for count in ("chains", "steps", "draws"):
+        for count in ("chains", "rounds", "steps", "changes", "draws"):
             self.check_count(count)
+        self.check_count("polish", 0)
         self.check("initial_temperature", 0)
         self.check("cooling", 0, 1)
 
 
 class Annealing(Algorithm[AnnealingHyperparameters]):
-    """Changes one gene at a time; a worse network is accepted less and less often."""
+    """Changes few genes at a time; a worse network is accepted less and less often."""
 
     name = "annealing"
     hyperparameters = AnnealingHyperparameters
@@ -53,36 +65,55 @@ class Annealing(Algorithm[AnnealingHyperparameters]):
         rng: np.random.Generator,
         on_step: OnStep | None = None,
     ) -> RankedRows:
-        archive = Archive(problem, hyperparameters.keep)
+        archive = Archive(problem, max(hyperparameters.keep, hyperparameters.chains))
         archive.score(problem.anchor[None, :])
-        rows = problem.repair(problem.moves.draw(hyperparameters.chains, rng), rng)
-        rewards = archive.score(rows)
-        for step in range(hyperparameters.steps):
-            temperature = hyperparameters.initial_temperature * hyperparameters.cooling**step
-            proposals, moved = _propose(problem, rows, hyperparameters.draws, rng)
-            gains = archive.score(proposals) - rewards
-            accepted = moved & _accept(gains, temperature, rng)
-            rows = np.where(accepted[:, None], proposals, rows)
-            rewards = np.where(accepted, rewards + gains, rewards)
-            if on_step is not None:
-                on_step(step + 1, hyperparameters.steps)
+        with archive.until_interrupted():
+            rows = problem.repair(problem.moves.draw(hyperparameters.chains, rng), rng)
+            for done in range(hyperparameters.rounds):
+                _anneal(problem, archive, rows, hyperparameters, rng)
+                best = archive.best(max(1, hyperparameters.chains // 4)).rows
+                rows = best[rng.integers(len(best), size=hyperparameters.chains)]
+                if on_step is not None:
+                    on_step(done + 1, hyperparameters.rounds)
+            descend(problem, archive, hyperparameters.polish)
         return archive.best(hyperparameters.keep)
 
 
+def _anneal(
+    problem: Problem,
+    archive: Archive,
+    rows: Rows,
+    hyperparameters: AnnealingHyperparameters,
+    rng: np.random.Generator,
+) -> None:
+    """One round of chains that begin at ``rows``."""
+    rewards = archive.score(rows)
+    for step in range(hyperparameters.steps):
+        temperature = hyperparameters.initial_temperature * hyperparameters.cooling**step
+        proposals, moved = _propose(problem, rows, hyperparameters, rng)
+        gains = archive.score(proposals) - rewards
+        accepted = moved & _accept(gains, temperature, rng)
+        rows = np.where(accepted[:, None], proposals, rows)
+        rewards = np.where(accepted, rewards + gains, rewards)
+
+
 def _propose(
-    problem: Problem, rows: Rows, draws: int, rng: np.random.Generator
+    problem: Problem,
+    rows: Rows,
+    hyperparameters: AnnealingHyperparameters,
+    rng: np.random.Generator,
 ) -> tuple[Rows, npt.NDArray[np.bool_]]:
-    """A feasible neighbour of each row, and whether one was found; the row itself otherwise.
+    """A feasible row near each, and whether one was found; the row itself otherwise.
 
     A changed gene that is inert makes no neighbour.
     """
     proposals, moved = rows.copy(), np.zeros(len(rows), dtype=bool)
-    for _ in range(draws):
+    for _ in range(hyperparameters.draws):
         pending = np.flatnonzero(~moved)
         if not len(pending):
             break
-        columns = rng.integers(rows.shape[1], size=len(pending))
-        drawn = problem.space.canonical(problem.moves.draw_changes(rows[pending], columns, rng))
+        drawn = problem.moves.draw_several_changes(rows[pending], hyperparameters.changes, rng)
+        drawn = problem.space.canonical(drawn)
         good = (drawn != rows[pending]).any(axis=1) & problem.constraints.feasible(drawn)
         proposals[pending[good]] = drawn[good]
         moved[pending[good]] = True

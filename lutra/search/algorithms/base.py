@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -50,19 +51,42 @@ class Hyperparameters:
             raise UsageError(f"search setting {name} = {value:g} must be {bounds}")
 
 
+INTERRUPTED = "interrupted: the best so far"
+_OF_QUALITY = ("proved:", "not proved:", "found by search:")
+
+
+def is_of_quality(note: str) -> bool:
+    """Whether a note says how good what a search found is: `RankedRows.notes`."""
+    return note.startswith(_OF_QUALITY)
+
+
 @dataclass(frozen=True, eq=False)
 class RankedRows:
     """Distinct feasible architectures, best first: canonical rows and accuracy in percent (N,).
 
-    ``evaluations`` counts the distinct architectures that were scored to find them.
+    ``evaluations`` counts the distinct architectures that were scored to find them. ``gap``: no
+    architecture is more than so many points more accurate than the first, 0 where that is proved to
+    be the best, None where nothing is proved. ``interrupted`` where the search did not end.
     """
 
     rows: Rows
     accuracy: npt.NDArray[np.float64]
     evaluations: int
+    gap: float | None = None
+    interrupted: bool = False
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to say of how good these are."""
+        stopped = (INTERRUPTED,) if self.interrupted else ()
+        if self.gap is None:
+            return (*stopped, "found by search: nothing proves that there are no better ones")
+        if self.gap == 0.0:
+            return (*stopped, "proved: no subnet within the limits is predicted more accurate")
+        return (*stopped, f"not proved: another could be {self.gap:.2g} points more accurate")
 
 
 class Archive:
@@ -78,6 +102,17 @@ class Archive:
         self._rows: Rows = np.zeros((0, len(problem.space.genes)), dtype=np.int16)
         self._accuracy = np.zeros(0)
         self._cost = np.zeros(0)
+        self._interrupted = False
+
+    @contextmanager
+    def until_interrupted(self) -> Iterator[None]:
+        """What runs inside ends early, and well, on Ctrl-C; once there is something to return."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            if not len(self._rows):
+                raise
+            self._interrupted = True
 
     @property
     def evaluations(self) -> int:
@@ -94,10 +129,13 @@ class Archive:
         """(N, genes) -> (N,): the accuracy of feasible canonical rows, in percent."""
         new = self.unseen(rows)
         if len(new):
-            accuracy = self._problem.accuracy_of(new)
-            self._known.update(zip(_keys(new), accuracy.tolist(), strict=True))
-            self._insert(new, accuracy)
+            self.record(new, self._problem.accuracy_of(new))
         return np.array([self._known[key] for key in _keys(rows)])
+
+    def record(self, new: Rows, accuracy: npt.NDArray[np.float64]) -> None:
+        """Take in unseen feasible rows (N, genes) with their accuracy (N,) in percent."""
+        self._known.update(zip(_keys(new), accuracy.tolist(), strict=True))
+        self._insert(new, accuracy)
 
     def _insert(self, rows: Rows, accuracy: npt.NDArray[np.float64]) -> None:
         if len(self._rows) == self._keep:
@@ -114,7 +152,12 @@ class Archive:
 
     def best(self, count: int | None = None) -> RankedRows:
         """The best ``count`` architectures kept, or all that are."""
-        return RankedRows(self._rows[:count], self._accuracy[:count], self.evaluations)
+        return RankedRows(
+            self._rows[:count],
+            self._accuracy[:count],
+            self.evaluations,
+            interrupted=self._interrupted,
+        )
 
 
 def _keys(rows: Rows) -> list[bytes]:

@@ -79,7 +79,10 @@ class Evolution(Algorithm[EvolutionHyperparameters]):
         rng: np.random.Generator,
         on_step: OnStep | None = None,
     ) -> RankedRows:
-        return _Run(problem, hyperparameters, rng, on_step).search()
+        archive = Archive(problem, hyperparameters.keep)
+        with archive.until_interrupted():
+            EvolutionRun(problem, hyperparameters, rng, on_step, archive).search()
+        return archive.best()
 
 
 @dataclass(frozen=True)
@@ -96,8 +99,12 @@ class _Parents:
         return _Parents(np.concatenate([self.rows, rows])[order], every[order])
 
 
-class _Run:
-    """One search: what its steps share."""
+class EvolutionRun:
+    """One search: what its steps share.
+
+    ``founders`` (N, genes) are feasible canonical rows that the islands begin with, each with its
+    share of them; random ones where there are none.
+    """
 
     def __init__(
         self,
@@ -105,15 +112,18 @@ class _Run:
         hyperparameters: EvolutionHyperparameters,
         rng: np.random.Generator,
         on_step: OnStep | None,
+        archive: Archive,
+        founders: Rows | None = None,
     ) -> None:
         self._problem = problem
         self._hyperparameters = hyperparameters
         self._rng = rng
         self._on_step = on_step
-        self._archive = Archive(problem, hyperparameters.keep)
+        self._archive = archive
+        self._founders = founders
         self._done = 0
 
-    def search(self) -> RankedRows:
+    def search(self) -> None:
         """Found and evolve the islands, then breed from all of their best."""
         anchor = self._problem.anchor[None, :]
         start = _Parents(anchor, self._archive.score(anchor))
@@ -125,11 +135,14 @@ class _Run:
             size = len(everyone.rows) + len(island.rows)
             everyone = everyone.joined(island.rows[new], island.accuracy[new], size)
         self._evolved(everyone, last)
-        return self._archive.best()
 
     def _founded(self, start: _Parents) -> _Parents:
-        """A random population."""
-        rows = self._fresh(self._draw, self._hyperparameters.population)
+        """A random population, or an island's share of the founders."""
+        if self._founders is None:
+            rows = self._fresh(self._draw, self._hyperparameters.population)
+        else:
+            here = self._rng.random(len(self._founders)) < 1.0 / self._hyperparameters.islands
+            rows = self._founders[here]
         return start.joined(rows, self._archive.score(rows), self._hyperparameters.population)
 
     def _evolved(self, parents: _Parents, generations: int) -> _Parents:

@@ -46,14 +46,15 @@ class RandomSearch(Algorithm[RandomHyperparameters]):
     ) -> RankedRows:
         archive = Archive(problem, hyperparameters.keep)
         archive.score(problem.anchor[None, :])
-        for start in range(0, hyperparameters.samples, hyperparameters.batch):
-            count = min(hyperparameters.batch, hyperparameters.samples - start)
-            archive.score(
-                fresh_rows(problem, archive, lambda n: problem.moves.draw(n, rng), count, rng)
-            )
-            if on_step is not None:
-                on_step(start + count, hyperparameters.samples)
-        return archive.best(hyperparameters.keep)
+        with archive.until_interrupted():
+            for start in range(0, hyperparameters.samples, hyperparameters.batch):
+                count = min(hyperparameters.batch, hyperparameters.samples - start)
+                archive.score(
+                    fresh_rows(problem, archive, lambda n: problem.moves.draw(n, rng), count, rng)
+                )
+                if on_step is not None:
+                    on_step(start + count, hyperparameters.samples)
+        return archive.best()
 
 
 register_algorithm(RandomSearch())

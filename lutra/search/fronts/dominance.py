@@ -74,12 +74,19 @@ def crowding(values: Values) -> npt.NDArray[np.float64]:
 
 
 def spread_out(values: Values, count: int) -> Places:
-    """Places of at most ``count`` vectors of one front: the most crowded leave one by one."""
+    """Places of at most ``count`` vectors of one front: the most crowded leave, some at a time.
+
+    The ends of columns are last to go.
+    """
     places = np.arange(len(values))
     while len(places) > count:
         leaving = max(1, (len(places) - count) // 2)
-        crowded = np.argsort(crowding(values[places]), kind="stable")
-        places = np.delete(places, _apart(crowded, leaving, values[places]))
+        distances = crowding(values[places])
+        crowded = np.argsort(distances, kind="stable")
+        inner = crowded[: np.isfinite(distances).sum()]
+        places = np.delete(
+            places, _apart(inner if len(inner) else crowded, leaving, values[places])
+        )
     return places
 
 

@@ -20,6 +20,7 @@ from lutra.profiler.calibration import calibrate_as_measured, measure_networks
 from lutra.profiler.protocols import NETWORK_PROTOCOL
 from lutra.profiler.statistics import process_spread
 from lutra.profiler.watch import UNWATCHED, Watch
+from lutra.search.algorithms.base import INTERRUPTED, is_of_quality
 from lutra.search.candidate import Candidate, Verified
 from lutra.search.find import KEPT, find_networks
 from lutra.search.measuring.caution import CONFIDENCE, Caution, deviations_of, upper_ms
@@ -164,7 +165,10 @@ class _Loop:
         given = self.search.get("hyperparameters") or {}
         keep = max(KEPT + len(self._measured) + self.candidates, given.get("keep", 0))
         options = {**self.search, "hyperparameters": {**given, "keep": keep}}
-        return find_networks(self.table, max_latency_ms=limit_ms, **options)
+        result = find_networks(self.table, max_latency_ms=limit_ms, **options)
+        if INTERRUPTED in result.notes:
+            raise KeyboardInterrupt
+        return result
 
     # measuring
 
@@ -241,7 +245,10 @@ class _Loop:
             self._plain,
             candidates=(*kept, *over),
             closed_loop=loop,
-            notes=(*self._plain.notes, *_said(loop, self.budget_ms, over)),
+            notes=(
+                *(note for note in self._plain.notes if not is_of_quality(note)),
+                *_said(loop, self.budget_ms, over),
+            ),
         )
 
 

@@ -1,0 +1,197 @@
+"""Search where accuracy is not additive: from the exact optima of additive models fitted to it.
+
+An additive model of the score over genes, fitted by weighted least squares to architectures that
+were scored, has its best paths by `additive.best_rows`. Those are scored in turn, and the model is
+fitted again with weights that favour what is nearly as good as the best. Resolutions that fall
+behind are given up. What all rounds found founds the islands of a short evolution, and the end is
+complete: no network one or two choices from the best is more accurate. Nothing is proved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from lutra.errors import InfeasibleError, MissingOpError
+from lutra.search.algorithms.additive import Scores, best_rows, paths_of
+from lutra.search.algorithms.base import (
+    Algorithm,
+    Archive,
+    Hyperparameters,
+    OnStep,
+    RankedRows,
+    fresh_rows,
+    register_algorithm,
+)
+from lutra.search.algorithms.descent import descend
+from lutra.search.algorithms.evolution import EvolutionHyperparameters, EvolutionRun
+from lutra.search.algorithms.paths import Floats
+from lutra.search.problem import Problem
+from lutra.spaces import Lattice, Rows
+
+_LABELS = (100,)  # a model that is wrong by more need not be solved to the last path
+_TEMPERATURE = 1.0  # percent: what is so much worse than the best counts 1/e in a fit
+_RIDGE = 1e-3
+_MUTATION = 0.1
+_BEHIND = (0.8, 0.5, 0.4, 0.3)  # percent behind the best, after each round, that ends a resolution
+_DESCENT_STEPS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class SurrogateHyperparameters(Hyperparameters):
+    """How the models are fitted, and the evolution that follows.
+
+    ``samples`` random architectures are scored at each resolution before the first of ``rounds``,
+    each of which scores the ``solutions`` best of the model and as many mutants of the best.
+    ``population``, ``generations`` and ``islands`` are `EvolutionHyperparameters`'.
+    """
+
+    samples: int = 400
+    rounds: int = 2
+    solutions: int = 60
+    population: int = 100
+    generations: int = 130
+    islands: int = 3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for count in ("samples", "rounds", "solutions"):
+            self.check_count(count)
+        _ = self.evolution  # raises where these do not suit it
+
+    @property
+    def evolution(self) -> EvolutionHyperparameters:
+        """Those of the evolution."""
+        return EvolutionHyperparameters(
+            keep=self.keep,
+            population=self.population,
+            generations=self.generations,
+            islands=self.islands,
+        )
+
+
+class SurrogateSearch(Algorithm[SurrogateHyperparameters]):
+    """Exact optima of fitted additive models, bred and then improved gene by gene."""
+
+    name = "surrogate"
+    hyperparameters = SurrogateHyperparameters
+
+    def run(
+        self,
+        problem: Problem,
+        hyperparameters: SurrogateHyperparameters,
+        rng: np.random.Generator,
+        on_step: OnStep | None = None,
+    ) -> RankedRows:
+        archive = Archive(problem, hyperparameters.keep)
+        archive.score(problem.anchor[None, :])
+        with archive.until_interrupted():
+            founders = _founders(problem, archive, hyperparameters, rng)
+            EvolutionRun(
+                problem, hyperparameters.evolution, rng, on_step, archive, founders
+            ).search()
+            descend(problem, archive, _DESCENT_STEPS)
+        return archive.best()
+
+
+def _founders(
+    problem: Problem, archive: Archive, chosen: SurrogateHyperparameters, rng: np.random.Generator
+) -> Rows:
+    """The rows that the models led to, at the resolutions that did not fall behind."""
+    models = [
+        _Model(part, archive, chosen, rng)
+        for resolution in problem.resolutions
+        if (part := _at(problem, resolution)) is not None
+    ]
+    for number in range(chosen.rounds):
+        for model in models:
+            model.improve(rng)
+        best = max(model.best for model in models)
+        behind = _BEHIND[min(number, len(_BEHIND) - 1)]
+        models = [model for model in models if model.best > best - behind]
+    return np.concatenate([model.rows for model in models])
+
+
+def _at(problem: Problem, resolution: int) -> Problem | None:
+    """The problem at one of its resolutions; None where the limits cannot be met there."""
+    part = Problem(problem.space, problem.accuracy, problem.limits, (resolution,))
+    try:
+        _ = part.anchor
+    except (InfeasibleError, MissingOpError):
+        return None
+    return part
+
+
+class _Model:
+    """An additive model of the accuracy at one resolution, and what it was fitted to."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        archive: Archive,
+        chosen: SurrogateHyperparameters,
+        rng: np.random.Generator,
+    ) -> None:
+        self._problem = problem
+        self._archive = archive
+        self._chosen = chosen
+        first = np.cumsum([0, *(problem.space.choice_counts - 1)])
+        self._features = int(first[-1])
+        self._first = first[:-1]  # the feature of each gene's choice 1; choice 0 has none
+        self.rows: Rows = problem.anchor[None, :]
+        self._accuracy = archive.score(self.rows)
+        self._score(self._fresh(lambda count: problem.moves.draw(count, rng), chosen.samples, rng))
+
+    @property
+    def best(self) -> float:
+        """The highest accuracy, in percent."""
+        return float(self._accuracy.max())
+
+    def improve(self, rng: np.random.Generator) -> None:
+        """Fit, score the model's best, and as many mutants and crossovers of the best so far."""
+        count = self._chosen.solutions
+        graphs = paths_of(self._problem, self._fitted())
+        self._score(self._archive.unseen(best_rows(self._problem, graphs, count, _LABELS).rows))
+        order = np.argsort(-self._accuracy, kind="stable")
+        parents = self.rows[order[: count // 2 + 1]]
+        mutants = self._fresh(lambda number: self._mutants(parents, number, rng), count, rng)
+        self._score(mutants)
+
+    def _fresh(self, draw: Callable[[int], Rows], count: int, rng: np.random.Generator) -> Rows:
+        return fresh_rows(self._problem, self._archive, draw, count, rng)
+
+    def _mutants(self, parents: Rows, count: int, rng: np.random.Generator) -> Rows:
+        children = parents[rng.integers(len(parents), size=count)]
+        mutated = rng.random(children.shape) < _MUTATION
+        result: Rows = np.where(mutated, self._problem.moves.draw(count, rng), children)
+        return result
+
+    def _score(self, rows: Rows) -> None:
+        self._accuracy = np.concatenate([self._accuracy, self._archive.score(rows)])
+        self.rows = np.concatenate([self.rows, rows])
+
+    def _fitted(self) -> Scores:
+        """Ridge regression on the choices, weighted by how near the best each row is."""
+        worse = (self._accuracy - self.best) / _TEMPERATURE
+        weights = np.exp(worse)
+        design = np.zeros((len(self.rows), self._features + 1))
+        design[:, -1] = 1.0
+        places, genes = np.nonzero(self.rows)
+        design[places, self._first[genes] + self.rows[places, genes] - 1] = 1.0
+        ridge = np.full(self._features + 1, _RIDGE)
+        ridge[-1] = 1e-9
+        normal = design.T @ (design * weights[:, None]) + np.diag(ridge)
+        coefficients = np.linalg.solve(normal, design.T @ (weights * worse))
+        return lambda lattice: (float(coefficients[-1]), self._edge_scores(lattice, coefficients))
+
+    def _edge_scores(self, lattice: Lattice, coefficients: Floats) -> Floats:
+        scores = np.zeros(len(lattice.edges))
+        edges, genes = np.nonzero(lattice.edge_genes)
+        choices = lattice.edge_genes[edges, genes]
+        np.add.at(scores, edges, coefficients[self._first[genes] + choices - 1])
+        return scores
+
+
+register_algorithm(SurrogateSearch())
