@@ -14,7 +14,6 @@ import importlib
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -55,7 +54,8 @@ def compare(name: str, tables: Path, predictor: Path, budget_ms: float, seeds: i
     accuracy, seconds = [], []
     for seed in range(seeds):
         made = note10.problem(tables, predictor, budget_ms)
-        found, took = timed(partial(algorithm.run, made, chosen, np.random.default_rng(seed)))
+        rng = np.random.default_rng(seed)
+        found, took = timed(algorithm.run, made, chosen, rng)
         accuracy.append(found.accuracy[0])
         seconds.append(took)
     low, middle, high = np.quantile(accuracy, [0.0, 0.5, 1.0])
@@ -70,16 +70,16 @@ def additive() -> None:
     algorithm = get_algorithm("exact")
     for keep in (1, 10, 100):
         chosen = algorithm.hyperparameters(keep=keep)
-        found, took = timed(partial(algorithm.run, made, chosen, np.random.default_rng()))
+        found, took = timed(algorithm.run, made, chosen, np.random.default_rng())
         print(f"additive, 25 resolutions: {keep} best, gap {found.gap} points, {took:.3f} CPU s")
     whole = additive_problem(20.0)
-    front, took = timed(lambda: exact_front(whole))
+    front, took = timed(exact_front, whole)
     print(f"additive, 25 resolutions: front of {len(front.rows)}, {took:.3f} CPU s")
 
 
-def timed(work: Callable[[], Value]) -> tuple[Value, float]:
+def timed(work: Callable[..., Value], *arguments: object) -> tuple[Value, float]:
     started = time.process_time()
-    value = work()
+    value = work(*arguments)
     return value, time.process_time() - started
 
 

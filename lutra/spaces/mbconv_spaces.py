@@ -160,7 +160,7 @@ class MBConvSpace(SearchSpace):
 
     @cached_property
     def _flat_catalogue(self) -> tuple[Indices, Indices, Indices]:
-        """The ops by [resolution, slot]; all options in a line, from 1; and where they begin.
+        """The ops by [resolution, slot]; all options in a line, counted from 1; where they begin.
 
         The last by [resolution, block].
         """

@@ -65,6 +65,7 @@ class Labels(NamedTuple):
         )
 
 
+# docs/decisions.md: Exact search on the lattice
 @dataclass(frozen=True, eq=False)
 class Paths:
     """The paths of a lattice, with a score to maximise and costs that must fit into a room.

@@ -72,6 +72,7 @@ class SurrogateHyperparameters(Hyperparameters):
         )
 
 
+# docs/decisions.md: Surrogates where nothing adds up
 class SurrogateSearch(Algorithm[SurrogateHyperparameters]):
     """Exact optima of fitted additive models, bred and then improved gene by gene."""
 
