@@ -22,6 +22,7 @@ SHARED_LIMIT = 0.02  # docs/decisions.md: A core of its own
 VISIT_QUANTILE = 0.2  # docs/decisions.md: Low quantile, median
 CONFIDENCE = 0.95
 _THIN, _ENOUGH_VISITS = 0.15, 6
+_OF_MEDIAN = float(np.pi / 2.0)  # the variance of a median, to that of a mean of as many
 
 
 def visit_from_sample(sample: Sample, round_number: int, process: int, run: int = 0) -> Visit:
@@ -145,12 +146,31 @@ def process_ratios(visits: Sequence[Visit]) -> list[float]:
 def process_spread(networks: Iterable[Sequence[Visit]]) -> float:
     """How far processes that run the same network lie apart: a relative standard deviation.
 
-    Of several networks' visits together; 0 where each ran in one process only.
+    Beside what visits of one process differ by, which says nothing of the next process. The median
+    over networks counts: a burst of other work in one process is no property of processes. 0 where
+    each network ran in one process only.
     """
-    ratios = [found for visits in networks if len(found := process_ratios(visits)) > 1]
-    if not ratios:
+    between, within = [], []
+    for visits in networks:
+        ran = [np.array(own) for own in _by_process(visits)]
+        if len(ran) > 1 and min(map(len, ran)) > 1:
+            middle = float(np.median(np.concatenate(ran)))
+            medians = [float(np.median(own)) / middle for own in ran]
+            between.append(_usual_variance(medians))
+            within.append(
+                np.mean([_OF_MEDIAN * np.var(own / middle, ddof=1) / len(own) for own in ran])
+            )
+    if not between:
         return 0.0
-    return float(np.sqrt(np.mean([np.var(found, ddof=1) for found in ratios])))
+    return float(np.sqrt(max(np.median(between) - np.median(within), 0.0)))
+
+
+def _usual_variance(values: Sequence[float]) -> float:
+    """A variance of normal values, such that the median of many is right, as their mean is."""
+    from scipy.stats import chi2
+
+    free = len(values) - 1
+    return float(np.var(values, ddof=1) * free / chi2.median(free))
 
 
 def _by_process(visits: Sequence[Visit]) -> list[list[float]]:

@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lutra.devices.base import Sample
-from lutra.profiler.statistics import interval_rank, median_interval, summarise, visit_from_sample
+from lutra.profiler.statistics import (
+    interval_rank,
+    median_interval,
+    process_spread,
+    summarise,
+    visit_from_sample,
+)
 from lutra.profiler.stopping import StoppingRule
 from lutra.tables import Visit
 
@@ -121,3 +127,23 @@ class TestStoppingRule:
     def test_flagged_visits_do_not_count(self) -> None:
         flagged = [visit(1.0, number, number, ("drift",)) for number in range(6)]
         assert self.rule.judge(flagged).status == "partial"
+
+
+@pytest.mark.parametrize(("between", "within"), [(0.0, 0.01), (0.02, 0.0), (0.02, 0.01)])
+def test_the_spread_of_processes_is_not_that_of_visits(between: float, within: float) -> None:
+    rng = np.random.default_rng(0)
+
+    def network(bursts: float = 1.0) -> list[Visit]:
+        return [
+            visit(own * rng.normal(1.0, within), number, process)
+            for process in range(3)
+            for own in [3.0 * rng.normal(1.0, between) * (bursts if process else 1.0)]
+            for number in range(6)
+        ]
+
+    networks = [network() for _ in range(400)] + [network(1.5) for _ in range(10)]
+    assert process_spread(networks) == pytest.approx(between, rel=0.15, abs=0.002)
+
+
+def test_one_process_tells_no_spread() -> None:
+    assert process_spread([[visit(1.0, 1), visit(1.1, 2)]]) == 0.0
