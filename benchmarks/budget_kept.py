@@ -66,7 +66,8 @@ def search(table: Path, output: Path, count: int, seed: int) -> None:
     slowest = predictor.latency.dearest(resolutions)[0]
     shares = np.random.default_rng(seed).uniform(*_INNER, count)
     with output.open("w") as file:
-        for number, budget in enumerate(fastest + shares * (slowest - fastest), 1):
+        budgets = (fastest + shares * (slowest - fastest)).tolist()
+        for number, budget in enumerate(budgets, 1):
             begun = time.monotonic()
             plain = find_networks(table, max_latency_ms=budget)
             try:

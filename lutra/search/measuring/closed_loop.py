@@ -70,7 +70,8 @@ def find_within_budget(
     """
     _require_sane(confidence, candidates, iterations)
     with bench_of_table(table, device) as (opened, bench):
-        loop = _Loop(bench, opened, max_latency_ms, confidence, candidates, watch, search)
+        budget_ms = float(max_latency_ms)  # numbers of numpy are no JSON
+        loop = _Loop(bench, opened, budget_ms, confidence, candidates, watch, search)
         on_result(loop.result)
         for _ in range(iterations):
             if not loop.improve():
