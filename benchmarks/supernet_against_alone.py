@@ -1,10 +1,10 @@
 """What weight sharing costs: subnets with a supernet's weights against the same networks alone.
 
 Each network is trained from scratch on the same images, for as many epochs as the supernet, at its
-learning rate; both are then evaluated on the test images, batch-norm statistics re-estimated on as
-many training images.
+learning rate, batch and augmentation, which the checkpoint says; both are then evaluated on the test
+images, batch-norm statistics re-estimated on as many training images.
 
-    python -m benchmarks.supernet_against_alone CHECKPOINT --data FOLDER --epochs 5 --random 3
+    python -m benchmarks.supernet_against_alone CHECKPOINT --data FOLDER --random 3
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from lutra.spaces import Architecture
-from lutra.supernets.checkpoints.checkpoint import load_supernet
+from lutra.supernets.checkpoints.checkpoint import load_supernet, read_checkpoint
 from lutra.supernets.data.base import ImageSet
 from lutra.supernets.data.loading import load_images
 from lutra.supernets.deployment.fine_tuning import fine_tune
@@ -27,8 +27,6 @@ from lutra.supernets.names import layout_of
 from lutra.supernets.subnet import Subnet, initialise
 from lutra.supernets.supernet import Supernet
 
-BATCH = 128
-LEARNING_RATE = 0.06  # as the supernet's
 DROPOUT = 0.1  # as the supernet's
 
 
@@ -37,14 +35,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, required=True)
     parser.add_argument("--random", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    supernet = load_supernet(given.checkpoint)
-    train, test = load_images(given.data, "train"), load_images(given.data, "test")
+    checkpoint = read_checkpoint(given.checkpoint)
+    supernet, about = load_supernet(checkpoint), checkpoint.about
+    train = load_images(given.data, "train", about["augmentation"])
+    test = load_images(given.data, "test")
     differences = []
     print(f"{'network':10} {'MMACs':>6} {'inherited %':>11} {'alone %':>8} {'+-':>6} {'s':>6}")
     for name, architecture in _networks(supernet, given.random, given.seed):
@@ -55,9 +54,9 @@ def main() -> None:
             alone,
             train,
             architecture.r,
-            given.epochs,
-            learning_rate=LEARNING_RATE,
-            batch=BATCH,
+            about["epochs"],
+            learning_rate=about["learning_rate"],
+            batch=about["batch"],
             seed=given.seed,
         )
         separate = _accuracy(alone, architecture, train, test)
