@@ -1,8 +1,8 @@
 """What weight sharing costs: subnets with a supernet's weights against the same networks alone.
 
 Each network is trained from scratch on the same images, for as many epochs as the supernet, at its
-learning rate, batch and augmentation, which the checkpoint says; both are then evaluated on the test
-images, batch-norm statistics re-estimated on as many training images.
+learning rate, batch and augmentation, which the checkpoint says; both are then evaluated on the
+test images, batch-norm statistics re-estimated on as many training images.
 
     python -m benchmarks.supernet_against_alone CHECKPOINT --data FOLDER --random 3
 """
