@@ -173,7 +173,7 @@ def test_a_limit_that_does_not_bind_is_said_to(table_path: Path, capsys: Capture
     def notes(*limits: str) -> list[str]:
         """What is said beside how good the answer is."""
         assert call("search", table_path, "--algorithm", "random", "--json", *limits) == 0
-        how_good, *others = json.loads(capsys.readouterr().out)["notes"]
+        *others, how_good = json.loads(capsys.readouterr().out)["notes"]
         assert "nothing proves" in how_good
         return list(map(str, others))
 
