@@ -21,7 +21,7 @@ from lutra.search.find import find_networks
 from lutra.search.fronts.find import find_front
 from lutra.search.question import Maxima, ask
 
-ALGORITHMS = {"evolution": "o", "annealing": "s", "random": "x"}
+ALGORITHMS = {"evolution": "o", "annealing": "^", "random": "x"}
 
 
 def main() -> None:
@@ -45,9 +45,7 @@ def main() -> None:
     print(f"exact front: {len(exact)} networks")
     for name, points in found.items():
         below = _best_at(exact, points[:, 0]) - points[:, 1]
-        print(
-            f"{name:10} {len(points):4} networks, below the front by {below.mean():.3f} points on"
-        )
+        mean, most = below.mean(), below.max()
         print(f"{name:10} {len(points):4} networks, {mean:.3f} points below it, {most:.3f} at most")
     _draw(exact, found, given.picture)
 
@@ -72,7 +70,13 @@ def _draw(exact: Floats, found: dict[str, Floats], picture: Path) -> None:
     axes.step(exact[:, 0], exact[:, 1], where="post", color="black", lw=1, label="exact, proved")
     for name, points in found.items():
         axes.plot(
-            points[:, 0], points[:, 1], ALGORITHMS.get(name, "."), ms=5, label=name, alpha=0.8
+            points[:, 0],
+            points[:, 1],
+            ALGORITHMS.get(name, "."),
+            ms=5,
+            mfc="none",
+            label=name,
+            alpha=0.8,
         )
     axes.set_xlabel("predicted latency, ms")
     axes.set_ylabel("predicted top-1, %")

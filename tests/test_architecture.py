@@ -112,7 +112,11 @@ PACKAGES = {
     "pynvml": {"devices/worker/nvml.py"},
     "pytest": {"testing.py"},
     "rich": {"cli/output.py"},
-    "scipy": {"predictors/accuracy/fitting.py", "profiler/calibration.py"},
+    "scipy": {
+        "profiler/statistics.py",
+        "predictors/accuracy/fitting.py",
+        "profiler/calibration.py",
+    },
     "yaml": {"interchange/ofa_file.py"},
     "tflite_runtime": {"devices/worker/runtimes/tflite_runtime.py"},
     "torch": {
