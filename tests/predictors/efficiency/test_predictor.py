@@ -170,7 +170,7 @@ def test_a_calibration_is_stale_once_ops_are_measured_again(calibrated: Path) ->
     assert predictor.interval(10.0, 224) == (None, None)
     found = find_networks(predictor.path, max_latency_ms=30.0, algorithm="random")
     assert found.best.predicted_low_ms is None
-    assert found.notes[-1] == f"{STALE}: the error of predictions is not known"
+    assert f"{STALE}: the error of predictions is not known" in found.notes
 
     assert validate(calibrated, networks=6).networks == 6  # says the error of what there is now
     validated = predictor_of(calibrated)
