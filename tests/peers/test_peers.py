@@ -41,6 +41,7 @@ class Shell:
     def connect(self) -> None:
         self.server.run("disconnect")
         assert f"connected to {self.phone.serial}" in self.adb("connect", self.phone.serial).stdout
+        self.adb("-s", self.phone.serial, "wait-for-device")  # its handshake may take longer
 
     def adb(self, *arguments: str, timeout: float = 30.0) -> subprocess.CompletedProcess[str]:
         return self.server.run(*arguments, timeout=timeout)
