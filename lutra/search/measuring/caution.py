@@ -6,6 +6,8 @@ of it common to the networks of one corner of the space, half each network's own
 that is measured says more (a normal model with a normal prior).
 """
 
+# docs/decisions.md: A budget that is kept
+
 from __future__ import annotations
 
 import math
