@@ -23,6 +23,8 @@ from lutra.errors import UsageError
 if TYPE_CHECKING:
     from lutra.supernets.accuracy.inherited import InheritedAccuracy
 
+_INCOMPLETE = 3
+
 
 @click.command("search")
 @table_argument
@@ -157,9 +159,10 @@ def command(
     if measuring is not None and evaluate is not None:
         result = _evaluated(result, measuring, evaluate)
     outputs.write(result)
+    code = _INCOMPLETE if verify and not (result.closed_loop and result.closed_loop.kept) else 0
     if as_json:
         print_json(result.to_json())
-        return
+        click.get_current_context().exit(code)
     for text in result.notes:
         note(text)
     if predictor.origin is None and not predictor.calibrated:
@@ -167,7 +170,7 @@ def command(
     if verify:
         print_verified(result, len(result.candidates))
         note_closed_loop(result)
-        return
+        click.get_current_context().exit(code)
     print_candidates(result, measured=evaluate is not None)
     note(f"{result.evaluations} architectures scored in {result.cpu_seconds:.1f} CPU s")
     if output is not None and predictor.origin is None:

@@ -22,9 +22,12 @@ class Outputs:
 
     def check(self) -> None:
         """Raise now what writing would: a search comes first."""
-        for path in (*self.fronts, self.result, self.ofa_config):
-            if path is not None and not path.parent.is_dir():
+        paths = [path for path in (*self.fronts, self.result, self.ofa_config) if path is not None]
+        for path in paths:
+            if not path.parent.is_dir():
                 raise UsageError(f"there is no folder {path.parent} for {path.name}")
+        if len({path.resolve() for path in paths}) < len(paths):
+            raise UsageError(f"two outputs are named {paths[-1]}: each needs a file of its own")
         if self.result is not None:
             check_output(self.result, RESULT)
         if self.ofa_config is not None:

@@ -46,8 +46,9 @@ def objectives_of(
     if not (pareto or objectives or front_files):
         return ()
     context = click.get_current_context()
-    if context.get_parameter_source("algorithm") is not click.core.ParameterSource.DEFAULT:
-        raise UsageError("a front is found by NSGA-II: leave out --algorithm")
+    for name in ("algorithm", "preset"):
+        if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
+            raise UsageError(f"a front is found by NSGA-II: leave out --{name}")
     if objectives is None:
         return DEFAULT_OBJECTIVES
     names = tuple(name.strip() for name in objectives.split(","))

@@ -18,9 +18,10 @@ from lutra.devices.fake import FakeDevice, latency_from_size
 from lutra.errors import DeviceError, InfeasibleError, UsageError
 from lutra.predictors.accuracy import load_accuracy
 from lutra.predictors.efficiency.predictor import EfficiencyPredictor
-from lutra.profiler.calibration import calibrate
+from lutra.profiler.calibration import calibrate, validate
 from lutra.profiler.profile import profile
-from lutra.search.find import half_way_budget_ms
+from lutra.profiler.watch import Watch
+from lutra.search.find import find_networks, half_way_budget_ms
 from lutra.search.measuring.caution import Caution, deviations_of, upper_ms
 from lutra.search.measuring.closed_loop import find_within_budget
 from lutra.search.result import SearchResult
@@ -94,6 +95,7 @@ def test_what_it_ends_with_keeps_the_budget(
         return random.Random(name).gauss(1.0, 0.015)
 
     seen: list[SearchResult] = []
+    plain = find_networks(table, max_latency_ms=budget_ms, **QUICK)
     device = device_where(own)
     result = find_within_budget(table, budget_ms, device=device, on_result=seen.append, **QUICK)
     loop = result.closed_loop
@@ -106,9 +108,8 @@ def test_what_it_ends_with_keeps_the_budget(
     assert all(each.measured_ms <= each.ci_high_ms <= each.upper_ms for each in verified)
     accuracies = [each.accuracy for each in result.candidates[: loop.kept]]
     assert all(first >= second for first, second in pairwise(accuracies))
-    assert loop.accuracy_cost == seen[0].best.accuracy - accuracies[0]
-    assert seen[0].closed_loop is None
-    assert [each.closed_loop.iterations for each in seen[1:] if each.closed_loop] == list(
+    assert loop.accuracy_cost == plain.best.accuracy - accuracies[0]
+    assert [each.closed_loop.iterations for each in seen if each.closed_loop] == list(
         range(1, loop.iterations + 1)
     )
     assert any(f"{loop.kept} of the {loop.measured} candidates" in note for note in result.notes)
@@ -191,14 +192,44 @@ def test_the_result_so_far_is_there_when_the_device_disappears(
 
     def keep(result: SearchResult) -> None:
         seen.append(result)
-        if result.closed_loop is not None:
-            answered = device.script.answered
-            device.script.failures = {n: "crash" for n in range(answered, answered + 10_000)}
+        answered = device.script.answered
+        device.script.failures = {n: "crash" for n in range(answered, answered + 10_000)}
 
     with pytest.raises(DeviceError):
         find_within_budget(table, budget_ms, device=device, on_result=keep, **QUICK)
-    assert len(seen) == 2
-    assert seen[-1].closed_loop is not None
+    (so_far,) = seen
+    assert so_far.closed_loop is not None
+    assert so_far.closed_loop.measured > 0
+
+
+def test_next_to_the_fastest_subnet_something_is_measured_too(
+    table: Path, device_where: DeviceWhere
+) -> None:
+    fastest = EfficiencyPredictor(table).latency.cheapest([28])[0]
+    device = device_where(lambda name: 0.9)
+    result = find_within_budget(table, 1.0001 * fastest, device=device, iterations=1, **QUICK)
+    assert result.closed_loop is not None
+    assert result.closed_loop.measured > 0
+
+
+def test_without_time_it_says_that_nothing_was_measured(
+    table: Path, budget_ms: float, device_where: DeviceWhere
+) -> None:
+    watch = Watch(budget_seconds=0.0)
+    device = device_where(lambda name: 1.0)
+    result = find_within_budget(table, budget_ms, device=device, watch=watch, **QUICK)
+    assert result.closed_loop is not None
+    assert result.closed_loop.measured == 0
+    assert "nothing was measured: there was no time" in result.notes
+
+
+def test_a_validation_that_is_withdrawn_is_said_to(
+    table: Path, budget_ms: float, device_where: DeviceWhere
+) -> None:
+    validate(table, device=device_where(lambda name: 1.0), networks=4)
+    device = device_where(lambda name: 1.0)
+    result = find_within_budget(table, budget_ms, device=device, iterations=1, **QUICK)
+    assert "withdrawn" in result.notes[-1]
 
 
 def test_the_result_is_read_as_it_was_written(

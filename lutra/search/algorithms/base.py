@@ -52,6 +52,7 @@ class Hyperparameters:
 
 
 INTERRUPTED = "interrupted: the best so far"
+UNPROVED = "found by search: nothing proves that there are no better ones"
 _OF_QUALITY = ("proved:", "not proved:", "found by search:")
 
 
@@ -83,7 +84,7 @@ class RankedRows:
         """What to say of how good these are."""
         stopped = (INTERRUPTED,) if self.interrupted else ()
         if self.gap is None:
-            return (*stopped, "found by search: nothing proves that there are no better ones")
+            return (*stopped, UNPROVED)
         if self.gap == 0.0:
             return (*stopped, "proved: no subnet within the limits is predicted more accurate")
         return (*stopped, f"not proved: another could be {self.gap:.2g} points more accurate")

@@ -11,6 +11,7 @@ import numpy as np
 
 from lutra.errors import UsageError
 from lutra.predictors.accuracy import AccuracyPredictor
+from lutra.search.algorithms.base import UNPROVED
 from lutra.search.fronts.nsga2 import Nsga2Hyperparameters, nsga2
 from lutra.search.fronts.objectives import ACCURACY, objectives_of
 from lutra.search.question import Maxima, TableOrPath, ask
@@ -75,4 +76,5 @@ def find_front(
         evaluations=found.evaluations,
         cpu_seconds=cpu_seconds,
         objectives=tuple(objective.name for objective in chosen),
+        notes=(UNPROVED,),
     )

@@ -69,7 +69,8 @@ def upper_ms(
 ) -> float:
     """What a process that runs a network takes at most: its interval and how processes differ.
 
-    ``process_spread`` is relative; both are independent.
+    ``process_spread`` is relative; both are independent. The interval, of 95 %, is widened for more
+    ``deviations`` than that has.
     """
-    interval = max(ci_high_ms / latency_ms - 1.0, 0.0)
+    interval = max(ci_high_ms / latency_ms - 1.0, 0.0) * max(1.0, deviations / _STATED)
     return latency_ms * (1.0 + math.hypot(interval, deviations * process_spread))

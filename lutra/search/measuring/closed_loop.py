@@ -26,11 +26,12 @@ from lutra.search.find import KEPT, find_networks
 from lutra.search.measuring.caution import CONFIDENCE, Caution, deviations_of, upper_ms
 from lutra.search.result import ClosedLoop, SearchResult
 from lutra.tables import LatencyTable, Measurement
+from lutra.tables.documents import VALIDATION, read_document
 from lutra.tables.measurement import VERIFY
 
 CANDIDATES = 4  # measured in an iteration
 ITERATIONS = 3
-_LEAST_CONFIDENCE, _MOST_CONFIDENCE = 0.5, 0.999
+_LEAST_CONFIDENCE, _MOST_CONFIDENCE, _ROUNDING = 0.5, 0.999, 1e-9
 _NEAR_EQUAL = 0.02  # points of accuracy
 _USUAL_INTERVAL = 0.01  # of a network's latency, upwards
 
@@ -59,8 +60,8 @@ def find_within_budget(
 
     The result's first candidates are those that keep it, best first; then those that were measured
     and do not, the nearest first. `SearchResult.closed_loop` says how it went. ``on_result`` is
-    told the result so far, before the first measurement and after each: what it wrote is there if
-    the device disappears. ``search`` are the arguments of `find_networks`.
+    told the result so far after each iteration: what it wrote is there if the device disappears.
+    Limits on other tables are kept as predicted. ``search`` are the arguments of `find_networks`.
 
     Raises what `find_networks` and `verify` raise, and `UsageError` for an impossible setting.
 
@@ -72,7 +73,6 @@ def find_within_budget(
     with bench_of_table(table, device) as (opened, bench):
         budget_ms = float(max_latency_ms)  # numbers of numpy are no JSON
         loop = _Loop(bench, opened, budget_ms, confidence, candidates, watch, search)
-        on_result(loop.result)
         for _ in range(iterations):
             if not loop.improve():
                 break
@@ -82,7 +82,7 @@ def find_within_budget(
 
 
 def _require_sane(confidence: float, candidates: int, iterations: int) -> None:
-    if not _LEAST_CONFIDENCE <= confidence <= _MOST_CONFIDENCE:
+    if not _LEAST_CONFIDENCE <= confidence <= _MOST_CONFIDENCE + _ROUNDING:
         raise UsageError(
             f"a confidence of {confidence:g} is not from {_LEAST_CONFIDENCE:g} to"
             f" {_MOST_CONFIDENCE:g}"
@@ -104,6 +104,7 @@ class _Loop:
     search: dict[str, Any]
     _measured: dict[str, Candidate] = field(default_factory=dict)
     _iterations: int = 0
+    _taught: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self._until = time.monotonic() + self.watch.budget_seconds
@@ -137,7 +138,7 @@ class _Loop:
         """
         chosen: dict[str, Candidate] = {}
         for deviations in np.linspace(0.0, self._deviations, self.candidates):
-            with suppress(InfeasibleError):  # a margin may leave nothing; the budget itself did
+            with suppress(InfeasibleError):  # a margin may leave nothing
                 found = self._found(self._limit_ms(float(deviations)))
                 new = [
                     candidate
@@ -147,6 +148,8 @@ class _Loop:
                 if new:
                     surest = _surest(new)
                     chosen[surest.architecture.key] = surest
+        if not chosen and not self._measured:  # next to the fastest subnet: it may be in luck
+            return list(self._plain.candidates[: self.candidates])
         kept, new = self._kept(), list(chosen.values())
         if kept and new and max(map(_accuracy, new)) <= kept[0].accuracy + _NEAR_EQUAL:
             return []
@@ -215,8 +218,14 @@ class _Loop:
 
     def teach(self) -> None:
         """Fit the table's calibration, where it has one, on what was measured too."""
-        if self._measured and self._calibrated:
-            calibrate_as_measured(self.table, self._space)
+        if not (self._measured and self._calibrated):
+            return
+        if read_document(self.table, VALIDATION, self._space.name) is not None:
+            self._taught = (
+                "the table's calibration is fitted on these too, and its validation, which spoke of"
+                " the one before, is withdrawn: `lutra validate` measures the error anew",
+            )
+        calibrate_as_measured(self.table, self._space)
 
     # what came of it
 
@@ -227,8 +236,6 @@ class _Loop:
     @property
     def result(self) -> SearchResult:
         """The result so far."""
-        if not self._measured:
-            return self._plain
         kept = self._kept()
         over = sorted(
             (each for each in self._measured.values() if not _keeps(each)),
@@ -244,26 +251,34 @@ class _Loop:
         )
         return replace(
             self._plain,
-            candidates=(*kept, *over),
+            candidates=(*kept, *over) or self._plain.candidates,
             closed_loop=loop,
             notes=(
                 *(note for note in self._plain.notes if not is_of_quality(note)),
-                *_said(loop, self.budget_ms, over),
+                *_said(loop, self._plain, self.budget_ms, over),
+                *self._taught,
             ),
         )
 
 
-def _said(loop: ClosedLoop, budget_ms: float, over: Sequence[Candidate]) -> Iterable[str]:
+def _said(
+    loop: ClosedLoop, plain: SearchResult, budget_ms: float, over: Sequence[Candidate]
+) -> Iterable[str]:
+    if not loop.measured:
+        yield "nothing was measured: there was no time"
+        return
     yield (
         f"{loop.kept} of the {loop.measured} candidates that were measured keep {budget_ms:.4g} ms"
         f" with {100 * loop.confidence:g} % confidence"
     )
+    if any(other.limit_ms is not None for other in plain.other_tables):
+        yield "the limits on other tables are kept as predicted: nothing was measured there"
     if loop.kept or not over or over[0].verified is None:
         return
     excess = 100.0 * (over[0].verified.upper_ms / budget_ms - 1.0)
     yield (
         f"no subnet was found that keeps the budget: the nearest is over it by {excess:.1f} %;"
-        " allow more iterations, or a larger budget"
+        " search again, for what was measured is known now, or allow a larger budget"
     )
 
 

@@ -95,6 +95,8 @@ def verify_on(
         now_ms |= reference_baseline(table)
         spread = process_spread(table.all_visits("network").values())
     state = _state(result, now_ms)
+    loop = result.closed_loop
+    deviations = deviations_of(loop.confidence if loop else CONFIDENCE)
     verified = []
     for candidate in chosen:
         row = rows.get(candidate.architecture.key)
@@ -102,7 +104,7 @@ def verify_on(
             reason = row.failure.message if row and row.failure else "it was not reached"
             raise TransientDeviceError(f"the found network could not be measured: {reason}")
         budget = result.limits.get("latency_ms")
-        verified.append(_verified(candidate, row.measurement, state, budget, spread))
+        verified.append(_verified(candidate, row.measurement, state, budget, spread, deviations))
     return replace(result, candidates=(*verified, *result.candidates[count:]))
 
 
@@ -136,10 +138,10 @@ def _verified(
     state: State,
     budget: float | None,
     process_spread: float,
+    deviations: float,
 ) -> Candidate:
     factor = state.factor(measured.latency_ms)
     steady_ms = factor * measured.latency_ms
-    deviations = deviations_of(CONFIDENCE)
     upper = upper_ms(steady_ms, factor * measured.ci_high_ms, process_spread, deviations)
     reached = state.reaches(measured.latency_ms)
     flags = measured.flags if reached else dict.fromkeys((*measured.flags, "drift"))
