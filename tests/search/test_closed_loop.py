@@ -254,7 +254,7 @@ def test_what_cannot_be_asked_for(table: Path) -> None:
 # caution
 
 
-@given(st.none() | st.floats(0.1, 50.0), st.lists(st.floats(0.5, 2.0), max_size=8))
+@given(st.none() | st.floats(0.0, 50.0), st.lists(st.floats(0.5, 2.0), max_size=8))
 def test_more_confidence_is_more_caution(stated: float | None, ratios: list[float]) -> None:
     caution = Caution(stated)
     caution.learn([1.0] * len(ratios), ratios)

@@ -18,6 +18,7 @@ from statistics import NormalDist, fmean
 CONFIDENCE = 0.95
 _STATED = NormalDist().inv_cdf(0.975)  # a stated interval holds 95 % of networks
 _UNKNOWN_PERCENT = 10.0  # where no error is stated
+_LEAST_PERCENT = 0.01  # of an error stated as nothing, which could not be learnt to be more
 _PRIOR_WEIGHT = 2.0  # of the assumed spread, in candidates
 
 
@@ -46,7 +47,8 @@ class Caution:
 
     def _expected(self) -> tuple[float, float]:
         """Mean and standard deviation of the next candidate's error."""
-        percent = _UNKNOWN_PERCENT if self.stated_percent is None else self.stated_percent
+        stated = _UNKNOWN_PERCENT if self.stated_percent is None else self.stated_percent
+        percent = max(stated, _LEAST_PERCENT)
         prior = (percent / 100.0 / _STATED) ** 2 / 2.0  # of the common part, and of the own
         count = len(self.errors)
         if not count:
