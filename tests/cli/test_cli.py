@@ -14,8 +14,13 @@ import pytest
 
 from lutra.cli.main import COMMANDS, run
 from lutra.cli.output import print_json
+from lutra.devices.fake import FakeDevice, FakeScript
 from lutra.emitters.emission import Emission
 from lutra.ops import Conv, Shape, seeded_weights
+from lutra.predictors.accuracy import load_accuracy
+from lutra.predictors.efficiency.predictor import EfficiencyPredictor
+from lutra.profiler.profile import profile
+from lutra.search.find import half_way_budget_ms
 from lutra.search.result import SearchResult
 from lutra.tables import LatencyTable
 from tests.conftest import SPACE
@@ -122,20 +127,24 @@ def test_the_whole_job_on_the_scripted_device(
     assert json.loads(metadata["architecture"]) == found["architecture"]
 
 
-def test_a_search_that_measures(tmp_path: Path, table_path: Path, capsys: Capture) -> None:
+def test_a_search_that_measures(tmp_path: Path, capsys: Capture) -> None:
     """The scripted device's networks take what their ops do, within a few percent."""
-    result = tmp_path / "result.json"
-    search = ("search", table_path, "--max-latency", "20ms", "--algorithm", "random", "--verify")
+    result, table, small = tmp_path / "result.json", tmp_path / "small.lut", "ofa-mbv3-fashion"
+    profile(FakeDevice(FakeScript()), small, table, resolutions=[28], networks=0)
+    budget_ms = half_way_budget_ms(EfficiencyPredictor(table), load_accuracy(space=small))
+    search = ("search", table, "--max-latency", f"{budget_ms}ms", "--verify")
     assert call(*search, "-o", result) == 0
     out, err = capsys.readouterr()
     assert out.splitlines()[0].split("  ")[0] == "accuracy %"
-    assert "candidates that were measured keep 20 ms with 95 % confidence" in err
+    assert f"candidates that were measured keep {budget_ms:.4g} ms with 95 % confidence" in err
     assert "keeps the budget with" in err
     found = SearchResult.read(result)
     assert found.closed_loop is not None
     assert found.best.verified is not None
-    assert found.best.verified.upper_ms <= 20.0
+    assert found.best.verified.upper_ms <= budget_ms
     assert len(out.splitlines()) == 1 + found.closed_loop.measured
+    spare = 100.0 * (1.0 - found.best.verified.upper_ms / budget_ms)
+    assert f"yes, by {spare:.2g} %" in out.splitlines()[1]
 
 
 @pytest.mark.parametrize(
@@ -144,6 +153,7 @@ def test_a_search_that_measures(tmp_path: Path, table_path: Path, capsys: Captur
         (("--max-flops", "300M", "--verify"), "--verify needs the budget"),
         (("--max-latency", "20ms", "--device", "fake"), "--device goes with --verify"),
         (("--max-latency", "20ms", "--verify", "--confidence", "3"), "50<=x<=99.9"),
+        (("--max-latency", "20ms", "--confidence", "95"), "--confidence goes with --verify"),
     ],
 )
 def test_a_search_that_cannot_measure(
