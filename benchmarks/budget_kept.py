@@ -115,9 +115,9 @@ def check(table: Path, found: Path) -> None:
             )
     price = np.mean(
         [
-            100.0 * (found.upper_ms - found.measured_ms) / budget
+            100.0 * (then.upper_ms - then.measured_ms) / budget
             for result, budget in zip(results["kept"], budgets, strict=True)
-            if (found := result.best.verified) is not None
+            if (then := result.best.verified) is not None
         ]
     )
     print(f"{price:.2f} % of a budget is the price of confidence: upper_ms less measured_ms")
