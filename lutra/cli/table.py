@@ -9,13 +9,18 @@ from typing import Any
 import click
 
 import lutra
+from lutra.cli import table_diff, table_merge
 from lutra.cli.options import FILE, as_json, table_argument
 from lutra.cli.output import line, note, print_json, print_table
 
 
 @click.group("table")
 def command() -> None:
-    """Show what a table holds, or import one of another format."""
+    """Show what a table holds, compare and merge tables, or import one of another format."""
+
+
+command.add_command(table_diff.command)
+command.add_command(table_merge.command)
 
 
 _WHERE_KNOWN = {
