@@ -65,11 +65,13 @@ def test_without_anything_in_common_there_is_no_one_state(
     table_path: Path, slower_once: Path, tmp_path: Path
 ) -> None:
     alone = Path(shutil.copy(slower_once, tmp_path / "alone.lut"))
-    with LatencyTable.open(alone, write=True) as table:
-        table._connection.execute(
-            "UPDATE visits SET flags = 'shared'"
-            " WHERE subject IN (SELECT id FROM subjects WHERE category = 'reference' OR key LIKE 'linear%')"
-        )
+    with LatencyTable.open(table_path) as first, LatencyTable.open(alone, write=True) as table:
+        for row in first.rows():
+            table._connection.execute(
+                "UPDATE visits SET flags = 'shared' WHERE subject ="
+                " (SELECT id FROM subjects WHERE category = ? AND key = ?)",
+                (row.category, row.key),
+            )
     with pytest.raises(lutra.TableError, match=r"share no op or reference.*lutra profile DEVICE"):
         lutra.merge_tables([table_path, alone], tmp_path / "both.lut")
     assert not (tmp_path / "both.lut").exists()
