@@ -81,16 +81,23 @@ def verdicts(
     logs: Floats, errors: Floats, by_state: StateRange | None, common_error: float = 0.0
 ) -> list[Verdict]:
     """A verdict on each of (N,) changes with their standard errors, beyond what the state did."""
-    from scipy.stats import false_discovery_control, norm
+    from scipy.special import ndtr
 
     if not len(logs):
         return []
     low, high = by_state or (0.0, 0.0)
     beyond = logs - np.clip(logs, low, high)
-    chances = 2.0 * norm.sf(np.abs(beyond) / np.hypot(errors, common_error))
-    changed = (false_discovery_control(chances) <= _FALSE) & (beyond != 0.0)
+    chances = 2.0 * ndtr(-np.abs(beyond) / np.hypot(errors, common_error))
+    changed = _discoveries(chances) & (beyond != 0.0)
     return [_word(value, separated=by_state is not None) if one else "unchanged"
             for value, one in zip(beyond, changed, strict=True)]  # fmt: skip
+
+
+def _discoveries(chances: Floats) -> npt.NDArray[np.bool_]:
+    """Which of (N,) p-values count, so that of those `_FALSE` do by chance: Benjamini-Hochberg."""
+    ordered = np.sort(chances)
+    passed = np.flatnonzero(ordered <= _FALSE * np.arange(1, len(ordered) + 1) / len(ordered))
+    return chances <= (ordered[passed[-1]] if len(passed) else -1.0)
 
 
 def common_error(logs: Floats, errors: Floats) -> float:
@@ -107,14 +114,14 @@ def mean_change(a_ms: Floats, b_ms: Floats, state: float | None) -> Change:
 
     Its interval is Student's, with what states may do, where that is known.
     """
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     ratios, weights = b_ms / a_ms, a_ms / np.sum(a_ms)
     ratio = float(weights @ ratios)
     deviations = weights * (ratios / ratio - 1.0)
     free = len(ratios) - 1
     error = float(np.sqrt(np.sum(deviations**2) * len(ratios) / free))
-    reach = float(t.ppf(_COVERED, free)) * error
+    reach = float(stdtrit(free, _COVERED)) * error
     return _overall(float(np.sum(a_ms)), float(np.sum(b_ms)), reach, state)
 
 

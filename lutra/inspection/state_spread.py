@@ -85,10 +85,10 @@ def _effects(table: LatencyTable, states: States, category: Category) -> list[fl
 
 def _half_width(effects: Sequence[Sequence[float]]) -> float | None:
     """Of the difference of two runs, by the runs of each table about their mean."""
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     free = sum(len(own) - 1 for own in effects if own)
     if free < 1:
         return None
     squares = sum(float(np.sum((np.array(own) - np.mean(own)) ** 2)) for own in effects if own)
-    return float(t.ppf(_COVERED, free) * np.sqrt(2.0 * squares / free))
+    return float(stdtrit(free, _COVERED) * np.sqrt(2.0 * squares / free))

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -210,7 +211,7 @@ def test_table_show_is_in_the_networks_order_by_kind(table_path: Path, capsys: C
     assert heading.split() == ["key", "latency_ms", "+-percent", "status"]
     kinds = [row.partition("/")[0] for row in rows]
     assert list(dict.fromkeys(kinds)) == ["conv", "mbconv", "pool", "linear"]
-    assert sum(one != other for one, other in zip(kinds, kinds[1:], strict=False)) == 3
+    assert sum(one != other for one, other in pairwise(kinds)) == 3
     assert rows[0].startswith("conv/224x224x3-112x112x16/")
     mbconvs = [row for row in rows if row.startswith("mbconv")]
     sides = [int(row.split("/")[1].partition("x")[0]) for row in mbconvs]

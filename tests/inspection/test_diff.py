@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 
 import lutra
 from lutra.cli.main import run
-from lutra.inspection.changes import state_range, verdicts
+from lutra.inspection.changes import _discoveries, state_range, verdicts
 from lutra.tables import LatencyTable
 
 Capture = pytest.CaptureFixture[str]
@@ -131,6 +133,15 @@ def test_of_many_that_did_not_change_hardly_any_is_called_changed() -> None:
     assert called <= 4  # of 25,140; at 95 % each it would be 1,257
 
 
+def test_discoveries_are_those_of_scipy() -> None:
+    from scipy.stats import false_discovery_control
+
+    random = np.random.default_rng(1)
+    for _ in range(20):
+        chances = random.uniform(0.0, 1.0, 60) ** random.integers(1, 6)
+        assert (_discoveries(chances) == (false_discovery_control(chances) <= 0.05)).all()
+
+
 def test_few_rows_tell_no_state() -> None:
     logs, errors = np.array([0.1, 0.0]), np.array([0.01, 0.01])
     assert state_range(np.zeros(2), None) is None
@@ -176,3 +187,19 @@ def test_tables_that_share_nothing_are_not_compared(table_path: Path, tmp_path: 
         LatencyTable.create(other, table.target).close()
     with pytest.raises(lutra.TableError, match="share no row"):
         lutra.diff_tables(table_path, other)
+
+
+def test_the_guide_s_commands_do_what_it_says(
+    two: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    old, new = two
+    monkeypatch.chdir(old.parent)
+    old.rename("old.lut")
+    new.rename("new.lut")
+    with LatencyTable.open("new.lut", write=True) as table:
+        table.put_meta("target", {**table.target.to_json(), "runtime_version": "9.9"})
+    scaled(Path("new.lut"), lambda key: 1.05)
+    guide = (Path(lutra.__file__).parents[1] / "docs" / "guide.md").read_text()
+    commands = re.findall(r"^lutra (table diff [^#\n]*)", guide, re.M)
+    assert [run(shlex.split(command)) for command in commands] == [0, 3]
+    assert "not separated" in capsys.readouterr().out
