@@ -82,17 +82,18 @@ def _show(found: TableDiff, top: int) -> None:
         rows.append(["all ops of a network", *_cells(found.ops), found.ops.percent])
     rows += [[kind.kind, *_cells(kind.change), kind.share] for kind in found.kinds]
     if rows:
-        print_table(["what", *_COLUMNS, "verdict", "of_the_change"], rows)
+        print_table(["what", *_COLUMNS, "beyond_the_state", "of_the_change"], rows)
     whole = [row for row in found.rows if row.category == "network"]
     listed = found.explaining(top) if found.ops is not None else whole
     if listed:
         line("")
         print_table(
-            ["row", *_COLUMNS, "verdict", "of_the_change"],
+            ["row", *_COLUMNS, "beyond_the_state", "of_the_change"],
             [[row.key, *_cells(row.change), row.share] for row in listed],
         )
     _note_rows(found, [row for row in found.rows if row.category == "op"] or whole)
-    note(_overall_text(found))
+    if found.known is not None:
+        note(_overall_text(found))
     note(_state_text(found))
 
 

@@ -64,6 +64,7 @@ def relative_error(measurement: Measurement, process_spread: float) -> float:
     return float(np.sqrt(of_visits**2 + of_processes + _OF_RUNS**2))
 
 
+# docs/decisions.md: What a diff may call changed
 def state_range(in_common: Floats, state: float | None) -> StateRange | None:
     """What the machine's state may have done to each of (N,) changes: from, to.
 

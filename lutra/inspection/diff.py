@@ -102,13 +102,17 @@ class TableDiff:
 
         Raises `TableError` where the tables share neither.
         """
-        found = self.networks if self.of_networks else self.ops
-        if found is None:
+        if self.known is None:
             raise TableError(
-                f"{self.a} and {self.b} share no two networks, and not the ops of any network: no"
-                " overall change can be stated"
+                f"{self.a} and {self.b} share no network, nor all ops of one: no overall change can"
+                " be stated"
             )
-        return found
+        return self.known
+
+    @property
+    def known(self) -> Change | None:
+        """The `overall` change, or None."""
+        return self.networks if self.of_networks else self.ops
 
     @property
     def separated(self) -> bool:
@@ -132,7 +136,7 @@ class TableDiff:
     def to_json(self) -> dict[str, Any]:
         """For JSON: the fields, with the overall change first."""
         return {
-            "overall": asdict(self.overall),
+            "overall": asdict(self.known) if self.known else None,
             "of_networks": self.of_networks,
             "separated": self.separated,
             **{item.name: getattr(self, item.name) for item in fields(self)
@@ -266,11 +270,7 @@ def _diff(
         space=space[0].name if space else None,
         resolutions=space[1] if space else (),
         ops=_of_ops(of_ops, uses, state.half_width.get("op")) if total else None,
-        networks=(
-            mean_change(*of_networks.latencies(random), state.half_width.get("network"))
-            if len(random) > 1
-            else None
-        ),
+        networks=_of_networks(of_networks, random, state.half_width.get("network")),
         networks_measured=len(random),
         kinds=_kinds(of_ops, rows, uses, total, by_state) if total else (),
         rows=tuple(rows),
@@ -316,6 +316,12 @@ def _sum(pair: Pair, keys: Sequence[str], uses: Floats) -> tuple[float, float, f
 
 def _of_ops(pair: Pair, uses: Floats, state: float | None) -> Change:
     return sum_change(*_sum(pair, pair.keys, uses), state)
+
+
+def _of_networks(pair: Pair, keys: Sequence[str], state: float | None) -> Change | None:
+    if len(keys) > 1:
+        return mean_change(*pair.latencies(keys), state)
+    return sum_change(*_sum(pair, keys, np.ones(1)), state) if keys else None
 
 
 def _kinds(

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 from lutra.errors import TableError, TableWriteError, TargetMismatchError, UsageError
 from lutra.files import write_atomically
@@ -133,11 +134,16 @@ def _filled(table: LatencyTable, sources: Sequence[LatencyTable]) -> MergeSummar
         f"the {name} of {space} in {source.path}"
         for source in sources
         for name in (CALIBRATION, VALIDATION)
-        for space, document in (source.meta(name) or {}).items()
+        for space, document in _documents(source, name).items()
         if document and not (name == CALIBRATION and space in calibrated)
     ]
     ops, networks = len(table.rows("op")), len(table.rows("network"))
     return MergeSummary(ops, networks, runs, tuple(calibrated), tuple(dropped))
+
+
+def _documents(table: LatencyTable, name: str) -> dict[str, Any]:
+    found = table.meta(name)
+    return found if isinstance(found, dict) else {}
 
 
 def _states(

@@ -14,7 +14,9 @@ import pytest
 
 import lutra
 from lutra.cli.main import run
+from lutra.emitters.emission import Emission
 from lutra.inspection.changes import _discoveries, state_range, verdicts
+from lutra.ops import Conv, Shape
 from lutra.tables import LatencyTable
 
 Capture = pytest.CaptureFixture[str]
@@ -187,6 +189,35 @@ def test_tables_that_share_nothing_are_not_compared(table_path: Path, tmp_path: 
         LatencyTable.create(other, table.target).close()
     with pytest.raises(lutra.TableError, match="share no row"):
         lutra.diff_tables(table_path, other)
+
+
+def test_one_model_is_compared_too(tmp_path: Path, capsys: Capture) -> None:
+    model, paths = tmp_path / "conv.onnx", [tmp_path / "a.lut", tmp_path / "b.lut"]
+    model.write_bytes(Emission("onnx").builder(lambda: Conv(Shape(8, 8, 4), 8).graph)())
+    for path in paths:
+        lutra.profile_models("fake", [model], path)
+    scaled(paths[1], lambda key: 2.0)
+    assert run(["table", "diff", *map(str, paths)]) == 0
+    out, err = capsys.readouterr()
+    assert "conv.onnx" in out
+    assert "not separated, +100.00 %" in err
+
+
+def test_ops_of_no_whole_network_have_no_overall_change(
+    two: tuple[Path, Path], capsys: Capture
+) -> None:
+    a, b = two
+    with LatencyTable.open(b, write=True) as table:
+        table._connection.execute(
+            "DELETE FROM measurements WHERE subject IN"
+            " (SELECT id FROM subjects WHERE key LIKE 'linear%')"
+        )
+    assert run(["table", "diff", str(a), str(b)]) == 0
+    assert "95 ops: 95 unchanged" in capsys.readouterr().err
+    assert run(["table", "diff", str(a), str(b), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["overall"] is None
+    assert run(["table", "diff", str(a), str(b), "--fail-above", "3%"]) == 1
+    assert "no overall change can be stated" in capsys.readouterr().err
 
 
 def test_the_guide_s_commands_do_what_it_says(
