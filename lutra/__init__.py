@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from lutra.errors import TrainingError as TrainingError
     from lutra.errors import TransientDeviceError as TransientDeviceError
     from lutra.errors import UsageError as UsageError
+    from lutra.inspection.diff import diff_tables as diff_tables
+    from lutra.inspection.merge import merge_tables as merge_tables
     from lutra.interchange.import_table import import_table as import_table
     from lutra.predictors.accuracy.loading import load_accuracy as load_accuracy
     from lutra.predictors.efficiency.predictor import EfficiencyPredictor as EfficiencyPredictor
@@ -79,6 +81,8 @@ _HOMES = {
         "TransientDeviceError",
         "UsageError",
     ),
+    "lutra.inspection.diff": ("diff_tables",),
+    "lutra.inspection.merge": ("merge_tables",),
     "lutra.interchange.import_table": ("import_table",),
     "lutra.predictors.accuracy.loading": ("load_accuracy",),
     "lutra.predictors.efficiency.predictor": ("EfficiencyPredictor",),

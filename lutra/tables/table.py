@@ -38,6 +38,7 @@ from lutra.tables.measurement import (
 from lutra.tables.queries import ROWS, VISITS, row_of
 from lutra.tables.target import Target
 from lutra.tables.transaction import transaction
+from lutra.tables.union import append
 
 if TYPE_CHECKING:
     import pandas
@@ -244,6 +245,11 @@ class LatencyTable:
                 subject = _subject_id(connection, "op", key, "")
                 insert(connection, "imported", {"subject": subject, **to_columns(imported)})
 
+    def append(self, other: LatencyTable) -> list[int]:
+        """Append another table's visits, failures and runs; what number each run has here."""
+        with self._transaction() as connection, mapped(other.path):
+            return append(connection, other._connection)
+
     def record_run(self, document: Mapping[str, Any]) -> None:
         """Keep what a profiling run was: command, version, seed, seconds."""
         with self._transaction() as connection:
@@ -289,6 +295,18 @@ class LatencyTable:
     def last_run(self) -> int:
         """The highest number of a run that any visit carries; 0 in an empty table."""
         return int(self._rows("SELECT coalesce(max(run), 0) FROM visits")[0][0])
+
+    def visit_marks(self) -> set[tuple[str, float]]:
+        """What tells each visit from those of another table: when it was, and its latency."""
+        return {
+            (values["at"], values["low_ms"])
+            for values in self._rows("SELECT at, low_ms FROM visits")
+        }
+
+    def run_starts(self) -> dict[int, str]:
+        """When each run's first visit was (UTC, ISO 8601), by the run's number."""
+        found = self._rows("SELECT run, min(at) AS at FROM visits GROUP BY run ORDER BY run")
+        return {values["run"]: values["at"] for values in found}
 
     def runs(self) -> list[dict[str, Any]]:
         """The profiling runs that filled this table, oldest first."""

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +209,38 @@ def test_table_show_has_every_row(table_path: Path, capsys: Capture) -> None:
     assert document["target"]["device"] == "fake"
     shown = call_json(capsys, "table", "show", table_path, "--category", "all")
     assert len(shown["rows"]) == 96 + 3
+
+
+def test_table_show_is_in_the_networks_order_by_kind(table_path: Path, capsys: Capture) -> None:
+    capsys.readouterr()
+    assert call("table", "show", table_path) == 0
+    out, err = capsys.readouterr()
+    assert "96 ops; 96 stable; +-" in err
+    assert "measured in 1 run, " in err
+    heading, *rows = out.splitlines()
+    assert heading.split() == ["key", "latency_ms", "+-percent", "status"]
+    kinds = [row.partition("/")[0] for row in rows]
+    assert list(dict.fromkeys(kinds)) == ["conv", "mbconv", "pool", "linear"]
+    assert sum(one != other for one, other in pairwise(kinds)) == 3
+    assert rows[0].startswith("conv/224x224x3-112x112x16/")
+    mbconvs = [row for row in rows if row.startswith("mbconv")]
+    sides = [int(row.split("/")[1].partition("x")[0]) for row in mbconvs]
+    assert sides == sorted(sides, reverse=True)
+
+
+def test_table_show_sorts_filters_and_shows_all(table_path: Path, capsys: Capture) -> None:
+    capsys.readouterr()
+    asked = ["table", "show", table_path, "--filter", "*k=7*", "--top", "5"]
+    assert call(*asked, "--sort", "latency", "--json") == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    latencies = [row["latency_ms"] for row in rows]
+    assert len(rows) == 5
+    assert latencies == sorted(latencies, reverse=True)
+    assert all("k=7" in row["key"] for row in rows)
+    assert call(*asked, "--all", "--sort", "interval") == 0
+    assert "ci_low_ms" in capsys.readouterr().out.splitlines()[0]
+    assert call("table", "show", table_path, "--filter", "k=99") == 2
+    assert "no key matches" in capsys.readouterr().err
 
 
 def test_the_same_seed_finds_the_same(table_path: Path, capsys: Capture) -> None:
