@@ -52,7 +52,7 @@ class SurrogateHyperparameters(Hyperparameters):
     crossovers of the ``population`` best that were reached.
     """
 
-    samples: int = 200
+    samples: int = 400
     rounds: int = 2
     solutions: int = 60
     population: int = 8
@@ -140,7 +140,8 @@ def _crossover(problem: Problem, parents: list[Row], rng: np.random.Generator) -
     child = np.where(rng.random(len(parents[0])) < 0.5, parents[first], parents[second])
     mutated = rng.random(len(child)) < _CHILD_MUTATION
     child = np.where(mutated, problem.moves.draw(1, rng)[0], child)
-    return problem.repair(child[None, :], rng)[0]
+    feasible: Row = problem.repair(child[None, :], rng)[0]
+    return feasible
 
 
 def _at(problem: Problem, resolution: int) -> Problem | None:
