@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from lutra.errors import ResultError, UsageError
-from lutra.search.fields import Fields
+from lutra.files.fields import Fields
 from lutra.spaces import Architecture, SearchSpace, parse_architecture
 
 

@@ -14,7 +14,7 @@ from lutra.files import read_json, write_atomically
 from lutra.files.kinds import RESULT, RESULT_FORMAT, is_there
 from lutra.profiler.bench import emission_of
 from lutra.search.candidate import Candidate
-from lutra.search.fields import Fields
+from lutra.files.fields import Fields
 from lutra.spaces import Architecture, SearchSpace, get_space, parse_architecture
 from lutra.tables import Target
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lutra.errors import MissingOpError, NotATableError
+from lutra.predictors.efficiency.basis import Basis, RowErrors
 from lutra.predictors.efficiency.composition import Composition, op_features, stages_of
 from lutra.predictors.efficiency.costs import OpCost, macs_cost, params_cost, resolutions_text
 from lutra.predictors.efficiency.fitting import Networks
@@ -115,6 +116,7 @@ class EfficiencyPredictor:
         self.host_and_device = (
             HostAndDevice.read(table, self.space, self._alone_ms) if self.on_gpu else None
         )
+        self._row_errors = RowErrors(table, self.space)
         self.latency = self._latency()
         self.macs = macs_cost(self.space)
         self.params = params_cost(self.space)
@@ -195,6 +197,31 @@ class EfficiencyPredictor:
             for index in self.space.op_indices(row)[0]
             if index >= 0
         ]
+
+    def basis(self, architecture: Architecture) -> Basis | None:
+        """What an architecture's interval rests on, row by row; None where rows have no intervals.
+
+        Where the latency is the larger of two forms, a row's relative error is taken to be that of
+        its part in the larger one. Raises `MissingOpError`.
+        """
+        row = self.space.encode(architecture)[None, :]
+        prediction = self.predict_one(architecture)
+        percent = None
+        if prediction.high_ms is not None:
+            percent = 100.0 * (1.0 - prediction.latency_ms / prediction.high_ms)
+        indices = self.space.op_indices(row)[0]
+        return self._row_errors.basis(
+            indices[indices >= 0], self._own_parts(row), prediction.latency_ms, percent
+        )
+
+    def _own_parts(self, row: Rows) -> Floats:
+        """(ops,) ms: what each op's own latency adds to the form that rules a network."""
+        composition, features = self.composition, self.features
+        if self.launch is not None and self.host_and_device is not None:
+            launched = bool(self.latency.ruling(row)[0])
+            composition = self.launch if launched else self.composition
+            features = self.host_and_device.launch if launched else self.host_and_device.device
+        return composition.own_parts(features, self._stages)
 
     def constant_ms(self, architecture: Architecture) -> float:
         """What this network's latency has beside its ops' contributions, in ms."""
