@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from lutra.predictors.efficiency.composition import Floats
 from lutra.spaces import SearchSpace
-from lutra.tables import LatencyTable, Measurement
+from lutra.tables import Measurement
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,11 @@ class Basis:
 
 
 class RowErrors:
-    """How surely a table knows each op of a space."""
+    """How surely a table knows the ops of a space, by what it ``measured`` of their keys."""
 
-    def __init__(self, table: LatencyTable, space: SearchSpace) -> None:
+    def __init__(self, space: SearchSpace, measured: Mapping[str, Measurement]) -> None:
         self._space = space
-        self._measured: Mapping[str, Measurement] = {
-            row.key: row.measurement for row in table.rows("op") if row.measurement
-        }
+        self._measured = measured
 
     def basis(
         self,

@@ -105,7 +105,8 @@ class EfficiencyPredictor:
         calibration = None if plain_sum else read_document(table, CALIBRATION, name)
         self.composition, self.launch = _compositions(calibration)
         self.calibrated = calibration is not None
-        latencies = table.op_latencies()
+        measured = {row.key: row.measurement for row in table.rows("op") if row.measurement}
+        latencies = {key: measurement.latency_ms for key, measurement in measured.items()}
         self.stale = calibration is not None and is_stale(calibration, latencies)
         self.stated = None if plain_sum else StatedError.read(table, name, latencies)
         self.features = op_features(self.space.ops, self._alone_ms)
@@ -116,7 +117,7 @@ class EfficiencyPredictor:
         self.host_and_device = (
             HostAndDevice.read(table, self.space, self._alone_ms) if self.on_gpu else None
         )
-        self._row_errors = RowErrors(table, self.space)
+        self._row_errors = RowErrors(self.space, measured)
         self.latency = self._latency()
         self.macs = macs_cost(self.space)
         self.params = params_cost(self.space)
@@ -198,14 +199,16 @@ class EfficiencyPredictor:
             if index >= 0
         ]
 
-    def basis(self, architecture: Architecture) -> Basis | None:
+    def basis(
+        self, architecture: Architecture, prediction: Prediction | None = None
+    ) -> Basis | None:
         """What an architecture's interval rests on, row by row; None where rows have no intervals.
 
-        Where the latency is the larger of two forms, a row's relative error is taken to be that of
+        ``prediction`` is its own, where it was made already. Where the latency is the larger of two forms, a row's relative error is taken to be that of
         its part in the larger one. Raises `MissingOpError`.
         """
         row = self.space.encode(architecture)[None, :]
-        prediction = self.predict_one(architecture)
+        prediction = prediction or self.predict_one(architecture)
         percent = None
         if prediction.high_ms is not None:
             percent = 100.0 * (1.0 - prediction.latency_ms / prediction.high_ms)

@@ -21,7 +21,7 @@ from lutra.profiler.protocols import NETWORK_PROTOCOL
 from lutra.profiler.statistics import process_spread
 from lutra.profiler.watch import UNWATCHED, Watch
 from lutra.search.algorithms.base import INTERRUPTED, is_of_quality
-from lutra.search.candidate import Candidate, Verified
+from lutra.search.candidate import NEAR_EQUAL, Candidate, Verified, surest_first
 from lutra.search.find import KEPT, find_networks
 from lutra.search.measuring.caution import CONFIDENCE, Caution, deviations_of, upper_ms
 from lutra.search.result import ClosedLoop, SearchResult
@@ -32,7 +32,6 @@ from lutra.tables.measurement import VERIFY
 CANDIDATES = 4  # measured in an iteration
 ITERATIONS = 3
 _LEAST_CONFIDENCE, _MOST_CONFIDENCE, _ROUNDING = 0.5, 0.999, 1e-9
-_NEAR_EQUAL = 0.02  # points of accuracy
 _USUAL_INTERVAL = 0.01  # of a network's latency, upwards
 
 OnResult = Callable[[SearchResult], None]
@@ -113,7 +112,7 @@ class _Loop:
         self._space = predictor.space
         self._calibrated = predictor.calibrated
         self._plain = self._found(self.budget_ms)
-        self._caution = Caution(_stated_percent(self._plain.best))
+        self._caution = Caution(self._plain.best.stated_percent)
 
     # searching
 
@@ -146,12 +145,12 @@ class _Loop:
                     if candidate.architecture.key not in {*self._measured, *chosen}
                 ]
                 if new:
-                    surest = _surest(new)
+                    surest, *_ = surest_first(new, NEAR_EQUAL)
                     chosen[surest.architecture.key] = surest
         if not chosen and not self._measured:  # next to the fastest subnet: it may be in luck
             return list(self._plain.candidates[: self.candidates])
         kept, new = self._kept(), list(chosen.values())
-        if kept and new and max(map(_accuracy, new)) <= kept[0].accuracy + _NEAR_EQUAL:
+        if kept and new and max(map(_accuracy, new)) <= kept[0].accuracy + NEAR_EQUAL:
             return []
         return new
 
@@ -289,16 +288,3 @@ def _keeps(candidate: Candidate) -> bool:
 
 def _accuracy(candidate: Candidate) -> float:
     return candidate.accuracy
-
-
-def _stated_percent(candidate: Candidate) -> float | None:
-    """Within which a candidate's prediction is said to lie."""
-    if candidate.predicted_high_ms is None:
-        return None
-    return 100.0 * (candidate.predicted_high_ms / candidate.predicted_ms - 1.0)
-
-
-def _surest(candidates: Sequence[Candidate]) -> Candidate:
-    """Of those about as accurate as the first, the one whose prediction is surest."""
-    near = [each for each in candidates if each.accuracy >= candidates[0].accuracy - _NEAR_EQUAL]
-    return min(near, key=lambda each: _stated_percent(each) or 0.0)
