@@ -102,7 +102,13 @@ def _print_ops(
         return [row.half_width_percent, row.visits, share]
 
     rows: list[list[object]] = [
-        [op.key, op.alone_ms, op.predicted_ms, 100 * op.predicted_ms / latency_ms, *sureness(op.key)]
+        [
+            op.key,
+            op.alone_ms,
+            op.predicted_ms,
+            100 * op.predicted_ms / latency_ms,
+            *sureness(op.key),
+        ]
         for op in contributions
     ]
     rows.append(["(constant)", None, constant_ms, None, None, None, None])
@@ -118,8 +124,8 @@ def _print_ops(
 def _beyond_rows(basis: Basis) -> str:
     if basis.too_narrow:
         return (
-            f"its rows alone leave it uncertain by {basis.rows_percent:.2g} %, more than the interval"
-            " says: `lutra profile --again` measures them once more"
+            f"its rows alone leave it uncertain by {basis.rows_percent:.2g} %, more than the"
+            " interval says: `lutra profile --again` measures them once more"
         )
     text = f"its rows leave it uncertain by {basis.rows_percent:.2g} %"
     if basis.rest_share is None:

@@ -47,8 +47,10 @@ def print_verified(verified: lutra.SearchResult, count: int) -> None:
     """Predicted against measured, one line per candidate."""
     shown = [each for each in verified.candidates[:count] if each.verified is not None]
     evaluated = any(each.evaluated for each in shown)
+    mixed = bool(verified.alternatives)
     print_table(
         [
+            *(["precision"] if mixed else []),
             "accuracy %",
             *(["measured %"] if evaluated else []),
             "predicted_ms",
@@ -62,6 +64,7 @@ def print_verified(verified: lutra.SearchResult, count: int) -> None:
         ],
         [
             [
+                *([each.precision] if mixed else []),
                 each.accuracy,
                 *([each.evaluated and each.evaluated.measured_accuracy] if evaluated else []),
                 each.predicted_ms,

@@ -62,10 +62,10 @@ class Evaluated:
 class Candidate:
     """One architecture that was found, with its predictions (ms, percent, counts).
 
-    ``predicted_ms`` is by the table that was searched, of ``precision``, ``elsewhere`` by each other
-    one's path; ``accuracy`` is less what the precision costs, where that was said;
+    ``predicted_ms`` is by the table that was searched, of ``precision``, ``elsewhere`` by each
+    other one's path; ``accuracy`` is less what the precision costs, where that was said;
     ``memory_bytes`` is peak activation memory. ``basis`` says what the interval rests on, by the
-    `BASIS_ROWS` rows whose errors weigh most. The last three are None in results of before.
+    `BASIS_ROWS` rows whose errors weigh most. Results of before have none of these three.
     """
 
     architecture: Architecture
@@ -95,7 +95,8 @@ class Candidate:
 
         For comparing candidates: what is stated is of networks with rows as sure as usual.
         """
-        return math.hypot(self.stated_percent or 0.0, self.basis.rows_percent if self.basis else 0.0)
+        rows_percent = self.basis.rows_percent if self.basis else 0.0
+        return math.hypot(self.stated_percent or 0.0, rows_percent)
 
     def to_json(self) -> dict[str, Any]:
         """The dictionary that `from_json` reads.
@@ -103,6 +104,8 @@ class Candidate:
         With ``measured_ms`` once verified, ``measured_accuracy`` once evaluated.
         """
         document = asdict(self)
+        if self.basis is not None:  # a list, as JSON has it
+            document["basis"]["rows"] = list(document["basis"]["rows"])
         document["architecture"] = self.architecture.to_json()
         for part in ("verified", "evaluated"):
             document.update(document.pop(part) or {})

@@ -59,21 +59,19 @@ def find_networks(
     ``max_memory`` (peak activation memory, bytes) are the limits, and each of ``other_tables``
     has one of its own in ms, such as ``{"board.lut": 50.0}``; at least one in all. With None a
     table is only predicted with. ``accuracy`` is a predictor or what `load_accuracy` takes; by
-    default the one of the space.
-
-    ``alternatives`` are calibrated tables of the same device, runtime and space at other
-    precisions: each candidate then is of any of these (`Candidate.precision`), predicted by that
-    one's table. ``accuracy_loss`` says how many points a precision costs, such as ``{"int8": 0.5}``
-    or two files of ``lutra evaluate --json``, fp32's and int8's, and is required for all but fp32.
-    With ``robust`` those at most so many points below the most accurate candidate come first, the
-    surest prediction before the others; the most accurate stays among the candidates, and a note
-    says which it is.
- Searches the ``resolutions`` (pixels) that the tables and the
+    default the one of the space. Searches the ``resolutions`` (pixels) that the tables and the
     accuracy predictor know, or those given. ``algorithm`` is by default
     ``exact``, which proves what it finds, where the accuracy is additive, else ``surrogate``;
     ``preset`` names published settings (`PRESETS`) in its place. ``hyperparameters`` are the
     algorithm's; ``on_step`` is told how many of its steps are done and how many there are. Ctrl-C
     ends a search with the best so far.
+
+    ``alternatives`` are calibrated tables of the same device, runtime and space at other
+    precisions: each candidate is of any of these (`Candidate.precision`) and predicted by its
+    table. ``accuracy_loss`` says how many points a precision costs, ``{"int8": 0.5}``, or by which
+    two files of ``lutra evaluate --json``, fp32's and its own; all but fp32 need one. With
+    ``robust``, of the candidates at most so many points below the most accurate one those with the
+    surest predictions come first; that one stays among them, and a note says which it is.
 
     Raises `InfeasibleError` at once when the limits cannot be met, `UsageError` without a limit or
     for unknown names, `AccuracyError` and `TableError`, for tables of different spaces too.
@@ -83,7 +81,7 @@ def find_networks(
     (True, 224)
     """
     if robust is not None and not 0.0 <= robust <= 100.0:
-        raise UsageError(f"robust candidates within {robust:g} points: it is a number from 0 to 100")
+        raise UsageError(f"robust within {robust:g} points: it is a number from 0 to 100")
     maxima = Maxima(
         latency_ms=max_latency_ms,
         macs=max_macs,
@@ -133,8 +131,8 @@ def _robust(result: SearchResult, points: float, kept: int) -> SearchResult:
         candidates = (*ordered[: max(kept - 1, 1)], most)
     first, place = candidates[0], 1 + candidates.index(most)
     note = (
-        f"of {near} candidates within {points:g} points of the most accurate the surest comes first,"
-        f" with {first.unsure_percent:.3g} % by its interval and rows"
+        f"of {near} candidates within {points:g} points of the most accurate the surest comes"
+        f" first, with {first.unsure_percent:.3g} % by its interval and rows"
     )
     if first.unsure_percent == 0.0:
         note = "the table does not say how sure predictions are: candidates stay as they were"

@@ -1,4 +1,4 @@
-"""A network's precision as one more choice: a search for each precision's table, and the best of all.
+"""A network's precision as one more choice: each precision's table is searched, the best are taken.
 
 Precision is chosen per network. What a precision costs in accuracy is the same for all of them, so
 the best of each precision's best is the best of all, and what is proved stays proved.
@@ -39,6 +39,11 @@ class Choice:
     table: TableOrPath
     precision: str
     loss: float | None
+
+    @property
+    def losses(self) -> dict[str, Loss] | None:
+        """The loss, as searches of this table alone take it."""
+        return None if self.loss is None else {self.precision: self.loss}
 
 
 def choices_of(
@@ -144,7 +149,7 @@ def search_each(
 ) -> SearchResult:
     """Search each table, told what was found by those before, and ``merge`` what was found.
 
-    One that cannot meet the limits is left out with a note. Raises `InfeasibleError` where none can.
+    One that cannot meet the limits is left out with a note; `InfeasibleError` where none can.
     """
     found: list[SearchResult] = []
     left_out: list[str] = []

@@ -167,8 +167,8 @@ class Question:
         accuracy = accuracy - (self.accuracy_loss or 0.0)
         if (accuracy < 0.0).any():
             raise UsageError(
-                f"an accuracy loss of {self.accuracy_loss:g} points leaves less than nothing of what"
-                " is predicted: it is in points of top-1, as 0.5"
+                f"an accuracy loss of {self.accuracy_loss:g} points leaves less than nothing of"
+                " what is predicted: it is in points of top-1, as 0.5"
             )
         return tuple(
             self._candidate(row, float(percent), int(peak))

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from lutra.emitters.emission import Emission
 from lutra.errors import NotATableError, ResultError, UsageError
 from lutra.files import read_json, write_atomically
+from lutra.files.fields import Fields
 from lutra.files.kinds import RESULT, RESULT_FORMAT, is_there
 from lutra.profiler.bench import emission_of
 from lutra.search.candidate import Candidate
-from lutra.files.fields import Fields
 from lutra.spaces import Architecture, SearchSpace, get_space, parse_architecture
 from lutra.tables import Target
 

@@ -61,7 +61,7 @@ class RowErrors:
 
     def basis(
         self,
-        indices: npt.NDArray[np.integer],
+        indices: npt.NDArray[np.int32],
         parts_ms: Floats,
         latency_ms: float,
         interval_percent: float | None,

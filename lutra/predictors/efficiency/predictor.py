@@ -204,8 +204,9 @@ class EfficiencyPredictor:
     ) -> Basis | None:
         """What an architecture's interval rests on, row by row; None where rows have no intervals.
 
-        ``prediction`` is its own, where it was made already. Where the latency is the larger of two forms, a row's relative error is taken to be that of
-        its part in the larger one. Raises `MissingOpError`.
+        ``prediction`` is its own, where it was made already. Where the latency is the larger of two
+        forms, a row's relative error is taken to be that of its part in the larger one. Raises
+        `MissingOpError`.
         """
         row = self.space.encode(architecture)[None, :]
         prediction = prediction or self.predict_one(architecture)

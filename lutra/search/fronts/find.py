@@ -16,7 +16,15 @@ from lutra.search.candidate import Candidate
 from lutra.search.fronts.dominance import nondominated, spread_out
 from lutra.search.fronts.nsga2 import Nsga2Hyperparameters, nsga2
 from lutra.search.fronts.objectives import ACCURACY, objectives_of, value_of
-from lutra.search.precisions import Choice, Loss, best_first, choices_of, merged, scaled, search_each
+from lutra.search.precisions import (
+    Choice,
+    Loss,
+    best_first,
+    choices_of,
+    merged,
+    scaled,
+    search_each,
+)
 from lutra.search.question import Maxima, TableOrPath, ask
 from lutra.search.result import SearchResult
 from lutra.spaces import SearchSpace

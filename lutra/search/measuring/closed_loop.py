@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -23,7 +22,10 @@ from lutra.profiler.watch import UNWATCHED, Watch
 from lutra.search.algorithms.base import INTERRUPTED, is_of_quality
 from lutra.search.candidate import NEAR_EQUAL, Candidate, Verified, surest_first
 from lutra.search.find import KEPT, find_networks
+from lutra.search.measuring.at_precisions import best_kept, joined, keeps
 from lutra.search.measuring.caution import CONFIDENCE, Caution, deviations_of, upper_ms
+from lutra.search.precisions import Choice, Loss, choices_of, search_each
+from lutra.search.question import TableOrPath
 from lutra.search.result import ClosedLoop, SearchResult
 from lutra.tables import LatencyTable, Measurement
 from lutra.tables.documents import VALIDATION, read_document
@@ -38,9 +40,11 @@ OnResult = Callable[[SearchResult], None]
 
 
 def find_within_budget(
-    table: LatencyTable | str | Path,
+    table: TableOrPath,
     max_latency_ms: float,
     *,
+    alternatives: Sequence[TableOrPath] = (),
+    accuracy_loss: Mapping[str, Loss] | None = None,
     device: DeviceOrSpec | None = None,
     confidence: float = CONFIDENCE,
     candidates: int = CANDIDATES,
@@ -60,7 +64,10 @@ def find_within_budget(
     The result's first candidates are those that keep it, best first; then those that were measured
     and do not, the nearest first. `SearchResult.closed_loop` says how it went. ``on_result`` is
     told the result so far after each iteration: what it wrote is there if the device disappears.
-    Limits on other tables are kept as predicted. ``search`` are the arguments of `find_networks`.
+    Limits on other tables are kept as predicted. With ``alternatives``, tables of other precisions,
+    each precision is searched and measured so in turn, where what is proposed is more accurate than
+    what keeps the budget already. ``search`` are further arguments of `find_networks`; ``robust``
+    is none of them, for of near-equal candidates the surest is measured anyway.
 
     Raises what `find_networks` and `verify` raise, and `UsageError` for an impossible setting.
 
@@ -69,15 +76,29 @@ def find_within_budget(
     True
     """
     _require_sane(confidence, candidates, iterations)
-    with bench_of_table(table, device) as (opened, bench):
-        budget_ms = float(max_latency_ms)  # numbers of numpy are no JSON
-        loop = _Loop(bench, opened, budget_ms, confidence, candidates, watch, search)
-        for _ in range(iterations):
-            if not loop.improve():
-                break
-            on_result(loop.result)
-        loop.teach()
-        return loop.result
+    if search.pop("robust", None) is not None:
+        raise UsageError("what is measured is chosen by how sure it is already: leave out robust")
+    choices = choices_of(table, alternatives, accuracy_loss or {}, search.get("space"))
+    budget_ms = float(max_latency_ms)  # numbers of numpy are no JSON
+    until = time.monotonic() + watch.budget_seconds
+    plain: list[float] = []
+
+    def keep(choice: Choice, done: Sequence[SearchResult]) -> SearchResult:
+        own = {**search, "accuracy_loss": choice.losses}
+        left = replace(watch, budget_seconds=until - time.monotonic())
+        with bench_of_table(choice.table, device) as (opened, bench):
+            loop = _Loop(
+                bench, opened, budget_ms, confidence, candidates, left, own, best_kept(done)
+            )
+            plain.append(loop.proposed)
+            for _ in range(iterations):
+                if not loop.improve():
+                    break
+                on_result(joined([*done, loop.result], max(plain)))
+            loop.teach()
+            return loop.result
+
+    return search_each(choices, keep, lambda found: joined(found, max(plain)))
 
 
 def _require_sane(confidence: float, candidates: int, iterations: int) -> None:
@@ -101,9 +122,11 @@ class _Loop:
     candidates: int
     watch: Watch
     search: dict[str, Any]
+    enough: float = -math.inf  # of accuracy, which keeps the budget at another precision
     _measured: dict[str, Candidate] = field(default_factory=dict)
     _iterations: int = 0
     _taught: tuple[str, ...] = ()
+    _beaten: bool = False
 
     def __post_init__(self) -> None:
         self._until = time.monotonic() + self.watch.budget_seconds
@@ -113,6 +136,11 @@ class _Loop:
         self._calibrated = predictor.calibrated
         self._plain = self._found(self.budget_ms)
         self._caution = Caution(self._plain.best.stated_percent)
+
+    @property
+    def proposed(self) -> float:
+        """The accuracy of what a search that measures nothing proposes."""
+        return self._plain.best.accuracy
 
     # searching
 
@@ -147,12 +175,12 @@ class _Loop:
                 if new:
                     surest, *_ = surest_first(new, NEAR_EQUAL)
                     chosen[surest.architecture.key] = surest
-        if not chosen and not self._measured:  # next to the fastest subnet: it may be in luck
-            return list(self._plain.candidates[: self.candidates])
-        kept, new = self._kept(), list(chosen.values())
-        if kept and new and max(map(_accuracy, new)) <= kept[0].accuracy + NEAR_EQUAL:
-            return []
-        return new
+        new = list(chosen.values())
+        if not new and not self._measured:  # next to the fastest subnet: it may be in luck
+            new = list(self._plain.candidates[: self.candidates])
+        known = max([self.enough, *map(_accuracy, self._kept()[:1])])
+        self._beaten = bool(new) and max(map(_accuracy, new)) <= known + NEAR_EQUAL
+        return [] if self._beaten else new
 
     def _limit_ms(self, deviations: float) -> float:
         """The limit on predictions at which candidates keep the budget, as far as is known."""
@@ -230,14 +258,14 @@ class _Loop:
 
     def _kept(self) -> list[Candidate]:
         """Those that keep the budget, best first."""
-        return sorted(filter(_keeps, self._measured.values()), key=_accuracy, reverse=True)
+        return sorted(filter(keeps, self._measured.values()), key=_accuracy, reverse=True)
 
     @property
     def result(self) -> SearchResult:
         """The result so far."""
         kept = self._kept()
         over = sorted(
-            (each for each in self._measured.values() if not _keeps(each)),
+            (each for each in self._measured.values() if not keeps(each)),
             key=lambda each: each.verified.upper_ms if each.verified else math.inf,
         )
         loop = ClosedLoop(
@@ -254,17 +282,26 @@ class _Loop:
             closed_loop=loop,
             notes=(
                 *(note for note in self._plain.notes if not is_of_quality(note)),
-                *_said(loop, self._plain, self.budget_ms, over),
+                *_said(loop, self._plain, self.budget_ms, over, beaten=self._beaten),
                 *self._taught,
             ),
         )
 
 
 def _said(
-    loop: ClosedLoop, plain: SearchResult, budget_ms: float, over: Sequence[Candidate]
+    loop: ClosedLoop,
+    plain: SearchResult,
+    budget_ms: float,
+    over: Sequence[Candidate],
+    *,
+    beaten: bool,
 ) -> Iterable[str]:
     if not loop.measured:
-        yield "nothing was measured: there was no time"
+        yield (
+            "nothing was measured: none is predicted more accurate than what keeps the budget"
+            if beaten
+            else "nothing was measured: there was no time"
+        )
         return
     yield (
         f"{loop.kept} of the {loop.measured} candidates that were measured keep {budget_ms:.4g} ms"
@@ -279,11 +316,6 @@ def _said(
         f"no subnet was found that keeps the budget: the nearest is over it by {excess:.1f} %;"
         " search again, for what was measured is known now, or allow a larger budget"
     )
-
-
-def _keeps(candidate: Candidate) -> bool:
-    found = candidate.verified
-    return found is not None and bool(found.within_budget) and not found.flags
 
 
 def _accuracy(candidate: Candidate) -> float:

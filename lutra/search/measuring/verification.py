@@ -38,9 +38,10 @@ def verify(
     """The result, or the one in a file, with its first ``count`` candidates measured, in ms.
 
     Each is measured as the table of its precision was. The file stays as it is:
-    `SearchResult.write` writes the new one. ``device`` is by default that of the table. Raises `ResultError` for a file that holds no result,
-    `UsageError` when the device must be named, `TargetMismatchError` when it is not the one of the
-    search, and `DeviceError` (transient when a network could not be measured).
+    `SearchResult.write` writes the new one. ``device`` is by default that of the table. Raises
+    `ResultError` for a file that holds no result, `UsageError` when the device must be named,
+    `TargetMismatchError` when it is not the one of the search, and `DeviceError` (transient when a
+    network could not be measured).
 
     >>> result = verify("result.json", device="cpu")
     >>> result.best.verified.measured_ms > 0
