@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lutra.devices.fake import FakeDevice, FakeScript, latency_from_size
+from lutra.devices.fake import FakeDevice, FakeScript
 from lutra.errors import (
     InfeasibleError,
     LutraError,
@@ -23,7 +22,6 @@ from lutra.errors import (
     UsageError,
 )
 from lutra.predictors.efficiency.predictor import EfficiencyPredictor
-from lutra.profiler.profile import profile
 from lutra.search.candidate import surest_first
 from lutra.search.find import find_networks
 from lutra.search.fronts.dominance import nondominated
@@ -34,36 +32,21 @@ from lutra.search.result import SearchResult, read_found
 from lutra.spaces import get_space
 from lutra.tables import LatencyTable
 from lutra.tables.profiled import note_profiled
+from tests.conftest import SMALL_SPACE as SPACE
 from tests.search.additive import model
 
-SPACE = "ofa-mbv3-fashion"
 LOSS = {"int8": 0.5}
 ADDITIVE = model(get_space(SPACE), (28,))
 
 
-def device(**script: Any) -> FakeDevice:
-    return FakeDevice(FakeScript(latency_from_size, noise=0.02, **script))
-
-
-@pytest.fixture(scope="module")
-def once(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Calibrated tables of one device; its int8 models are smaller, and so faster."""
-    folder = tmp_path_factory.mktemp("precisions")
-    paths = {name: folder / f"{name}.lut" for name in ("fp32", "int8")}
-    for name, path in paths.items():
-        profile(device(), SPACE, path, resolutions=[28], networks=8, precision=name)
-    return paths
+def device() -> FakeDevice:
+    return FakeDevice(FakeScript(noise=0.02))
 
 
 @pytest.fixture
-def tables(once: dict[str, Path], tmp_path: Path) -> dict[str, Path]:
-    return {name: Path(shutil.copy(path, tmp_path)) for name, path in once.items()}
-
-
-@pytest.fixture
-def budget_ms(tables: dict[str, Path]) -> float:
+def budget_ms(precisions: dict[str, Path]) -> float:
     """Which some networks keep at fp32 and more at int8."""
-    latency = EfficiencyPredictor(tables["fp32"]).latency
+    latency = EfficiencyPredictor(precisions["fp32"]).latency
     return 0.6 * latency.cheapest([28])[0] + 0.4 * latency.dearest([28])[0]
 
 
@@ -71,21 +54,21 @@ def find(table: Path, budget_ms: float, **asked: Any) -> SearchResult:
     return find_networks(table, max_latency_ms=budget_ms, accuracy=ADDITIVE, **asked)
 
 
-def both(tables: Mapping[str, Path], budget_ms: float, **asked: Any) -> SearchResult:
+def both(precisions: Mapping[str, Path], budget_ms: float, **asked: Any) -> SearchResult:
     return find(
-        tables["fp32"],
+        precisions["fp32"],
         budget_ms,
-        alternatives=[tables["int8"]],
+        alternatives=[precisions["int8"]],
         **{"accuracy_loss": LOSS, **asked},
     )
 
 
 @pytest.mark.parametrize("loss", [0.0, 0.5, 3.0])
 def test_the_best_of_all_is_the_best_of_each(
-    tables: dict[str, Path], budget_ms: float, loss: float
+    precisions: dict[str, Path], budget_ms: float, loss: float
 ) -> None:
-    alone = {name: find(path, budget_ms) for name, path in tables.items()}
-    result = both(tables, budget_ms, accuracy_loss={"int8": loss})
+    alone = {name: find(path, budget_ms) for name, path in precisions.items()}
+    result = both(precisions, budget_ms, accuracy_loss={"int8": loss})
     expected = sorted(
         (
             each.accuracy - (loss if name == "int8" else 0.0)
@@ -97,17 +80,17 @@ def test_the_best_of_all_is_the_best_of_each(
     assert [each.accuracy for each in result.candidates] == expected[:10]
     for each in result.candidates:
         assert each.precision is not None
-        there = EfficiencyPredictor(tables[each.precision])
+        there = EfficiencyPredictor(precisions[each.precision])
         assert each.predicted_ms == there.predict_one(each.architecture).latency_ms <= budget_ms
     assert any(note.startswith("proved:") for note in result.notes)
     assert result.evaluations == sum(each.evaluations for each in alone.values())
 
 
-def test_the_front_is_that_of_both(tables: dict[str, Path]) -> None:
+def test_the_front_is_that_of_both(precisions: dict[str, Path]) -> None:
     front = find_front(
-        tables["fp32"],
+        precisions["fp32"],
         accuracy=ADDITIVE,
-        alternatives=[tables["int8"]],
+        alternatives=[precisions["int8"]],
         accuracy_loss={"int8": 2.0},
         hyperparameters={"generations": 8, "population": 40, "keep": 30},
     )
@@ -118,10 +101,10 @@ def test_the_front_is_that_of_both(tables: dict[str, Path]) -> None:
 
 
 def test_it_is_written_read_verified_and_exported_by_its_precision(
-    tables: dict[str, Path], budget_ms: float, tmp_path: Path
+    precisions: dict[str, Path], budget_ms: float, tmp_path: Path
 ) -> None:
-    result = both(tables, budget_ms, accuracy_loss={"int8": 0.0})
-    mixed = (result.best, *both(tables, budget_ms, accuracy_loss={"int8": 50.0}).candidates[:1])
+    result = both(precisions, budget_ms, accuracy_loss={"int8": 0.0})
+    mixed = (result.best, *both(precisions, budget_ms, accuracy_loss={"int8": 50.0}).candidates[:1])
     result = replace(result, candidates=mixed)
     assert [each.precision for each in mixed] == ["int8", "fp32"]
     result.write(tmp_path / "result.json")
@@ -138,14 +121,14 @@ def test_it_is_written_read_verified_and_exported_by_its_precision(
         SearchResult.from_json(document, "result.json")
 
 
-def test_the_budget_is_kept_at_either(tables: dict[str, Path], budget_ms: float) -> None:
+def test_the_budget_is_kept_at_either(precisions: dict[str, Path], budget_ms: float) -> None:
     """At int8, which is fast, more accurate ones keep it: fp32 is searched second, in vain."""
     seen: list[SearchResult] = []
     found = find_within_budget(
-        tables["int8"],
+        precisions["int8"],
         budget_ms,
         accuracy=ADDITIVE,
-        alternatives=[tables["fp32"]],
+        alternatives=[precisions["fp32"]],
         accuracy_loss={"int8": 0.0},
         device=device(),
         candidates=2,
@@ -160,30 +143,30 @@ def test_the_budget_is_kept_at_either(tables: dict[str, Path], budget_ms: float)
     assert len(seen) == 1
 
 
-def test_one_that_cannot_keep_the_limit_is_left_out(tables: dict[str, Path]) -> None:
-    fastest = {n: EfficiencyPredictor(p).latency.cheapest([28])[0] for n, p in tables.items()}
-    result = both(tables, math.sqrt(fastest["fp32"] * fastest["int8"]))
+def test_one_that_cannot_keep_the_limit_is_left_out(precisions: dict[str, Path]) -> None:
+    fastest = {n: EfficiencyPredictor(p).latency.cheapest([28])[0] for n, p in precisions.items()}
+    result = both(precisions, math.sqrt(fastest["fp32"] * fastest["int8"]))
     assert {each.precision for each in result.candidates} == {"int8"}
     assert result.target.precision == "int8"
     assert any(note.startswith("fp32: ") and "fastest" in note for note in result.notes)
     with pytest.raises(InfeasibleError, match=r"^fp32: .*; int8: "):
-        both(tables, 0.5 * fastest["int8"])
+        both(precisions, 0.5 * fastest["int8"])
 
 
 def test_a_loss_is_measured_by_two_files(
-    tables: dict[str, Path], budget_ms: float, tmp_path: Path
+    precisions: dict[str, Path], budget_ms: float, tmp_path: Path
 ) -> None:
     files = tmp_path / "fp32.json", tmp_path / "int8.json"
     of = {"data": "images", "split": "test", "images": 1000}
     for path, top1 in zip(files, (90.0, 89.25), strict=True):
         path.write_text(json.dumps({**of, "top1": top1}))
-    found = both(tables, budget_ms, accuracy_loss={"int8": files})
+    found = both(precisions, budget_ms, accuracy_loss={"int8": files})
     assert found.accuracy_loss == {"fp32": 0.0, "int8": 0.75}
     files[1].write_text(json.dumps({**of, "top1": 91.0}))
-    assert both(tables, budget_ms, accuracy_loss={"int8": files}).accuracy_loss["int8"] == 0.0
+    assert both(precisions, budget_ms, accuracy_loss={"int8": files}).accuracy_loss["int8"] == 0.0
     files[1].write_text(json.dumps({**of, "top1": 89.0, "images": 500}))
     with pytest.raises(ResultError, match="of other images than .* its 'images' differs"):
-        both(tables, budget_ms, accuracy_loss={"int8": files})
+        both(precisions, budget_ms, accuracy_loss={"int8": files})
 
 
 @pytest.mark.parametrize(
@@ -197,10 +180,10 @@ def test_a_loss_is_measured_by_two_files(
     ],
 )
 def test_a_loss_that_cannot_be(
-    losses: dict[str, float], says: str, tables: dict[str, Path], budget_ms: float
+    losses: dict[str, float], says: str, precisions: dict[str, Path], budget_ms: float
 ) -> None:
     with pytest.raises(UsageError, match=says):
-        both(tables, budget_ms, accuracy_loss=losses)
+        both(precisions, budget_ms, accuracy_loss=losses)
 
 
 def made(path: Path, like: Path, space: str = SPACE, **changed: Any) -> Path:
@@ -212,10 +195,10 @@ def made(path: Path, like: Path, space: str = SPACE, **changed: Any) -> Path:
     return path
 
 
-def test_tables_that_do_not_go_together(tables: dict[str, Path], tmp_path: Path) -> None:
-    like = tables["int8"]
+def test_tables_that_do_not_go_together(precisions: dict[str, Path], tmp_path: Path) -> None:
+    like = precisions["int8"]
     refused: list[tuple[Path, type[LutraError], str]] = [
-        (made(tmp_path / "a.lut", tables["fp32"]), UsageError, "is of fp32, as"),
+        (made(tmp_path / "a.lut", precisions["fp32"]), UsageError, "is of fp32, as"),
         (made(tmp_path / "b.lut", like, "ofa-resnet50d"), TableError, "was not profiled for"),
         (made(tmp_path / "c.lut", like, threads=4), TargetMismatchError, "threads is '4'"),
         (
@@ -226,15 +209,15 @@ def test_tables_that_do_not_go_together(tables: dict[str, Path], tmp_path: Path)
     ]
     for path, error, says in refused:
         with pytest.raises(error, match=says):
-            both({**tables, "int8": path}, 5.0)
+            both({**precisions, "int8": path}, 5.0)
 
 
 def test_what_int8_costs_is_said_to_be_unknown_for_it_alone(
-    tables: dict[str, Path], budget_ms: float
+    precisions: dict[str, Path], budget_ms: float
 ) -> None:
-    plain = find(tables["int8"], budget_ms)
+    plain = find(precisions["int8"], budget_ms)
     assert any("what int8 costs is not taken off" in note for note in plain.notes)
-    told = find(tables["int8"], budget_ms, accuracy_loss=LOSS)
+    told = find(precisions["int8"], budget_ms, accuracy_loss=LOSS)
     assert told.best.accuracy == plain.best.accuracy - 0.5
     assert not any("not taken off" in note for note in told.notes)
 
@@ -243,10 +226,10 @@ def test_what_int8_costs_is_said_to_be_unknown_for_it_alone(
 
 
 def test_the_surest_comes_first_and_the_most_accurate_stays(
-    tables: dict[str, Path], budget_ms: float
+    precisions: dict[str, Path], budget_ms: float
 ) -> None:
-    plain = find(tables["fp32"], budget_ms)
-    result = find(tables["fp32"], budget_ms, robust=0.3)
+    plain = find(precisions["fp32"], budget_ms)
+    result = find(precisions["fp32"], budget_ms, robust=0.3)
     assert plain.best in result.candidates
     assert len(result.candidates) == len(plain.candidates)
     first, *others = result.candidates
@@ -257,12 +240,12 @@ def test_the_surest_comes_first_and_the_most_accurate_stays(
     assert any(f"the most accurate, candidate {place}, has" in note for note in result.notes)
     assert result.hyperparameters["robust"] == 0.3
     with pytest.raises(UsageError, match="robust within -1 points"):
-        find(tables["fp32"], budget_ms, robust=-1.0)
+        find(precisions["fp32"], budget_ms, robust=-1.0)
 
 
-def test_rows_that_are_unsure_count(tables: dict[str, Path], budget_ms: float) -> None:
+def test_rows_that_are_unsure_count(precisions: dict[str, Path], budget_ms: float) -> None:
     """Two candidates alike but for the rows: the one with narrow rows is preferred."""
-    best = find(tables["fp32"], budget_ms).best
+    best = find(precisions["fp32"], budget_ms).best
     assert best.basis is not None
     wide = replace(best, basis=replace(best.basis, rows_percent=5.0))
     assert surest_first([wide, best], 0.02) == (best, wide)
