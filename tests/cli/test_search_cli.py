@@ -73,7 +73,7 @@ def test_networks_may_be_of_several_precisions(
     result = tmp_path / "result.json"
     asked = [
         *("search", precisions["fp32"], "--or", precisions["int8"], "--max-latency", "2ms"),
-        *("--accuracy-loss", "int8=0.5", "-o", result),
+        *("--accuracy-loss", "int8=0.01", "-o", result),
     ]
     capsys.readouterr()
     assert call(*asked) == 0
@@ -82,7 +82,7 @@ def test_networks_may_be_of_several_precisions(
     document = json.loads(result.read_text())
     assert [line.split()[0] for line in lines] == [c["precision"] for c in document["candidates"]]
     assert document["precision"] == "int8"
-    assert document["accuracy_loss"] == {"fp32": 0.0, "int8": 0.5}
+    assert document["accuracy_loss"] == {"fp32": 0.0, "int8": 0.01}
     rows = document["basis"]["rows"]
     assert all(row["visits"] >= 6 and row["half_width_percent"] > 0 for row in rows)
     assert len(rows) == 3
