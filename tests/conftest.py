@@ -18,6 +18,7 @@ from lutra.profiler.profile import profile
 pytest_plugins = ["tests.parallel", "tests.peers.fixtures", "tests.peers.gpu.fixtures"]
 
 SPACE = "ofa-mbv3-w1.0"
+SMALL_SPACE = "ofa-mbv3-fashion"
 
 settings.register_profile("lutra", deadline=None)  # machines are slow at times; tests are not timed
 settings.load_profile("lutra")
@@ -54,6 +55,26 @@ def profiled_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def table_path(profiled_once: Path, tmp_path: Path) -> Path:
     """A complete table of the scripted device at 224, the test's own."""
     return Path(shutil.copy(profiled_once, tmp_path / "fake.lut"))
+
+
+@pytest.fixture(scope="session")
+def precisions_once(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Calibrated tables of the scripted device, by precision; copy them, do not write to them.
+
+    Its int8 models are smaller, and so faster.
+    """
+    folder = tmp_path_factory.mktemp("precisions")
+    paths = {name: folder / f"{name}.lut" for name in ("fp32", "int8")}
+    for name, path in paths.items():
+        device = FakeDevice(FakeScript(noise=0.02))
+        profile(device, SMALL_SPACE, path, resolutions=[28], networks=6, precision=name)
+    return paths
+
+
+@pytest.fixture
+def precisions(precisions_once: dict[str, Path], tmp_path: Path) -> dict[str, Path]:
+    """Calibrated tables of the scripted device, by precision, the test's own."""
+    return {name: Path(shutil.copy(path, tmp_path)) for name, path in precisions_once.items()}
 
 
 @pytest.fixture

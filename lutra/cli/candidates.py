@@ -31,7 +31,9 @@ def print_candidates(result: SearchResult, *, measured: bool = False) -> None:
     genes = [name for name, _ in result.best.architecture.lists]
     elsewhere = [other.table for other in result.other_tables]
     budget_ms = result.limits.get("latency_ms")
+    mixed = bool(result.alternatives)
     columns = [
+        *(["precision"] if mixed else []),
         "accuracy %",
         *(["measured %", "low %", "high %"] if measured else []),
         "predicted_ms",
@@ -45,9 +47,10 @@ def print_candidates(result: SearchResult, *, measured: bool = False) -> None:
         "r",
         *genes,
     ]
-    print_table(
-        columns, [_cells(candidate, budget_ms, elsewhere, genes, measured) for candidate in shown]
-    )
+    rows = [_cells(candidate, budget_ms, elsewhere, genes, measured) for candidate in shown]
+    if mixed:
+        rows = [[each.precision, *row] for each, row in zip(shown, rows, strict=True)]
+    print_table(columns, rows)
 
 
 def _cells(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +15,7 @@ from lutra.cli.options import FILE, as_json, space_option, table_argument
 from lutra.cli.output import note, print_json, print_table
 
 if TYPE_CHECKING:
+    from lutra.predictors.efficiency.basis import Basis
     from lutra.predictors.efficiency.predictor import OpContribution
 
 _BOUNDS = {
@@ -41,6 +45,7 @@ def command(table: Path, architecture_file: Path, space_name: str | None, as_jso
     prediction = predictor.predict_one(architecture)
     contributions = predictor.breakdown(architecture)
     constant_ms = predictor.constant_ms(architecture)
+    basis = predictor.basis(architecture)
     if as_json:
         print_json(
             {
@@ -53,22 +58,19 @@ def command(table: Path, architecture_file: Path, space_name: str | None, as_jso
                 "bound": prediction.bound,
                 "constant_ms": constant_ms,
                 "ops": [_record(op) for op in contributions],
+                "basis": None if basis is None else asdict(basis),
             }
         )
         return
-    rows: list[list[object]] = [
-        [op.key, op.alone_ms, op.predicted_ms, 100 * op.predicted_ms / prediction.latency_ms]
-        for op in contributions
-    ]
-    rows.append(["(constant)", None, constant_ms, None])
     interval = (
         f" ({prediction.low_ms:.4g} to {prediction.high_ms:.4g} ms for 95 % of networks)"
         if prediction.low_ms is not None
         else ""
     )
-    rows.append(["total", None, prediction.latency_ms, 100.0])
-    print_table(["op", "alone ms", "in the network ms", "%"], rows)
+    _print_ops(contributions, constant_ms, prediction.latency_ms, basis)
     note(f"{prediction.latency_ms:.4g} ms{interval}, {prediction.macs / 1e6:.0f}M MACs")
+    if basis is not None:
+        note(_beyond_rows(basis))
     if prediction.bound:
         note(_BOUNDS[prediction.bound])
     if predictor.origin is not None:
@@ -77,6 +79,61 @@ def command(table: Path, architecture_file: Path, space_name: str | None, as_jso
         note(f"the table is not calibrated: this is a plain sum; run lutra calibrate {table}")
     if stale := predictor.staleness([architecture.r]):
         note(f"{stale}; run lutra calibrate {table} again")
+
+
+def _print_ops(
+    contributions: Sequence[OpContribution],
+    constant_ms: float,
+    latency_ms: float,
+    basis: Basis | None,
+) -> None:
+    """A line per op: what it takes, how surely that is known, its share of the interval's square.
+
+    An op that is there twice has half of its row's share at each place.
+    """
+    known = {row.key: row for row in basis.rows} if basis is not None else {}
+    uses = Counter(op.key for op in contributions)
+
+    def sureness(key: str) -> list[object]:
+        if key not in known:
+            return [None, None, None]
+        row = known[key]
+        share = None if row.share is None else 100 * row.share / uses[key]
+        return [row.half_width_percent, row.visits, share]
+
+    rows: list[list[object]] = [
+        [
+            op.key,
+            op.alone_ms,
+            op.predicted_ms,
+            100 * op.predicted_ms / latency_ms,
+            *sureness(op.key),
+        ]
+        for op in contributions
+    ]
+    rows.append(["(constant)", None, constant_ms, None, None, None, None])
+    if basis is not None and basis.rest_share is not None:
+        rows.append(["(not of rows)", None, None, None, None, None, 100 * basis.rest_share])
+    rows.append(["total", None, latency_ms, 100.0, None, None, None])
+    columns = ["op", "alone ms", "in the network ms", "%", "alone within %", "visits", "interval %"]
+    if basis is None:
+        columns, rows = columns[:4], [row[:4] for row in rows]
+    print_table(columns, rows)
+
+
+def _beyond_rows(basis: Basis) -> str:
+    if basis.too_narrow:
+        return (
+            f"its rows alone leave it uncertain by {basis.rows_percent:.2g} %, more than the"
+            " interval says: `lutra profile --again` measures them once more"
+        )
+    text = f"its rows leave it uncertain by {basis.rows_percent:.2g} %"
+    if basis.rest_share is None:
+        return text
+    return (
+        f"{text}: {100 * (1 - basis.rest_share):.2g} % of the interval's square, the rest is what"
+        " adding ops up does not know, and how processes differ"
+    )
 
 
 def _record(op: OpContribution) -> dict[str, Any]:

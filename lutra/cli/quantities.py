@@ -109,6 +109,33 @@ def parse_percent(text: str) -> float:
     return _positive(float(match.group(1)), text)
 
 
+def parse_losses(texts: Sequence[str]) -> dict[str, float | tuple[str, str]]:
+    """``int8=0.5`` or ``int8=fp32.json,int8.json`` by precision; raises `UsageError`."""
+    losses: dict[str, float | tuple[str, str]] = {}
+    for text in texts:
+        precision, _, loss = text.partition("=")
+        files = loss.split(",")
+        if precision in losses:
+            raise UsageError(f"--accuracy-loss {text}: {precision} has a loss already")
+        if not precision or len(files) > 2 or not all(files):
+            raise _no_loss(text)
+        if len(files) == 2:
+            losses[precision] = (files[0], files[1])
+            continue
+        try:
+            losses[precision] = float(loss)
+        except ValueError as error:
+            raise _no_loss(text) from error
+    return losses
+
+
+def _no_loss(text: str) -> UsageError:
+    return UsageError(
+        f"--accuracy-loss {text}: write PRECISION=POINTS, as int8=0.5, or two files of `lutra"
+        " evaluate --json`, as int8=fp32.json,int8.json"
+    )
+
+
 def parse_budget(text: str | None) -> float:
     """Like `parse_seconds`; no text is no budget."""
     return math.inf if text is None else parse_seconds(text)

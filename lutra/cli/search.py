@@ -34,6 +34,21 @@ _INCOMPLETE = 3
     metavar="[OTHER.lut=]TIME",
     help="Budget with a unit, such as 20ms; board.lut=50ms by another table, too.",
 )
+@click.option(
+    "--or",
+    "alternatives",
+    type=FILE,
+    multiple=True,
+    metavar="OTHER.lut",
+    help="A table of another precision: networks may be of either.",
+)
+@click.option(
+    "--accuracy-loss",
+    "losses",
+    multiple=True,
+    metavar="PRECISION=POINTS",
+    help="What a precision costs: int8=0.5, or int8=fp32.json,int8.json of lutra evaluate --json.",
+)
 @click.option("--max-flops", help="Budget of multiply-accumulates, such as 300M.")
 @click.option("--max-params", help="Budget of parameters, such as 5M.")
 @click.option("--max-memory", help="Budget of peak activation memory in bytes, such as 20M.")
@@ -54,6 +69,12 @@ _INCOMPLETE = 3
 @click.option("--accuracy", "accuracy_file", type=FILE, help="OFA's, or `lutra accuracy fit`'s.")
 @click.option(
     "--resolutions", help="Search these only; by default all that table and accuracy know."
+)
+@click.option(
+    "--robust",
+    type=click.FloatRange(0, 100),
+    metavar="POINTS",
+    help="Of candidates so near to the best (0.02, say) put the surest predictions first.",
 )
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option(
@@ -85,6 +106,8 @@ _INCOMPLETE = 3
 def command(
     table: Path,
     max_latency: tuple[str, ...],
+    alternatives: tuple[Path, ...],
+    losses: tuple[str, ...],
     max_flops: str | None,
     max_params: str | None,
     max_memory: str | None,
@@ -95,6 +118,7 @@ def command(
     preset: str | None,
     accuracy_file: Path | None,
     resolutions: str | None,
+    robust: float | None,
     seed: int,
     evaluate: int | None,
     checkpoint: Path | None,
@@ -113,9 +137,9 @@ def command(
 
     Latency may be limited on several tables at once. With --pareto the result is a front: the
     subnets that no other one beats in all objectives. With --verify what is found is measured,
-    until a network keeps its budget.
+    until a network keeps its budget. With --or networks may be of several precisions.
     """
-    from lutra.cli.quantities import parse_resolutions
+    from lutra.cli.quantities import parse_losses, parse_resolutions
     from lutra.tables.profiled import read_profiled
 
     limits = limits_of(table, max_latency, max_flops, max_params, max_memory)
@@ -125,8 +149,8 @@ def command(
     if seed < 0:
         raise UsageError(f"--seed {seed} must not be negative")
     _require_together(evaluate, checkpoint, data)
-    if names and (evaluate is not None or verify):
-        raise UsageError("--evaluate and --verify are of single networks; leave out --pareto")
+    measures = evaluate is not None or verify
+    _require_one_order(front=bool(names), measures=measures, robust=robust is not None)
     verification = Verification(table, device_spec, confidence, verify=verify)
     verification.require(limits["max_latency_ms"])
     with lutra.LatencyTable.open(table) as opened:
@@ -140,6 +164,8 @@ def command(
         device = read_profiled(opened).device or "DEVICE"
     asked = {
         **limits,
+        "alternatives": alternatives,
+        "accuracy_loss": parse_losses(losses),
         "space": space,
         "accuracy": accuracy_file,
         "seed": seed,
@@ -154,7 +180,7 @@ def command(
         result = (
             verification.search(asked, outputs.write_result)
             if verify
-            else _searched(lutra.find_networks, table, asked)
+            else _searched(lutra.find_networks, table, {"robust": robust, **asked})
         )
     if measuring is not None and evaluate is not None:
         result = _evaluated(result, measuring, evaluate)
@@ -191,6 +217,14 @@ def _kept(evaluate: int | None) -> dict[str, Any]:
     from lutra.search.find import KEPT
 
     return {} if evaluate is None else {"hyperparameters": {"keep": max(evaluate, KEPT)}}
+
+
+def _require_one_order(*, front: bool, measures: bool, robust: bool) -> None:
+    """Raise `UsageError` where candidates would be ordered by several things at once."""
+    if front and measures:
+        raise UsageError("--evaluate and --verify are of single networks; leave out --pareto")
+    if robust and (front or measures):
+        raise UsageError("--robust orders predictions: leave out --pareto, --evaluate and --verify")
 
 
 def _require_together(evaluate: int | None, checkpoint: Path | None, data: Path | None) -> None:

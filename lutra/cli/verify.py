@@ -52,8 +52,10 @@ def print_verified(verified: lutra.SearchResult, count: int) -> None:
     shown = [each for each in verified.candidates[:count] if each.verified is not None]
     budget_ms = verified.limits.get("latency_ms")
     evaluated = any(each.evaluated for each in shown)
+    mixed = bool(verified.alternatives)
     print_table(
         [
+            *(["precision"] if mixed else []),
             "accuracy %",
             *(["measured %"] if evaluated else []),
             "predicted_ms",
@@ -67,6 +69,7 @@ def print_verified(verified: lutra.SearchResult, count: int) -> None:
         ],
         [
             [
+                *([each.precision] if mixed else []),
                 each.accuracy,
                 *([each.evaluated and each.evaluated.measured_accuracy] if evaluated else []),
                 each.predicted_ms,

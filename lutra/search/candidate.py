@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from lutra.errors import ResultError, UsageError
-from lutra.search.fields import Fields
+from lutra.files.fields import Fields
+from lutra.predictors.efficiency.basis import Basis, RowShare
 from lutra.spaces import Architecture, SearchSpace, parse_architecture
+
+NEAR_EQUAL = 0.02  # points of accuracy, within which the surer prediction is preferred
+BASIS_ROWS = 3  # that a candidate tells of
 
 
 @dataclass(frozen=True)
@@ -56,8 +62,10 @@ class Evaluated:
 class Candidate:
     """One architecture that was found, with its predictions (ms, percent, counts).
 
-    ``predicted_ms`` is by the table that was searched, ``elsewhere`` by each other one's path;
-    ``memory_bytes`` is peak activation memory (None in results of before).
+    ``predicted_ms`` is by the table that was searched, of ``precision``, ``elsewhere`` by each
+    other one's path; ``accuracy`` is less what the precision costs, where that was said;
+    ``memory_bytes`` is peak activation memory. ``basis`` says what the interval rests on, by the
+    `BASIS_ROWS` rows whose errors weigh most. Results of before have none of these three.
     """
 
     architecture: Architecture
@@ -71,6 +79,24 @@ class Candidate:
     evaluated: Evaluated | None = None
     memory_bytes: int | None = None
     elsewhere: dict[str, Predicted] = field(default_factory=dict)
+    precision: str | None = None
+    basis: Basis | None = None
+
+    @property
+    def stated_percent(self) -> float | None:
+        """Within which the prediction is said to lie; None where no error is known."""
+        if self.predicted_high_ms is None:
+            return None
+        return 100.0 * (self.predicted_high_ms / self.predicted_ms - 1.0)
+
+    @property
+    def unsure_percent(self) -> float:
+        """How unsure the prediction is: what is stated, and this network's own rows beside it.
+
+        For comparing candidates: what is stated is of networks with rows as sure as usual.
+        """
+        rows_percent = self.basis.rows_percent if self.basis else 0.0
+        return math.hypot(self.stated_percent or 0.0, rows_percent)
 
     def to_json(self) -> dict[str, Any]:
         """The dictionary that `from_json` reads.
@@ -78,15 +104,19 @@ class Candidate:
         With ``measured_ms`` once verified, ``measured_accuracy`` once evaluated.
         """
         document = asdict(self)
+        if self.basis is not None:  # a list, as JSON has it
+            document["basis"]["rows"] = list(document["basis"]["rows"])
         document["architecture"] = self.architecture.to_json()
         for part in ("verified", "evaluated"):
             document.update(document.pop(part) or {})
         return document
 
     def numbers(self) -> dict[str, Any]:
-        """All of `to_json` but the architecture, flat."""
+        """All of `to_json` but the architecture and rows, flat."""
         record = self.to_json()
         del record["architecture"]
+        basis = record.pop("basis") or {}
+        record |= {name: basis.get(name) for name in ("rows_percent", "rest_share")}
         if "flags" in record:
             record["flags"] = ",".join(record["flags"])
         for table, predicted in record.pop("elsewhere").items():
@@ -108,6 +138,8 @@ class Candidate:
             _evaluated(fields) if "measured_accuracy" in fields else None,
             fields.whole_or_none("memory_bytes") if "memory_bytes" in fields else None,
             _elsewhere(fields) if "elsewhere" in fields else {},
+            _text_or_none(fields, "precision"),
+            _basis(fields),
         )
 
 
@@ -140,6 +172,40 @@ def _evaluated(fields: Fields) -> Evaluated:
         accuracy_high=fields.number("accuracy_high", 0.0, 100.0),
         evaluated_images=fields.whole("evaluated_images"),
     )
+
+
+def surest_first(candidates: Sequence[Candidate], points: float) -> tuple[Candidate, ...]:
+    """Those within so many points of the most accurate by how sure they are, then the others."""
+    least = max(each.accuracy for each in candidates) - points
+    near = [each for each in candidates if each.accuracy >= least]
+    rest = [each for each in candidates if each.accuracy < least]
+    return (*sorted(near, key=lambda each: each.unsure_percent), *rest)
+
+
+def _text_or_none(fields: Fields, name: str) -> str | None:
+    known = name in fields and fields.value(name) is not None
+    return fields.text(name) if known else None
+
+
+def _basis(fields: Fields) -> Basis | None:
+    if "basis" not in fields or fields.value("basis") is None:
+        return None
+    stored = fields.inner("basis")
+    rows = tuple(
+        RowShare(
+            item.text("key"),
+            item.positive("latency_ms"),
+            item.number("half_width_percent", 0.0),
+            item.whole("visits"),
+            _share(item, "share"),
+        )
+        for item in stored.each("rows")
+    )
+    return Basis(rows, stored.number("rows_percent", 0.0), _share(stored, "rest_share"))
+
+
+def _share(fields: Fields, name: str) -> float | None:
+    return None if fields.value(name) is None else fields.number(name, 0.0, 1.0)
 
 
 def _elsewhere(fields: Fields) -> dict[str, Predicted]:

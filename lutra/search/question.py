@@ -18,7 +18,7 @@ from lutra.predictors.efficiency.predictor import EfficiencyPredictor
 from lutra.profiler.bench import emission_of
 from lutra.profiler.gate import reference_baseline
 from lutra.profiler.plan import ANCHORS, evenly
-from lutra.search.candidate import Candidate, Predicted
+from lutra.search.candidate import BASIS_ROWS, Candidate, Predicted
 from lutra.search.constraints import Limit, latency_limits, peak_limit
 from lutra.search.problem import Problem
 from lutra.search.result import OtherTable, SearchResult
@@ -81,7 +81,8 @@ class Other:
 class Question:
     """Tables, accuracy and limits of one space, at the resolutions that all of them know.
 
-    ``notes`` are remarks for people on what was narrowed. `ask` makes it.
+    ``notes`` are remarks for people on what was narrowed. ``accuracy_loss`` are the points that the
+    table's precision costs; None where that is not asked. `ask` makes it.
     """
 
     predictor: EfficiencyPredictor
@@ -92,6 +93,7 @@ class Question:
     reference_ms: dict[str, float]
     anchors_ms: dict[str, float]
     notes: tuple[str, ...]
+    accuracy_loss: float | None = None
 
     @property
     def space(self) -> SearchSpace:
@@ -147,7 +149,19 @@ class Question:
         """What a result of this question says of it."""
         stale = self.predictor.staleness(self.resolutions)
         origin = self.predictor.origin
-        return (*filter(None, (origin,)), *self.notes, *self._loose(), *filter(None, (stale,)))
+        told = (origin, *self.notes, self._cost_of_precision(), *self._loose(), stale)
+        return tuple(filter(None, told))
+
+    def _cost_of_precision(self) -> str | None:
+        precision, loss = self.predictor.target.precision, self.accuracy_loss
+        if loss:
+            return f"accuracy is {loss:.4g} points less than predicted: what {precision} costs"
+        if loss is None and precision == "int8":
+            return (
+                f"accuracy is predicted of fp32: what {precision} costs is not taken off;"
+                f" --accuracy-loss {precision}=POINTS does so"
+            )
+        return None
 
     def _loose(self) -> list[str]:
         """A note for each limit that no architecture exceeds."""
@@ -174,8 +188,17 @@ class Question:
         return notes
 
     def candidates(self, rows: Rows, accuracy: npt.NDArray[np.float64]) -> tuple[Candidate, ...]:
-        """Rows (N, genes) and their accuracy in percent (N,), with every table's predictions."""
+        """Rows (N, genes) and their predicted accuracy in percent (N,), with all predictions.
+
+        Raises `UsageError` where nothing is left of the accuracy.
+        """
         memory = self.memory.of(rows)
+        accuracy = accuracy - (self.accuracy_loss or 0.0)
+        if (accuracy < 0.0).any():
+            raise UsageError(
+                f"an accuracy loss of {self.accuracy_loss:g} points leaves less than nothing of"
+                " what is predicted: it is in points of top-1, as 0.5"
+            )
         return tuple(
             self._candidate(row, float(percent), int(peak))
             for row, percent, peak in zip(rows, accuracy, memory, strict=True)
@@ -184,6 +207,7 @@ class Question:
     def _candidate(self, row: npt.NDArray[np.int16], accuracy: float, memory: int) -> Candidate:
         architecture = self.space.decode(row)
         found = self.predictor.predict_one(architecture)
+        basis = self.predictor.basis(architecture, found)
         elsewhere = {}
         for other in self.others:
             there = other.predictor.predict_one(architecture)
@@ -198,6 +222,8 @@ class Question:
             found.params,
             memory_bytes=memory,
             elsewhere=elsewhere,
+            precision=self.predictor.target.precision,
+            basis=None if basis is None else basis.top(BASIS_ROWS),
         )
 
     def result(
@@ -241,6 +267,9 @@ class Question:
                 for other in self.others
             ),
             objectives=objectives,
+            accuracy_loss={}
+            if self.accuracy_loss is None
+            else {self.predictor.target.precision: self.accuracy_loss},
         )
 
 
@@ -251,6 +280,7 @@ def ask(
     space: SearchSpace | str | None = None,
     accuracy: AccuracyPredictor | str | Path | None = None,
     resolutions: Sequence[int] | None = None,
+    accuracy_loss: float | None = None,
 ) -> Question:
     """Read the tables and the accuracy predictor; see `find_networks` for what they may be.
 
@@ -277,6 +307,7 @@ def ask(
         reference_ms,
         anchors_ms,
         (*notes, *lacking),
+        accuracy_loss,
     )
 
 

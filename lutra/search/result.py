@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lutra.emitters.emission import Emission
 from lutra.errors import NotATableError, ResultError, UsageError
 from lutra.files import read_json, write_atomically
+from lutra.files.fields import Fields
 from lutra.files.kinds import RESULT, RESULT_FORMAT, is_there
 from lutra.profiler.bench import emission_of
 from lutra.search.candidate import Candidate
-from lutra.search.fields import Fields
 from lutra.spaces import Architecture, SearchSpace, get_space, parse_architecture
 from lutra.tables import Target
 
@@ -34,6 +34,16 @@ class OtherTable:
     table: str
     target: Target
     limit_ms: float | None
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """A table of another precision that was searched too, with what `verify` needs of it."""
+
+    table: str
+    target: Target
+    reference_ms: dict[str, float]
+    anchors_ms: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,10 @@ class ClosedLoop:
 class SearchResult:
     """The best candidates (at least one, best first) and the question they answer.
 
+    ``alternatives`` are the tables of other precisions that were searched too: each candidate says
+    of which precision it is, and its predictions are by that table (`at`). ``accuracy_loss`` are
+    the points that a precision costs, which are taken off its candidates' accuracy.
+
     ``limits`` maps a cost's name (``latency_ms``, ``macs``, ``params``, ``memory_bytes``) to its
     maximum; ``other_tables`` have limits of their own. With ``objectives`` (``accuracy``,
     ``latency``, ...) the candidates are a front: none is better than another in all of them.
@@ -101,16 +115,34 @@ class SearchResult:
     notes: tuple[str, ...] = field(default=())
     other_tables: tuple[OtherTable, ...] = ()
     objectives: tuple[str, ...] = ()
+    alternatives: tuple[Alternative, ...] = ()
+    accuracy_loss: dict[str, float] = field(default_factory=dict)
 
     @property
     def best(self) -> Candidate:
-        """The most accurate candidate: as measured, where candidates were evaluated."""
+        """The first candidate: the most accurate, as measured where candidates were evaluated.
+
+        Where robust ones were asked for, the surest of those about as accurate.
+        """
         return self.candidates[0]
 
     @property
     def emission(self) -> Emission:
-        """How models are made for the target: the format, precision and batch of its numbers."""
-        return emission_of(self.target)
+        """How the best one's model is made: the format, precision and batch of its table."""
+        return emission_of(self.at(self.best.precision).target)
+
+    def at(self, precision: str | None) -> SearchResult:
+        """The result as of the one table of a candidate's precision, with all candidates."""
+        for other in self.alternatives:
+            if other.target.precision == precision:
+                return replace(
+                    self,
+                    table=other.table,
+                    target=other.target,
+                    reference_ms=other.reference_ms,
+                    anchors_ms=other.anchors_ms,
+                )
+        return self
 
     def to_json(self) -> dict[str, Any]:
         """The document that `from_json` reads; the best candidate's fields stand at its top."""
@@ -129,6 +161,8 @@ class SearchResult:
             "target": self.target.to_json(),
             "other_tables": [asdict(other) for other in self.other_tables],
             "objectives": list(self.objectives),
+            "alternatives": [asdict(other) for other in self.alternatives],
+            "accuracy_loss": self.accuracy_loss,
             "accuracy_source": self.accuracy_source,
             "reference_ms": self.reference_ms,
             "anchors_ms": self.anchors_ms,
@@ -149,9 +183,11 @@ class SearchResult:
             raise ResultError(f"{where} is of version {version}; this lutra reads {known}")
         space = _space(fields)
         other_tables = _other_tables(fields) if version > 1 else ()
+        target, alternatives = _target(fields), _alternatives(fields, space)
+        precisions = {target.precision, *(other.target.precision for other in alternatives)}
         return cls(
             space=space.name,
-            target=_target(fields),
+            target=target,
             table=fields.text("table"),
             limits=fields.positives("limits"),
             algorithm=fields.text("algorithm"),
@@ -160,13 +196,15 @@ class SearchResult:
             evaluations=fields.whole("evaluations"),
             cpu_seconds=fields.number("cpu_seconds", 0.0),
             accuracy_source=fields.kept("accuracy_source"),
-            candidates=_candidates(fields, space, other_tables),
+            candidates=_candidates(fields, space, other_tables, precisions),
             reference_ms=fields.positives("reference_ms"),
             anchors_ms=_anchors(fields, space),
             closed_loop=_closed_loop(fields),
             notes=fields.texts("notes"),
             other_tables=other_tables,
             objectives=fields.texts("objectives") if version > 1 else (),
+            alternatives=alternatives,
+            accuracy_loss=_losses(fields),
         )
 
     def to_frame(self) -> pandas.DataFrame:
@@ -256,7 +294,10 @@ def _closed_loop(fields: Fields) -> ClosedLoop | None:
 
 
 def _candidates(
-    fields: Fields, space: SearchSpace, other_tables: tuple[OtherTable, ...]
+    fields: Fields,
+    space: SearchSpace,
+    other_tables: tuple[OtherTable, ...],
+    precisions: set[str],
 ) -> tuple[Candidate, ...]:
     found = tuple(Candidate.from_json(item, space) for item in fields.each("candidates"))
     if not found:
@@ -264,7 +305,27 @@ def _candidates(
     paths = {other.table for other in other_tables}
     if any(set(candidate.elsewhere) != paths for candidate in found):
         fields.refuse("candidates", "do not say what each of 'other_tables' predicts of them")
+    if not {each.precision for each in found} <= precisions | {None}:
+        fields.refuse("candidates", "are of a precision that no table is of")
     return found
+
+
+def _alternatives(fields: Fields, space: SearchSpace) -> tuple[Alternative, ...]:
+    if "alternatives" not in fields:
+        return ()
+    return tuple(
+        Alternative(
+            item.text("table"), _target(item), item.positives("reference_ms"), _anchors(item, space)
+        )
+        for item in fields.each("alternatives")
+    )
+
+
+def _losses(fields: Fields) -> dict[str, float]:
+    if "accuracy_loss" not in fields:
+        return {}
+    losses = fields.kept("accuracy_loss")
+    return {name: fields.inner("accuracy_loss").number(name, 0.0, 100.0) for name in losses}
 
 
 def _other_tables(fields: Fields) -> tuple[OtherTable, ...]:

@@ -80,6 +80,47 @@ def test_how_near_a_prediction_is_to_its_budget_is_shown(
     assert f"{100.0 * (1.0 - predicted_ms / 20.0):.4g}" in first.split()
 
 
+def test_networks_may_be_of_several_precisions(
+    precisions: dict[str, Path], tmp_path: Path, capsys: Capture
+) -> None:
+    result = tmp_path / "result.json"
+    asked = [
+        *("search", precisions["fp32"], "--or", precisions["int8"], "--max-latency", "2ms"),
+        *("--accuracy-loss", "int8=0.01", "-o", result),
+    ]
+    capsys.readouterr()
+    assert call(*asked) == 0
+    heading, *lines = capsys.readouterr().out.splitlines()
+    assert heading.startswith("precision  accuracy %")
+    document = json.loads(result.read_text())
+    assert [line.split()[0] for line in lines] == [c["precision"] for c in document["candidates"]]
+    assert document["precision"] == "int8"
+    assert document["accuracy_loss"] == {"fp32": 0.0, "int8": 0.01}
+    rows = document["basis"]["rows"]
+    assert all(row["visits"] >= 6 and row["half_width_percent"] > 0 for row in rows)
+    assert len(rows) == 3
+    assert call("verify", result, "--device", "fake", "--count", "2") == 0
+    assert capsys.readouterr().out.splitlines()[1].startswith("int8")
+
+
+def test_where_the_interval_comes_from_is_shown(
+    precisions: dict[str, Path], tmp_path: Path, capsys: Capture
+) -> None:
+    result = tmp_path / "result.json"
+    assert call("search", precisions["fp32"], "--max-latency", "2ms", "--robust", "0.02",
+                "-o", result) == 0  # fmt: skip
+    assert "within 0.02 points of the most accurate" in capsys.readouterr().err
+    assert call("predict", precisions["fp32"], "--arch", result) == 0
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[0].endswith("alone within %  visits  interval %")
+    assert "(not of rows)" in captured.out
+    assert "its rows " in captured.err
+    found = call_json(capsys, "predict", precisions["fp32"], "--arch", result)
+    shares = [row["share"] for row in found["basis"]["rows"]]
+    assert sum(shares) + found["basis"]["rest_share"] == pytest.approx(1.0)
+    assert shares == sorted(shares, reverse=True)
+
+
 REFUSED: list[tuple[list[str], int, str]] = [
     (["--max-latency", "board.lut=20"], 2, "'20' is not a latency"),
     (["--max-latency", "2ms", "--max-latency", "3ms"], 2, "--max-latency OTHER.lut=3ms"),
@@ -88,6 +129,15 @@ REFUSED: list[tuple[list[str], int, str]] = [
     (["--max-memory", "20 apples"], 2, "is no size of memory"),
     (["--max-memory", "1k"], 1, "with the least memory needs 3.21126M bytes"),
     (["--max-params", "5 M M"], 2, "is not a count"),
+    (["--max-latency", "9ms", "--accuracy-loss", "int8"], 2, "write PRECISION=POINTS"),
+    (["--max-latency", "9ms", "--accuracy-loss", "int8=-1"], 2, "int8 cannot cost -1 points"),
+    (
+        ["--max-latency", "9ms", "--accuracy-loss", "int8=1"],
+        2,
+        "is given for int8",
+    ),
+    (["--max-latency", "9ms", "--or", "BOARD"], 2, "is of fp32, as"),
+    (["--pareto", "--robust", "0.02"], 2, "leave out --pareto, --evaluate and --verify"),
     (["--pareto", "--algorithm", "evolution"], 2, "leave out --algorithm"),
     (["--objectives", "accuracy,speed"], 2, "unknown objective 'speed'"),
     (["--pareto", "--front", "front.pdf"], 2, "written as .csv, .json, .svg, .png"),

@@ -106,6 +106,7 @@ def test_what_a_search_finds_keeps_the_limit(case: Case, share: float) -> None:
         case.path,
         accuracy=accuracy,
         max_latency_ms=limit,
+        algorithm="evolution",
         hyperparameters={"generations": 60, "islands": 1},
     )
     assert result.limits == {"latency_ms": limit}

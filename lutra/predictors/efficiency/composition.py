@@ -56,6 +56,12 @@ class Composition:
         )
         return prices
 
+    def own_parts(self, features: Floats, stages: Sequence[str] = ()) -> Floats:
+        """What of `prices` grows with each op's own latency, in ms: the scale's and its stage's."""
+        own = features.copy()
+        own[:, 1 : len(TERMS)] = 0.0
+        return self.prices(own, stages)
+
     def totals(self, features: Floats, stages: Sequence[str] = ()) -> Floats:
         """The latency of networks in ms, from their ops' summed features -> (N,)."""
         return self.prices(features, stages) + self.constant_ms

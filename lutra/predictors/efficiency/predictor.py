@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lutra.errors import MissingOpError, NotATableError
+from lutra.predictors.efficiency.basis import Basis, RowErrors
 from lutra.predictors.efficiency.composition import Composition, op_features, stages_of
 from lutra.predictors.efficiency.costs import OpCost, macs_cost, params_cost, resolutions_text
 from lutra.predictors.efficiency.fitting import Networks
@@ -104,7 +105,8 @@ class EfficiencyPredictor:
         calibration = None if plain_sum else read_document(table, CALIBRATION, name)
         self.composition, self.launch = _compositions(calibration)
         self.calibrated = calibration is not None
-        latencies = table.op_latencies()
+        measured = {row.key: row.measurement for row in table.rows("op") if row.measurement}
+        latencies = {key: measurement.latency_ms for key, measurement in measured.items()}
         self.stale = calibration is not None and is_stale(calibration, latencies)
         self.stated = None if plain_sum else StatedError.read(table, name, latencies)
         self.features = op_features(self.space.ops, self._alone_ms)
@@ -115,6 +117,7 @@ class EfficiencyPredictor:
         self.host_and_device = (
             HostAndDevice.read(table, self.space, self._alone_ms) if self.on_gpu else None
         )
+        self._row_errors = RowErrors(self.space, measured)
         self.latency = self._latency()
         self.macs = macs_cost(self.space)
         self.params = params_cost(self.space)
@@ -195,6 +198,34 @@ class EfficiencyPredictor:
             for index in self.space.op_indices(row)[0]
             if index >= 0
         ]
+
+    def basis(
+        self, architecture: Architecture, prediction: Prediction | None = None
+    ) -> Basis | None:
+        """What an architecture's interval rests on, row by row; None where rows have no intervals.
+
+        ``prediction`` is its own, where it was made already. Where the latency is the larger of two
+        forms, a row's relative error is taken to be that of its part in the larger one. Raises
+        `MissingOpError`.
+        """
+        row = self.space.encode(architecture)[None, :]
+        prediction = prediction or self.predict_one(architecture)
+        percent = None
+        if prediction.high_ms is not None:
+            percent = 100.0 * (1.0 - prediction.latency_ms / prediction.high_ms)
+        indices = self.space.op_indices(row)[0]
+        return self._row_errors.basis(
+            indices[indices >= 0], self._own_parts(row), prediction.latency_ms, percent
+        )
+
+    def _own_parts(self, row: Rows) -> Floats:
+        """(ops,) ms: what each op's own latency adds to the form that rules a network."""
+        composition, features = self.composition, self.features
+        if self.launch is not None and self.host_and_device is not None:
+            launched = bool(self.latency.ruling(row)[0])
+            composition = self.launch if launched else self.composition
+            features = self.host_and_device.launch if launched else self.host_and_device.device
+        return composition.own_parts(features, self._stages)
 
     def constant_ms(self, architecture: Architecture) -> float:
         """What this network's latency has beside its ops' contributions, in ms."""

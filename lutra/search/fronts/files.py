@@ -71,6 +71,7 @@ def _record(candidate: Candidate) -> dict[str, Any]:
         "macs": candidate.macs,
         "params": candidate.params,
         "memory_bytes": candidate.memory_bytes,
+        "precision": candidate.precision,
         "architecture": candidate.architecture.to_json(),
     }
 

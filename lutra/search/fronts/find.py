@@ -12,8 +12,19 @@ import numpy as np
 from lutra.errors import UsageError
 from lutra.predictors.accuracy import AccuracyPredictor
 from lutra.search.algorithms.base import UNPROVED
+from lutra.search.candidate import Candidate
+from lutra.search.fronts.dominance import nondominated, spread_out
 from lutra.search.fronts.nsga2 import Nsga2Hyperparameters, nsga2
-from lutra.search.fronts.objectives import ACCURACY, objectives_of
+from lutra.search.fronts.objectives import ACCURACY, objectives_of, value_of
+from lutra.search.precisions import (
+    Choice,
+    Loss,
+    best_first,
+    choices_of,
+    merged,
+    scaled,
+    search_each,
+)
 from lutra.search.question import Maxima, TableOrPath, ask
 from lutra.search.result import SearchResult
 from lutra.spaces import SearchSpace
@@ -31,6 +42,8 @@ def find_front(
     max_params: float | None = None,
     max_memory: float | None = None,
     other_tables: Mapping[str | Path, float | None] | None = None,
+    alternatives: Sequence[TableOrPath] = (),
+    accuracy_loss: Mapping[str, Loss] | None = None,
     space: SearchSpace | str | None = None,
     accuracy: AccuracyPredictor | str | Path | None = None,
     seed: int = 0,
@@ -59,22 +72,50 @@ def find_front(
         memory_bytes=max_memory,
         other_tables=other_tables or {},
     )
-    question = ask(table, maxima, space=space, accuracy=accuracy, resolutions=resolutions)
-    chosen = objectives_of(question, objectives)
     try:
         settings = Nsga2Hyperparameters(**dict(hyperparameters or {}))  # type: ignore[arg-type]
     except TypeError as error:
         raise UsageError(f"{NSGA2} does not take that setting: {error}") from error
-    started = time.process_time()
-    found = nsga2(question.problem, chosen, settings, np.random.default_rng(seed), on_step)
-    cpu_seconds = time.process_time() - started
-    return question.result(
-        question.candidates(found.rows, found.accuracy),
-        algorithm=NSGA2,
-        seed=seed,
-        settings=asdict(settings),
-        evaluations=found.evaluations,
-        cpu_seconds=cpu_seconds,
-        objectives=tuple(objective.name for objective in chosen),
-        notes=(UNPROVED,),
+    choices = choices_of(table, alternatives, accuracy_loss or {}, space)
+
+    def search(choice: Choice, done: Sequence[SearchResult]) -> SearchResult:
+        question = ask(
+            choice.table,
+            maxima,
+            space=space,
+            accuracy=accuracy,
+            resolutions=resolutions,
+            accuracy_loss=choice.loss,
+        )
+        chosen = objectives_of(question, objectives)
+        report = scaled(on_step, len(done), len(choices))
+        started = time.process_time()
+        found = nsga2(question.problem, chosen, settings, np.random.default_rng(seed), report)
+        cpu_seconds = time.process_time() - started
+        return question.result(
+            question.candidates(found.rows, found.accuracy),
+            algorithm=NSGA2,
+            seed=seed,
+            settings=asdict(settings),
+            evaluations=found.evaluations,
+            cpu_seconds=cpu_seconds,
+            objectives=tuple(objective.name for objective in chosen),
+            notes=(UNPROVED,),
+        )
+
+    return search_each(choices, search, lambda found: merged(found, _front(found, settings.keep)))
+
+
+def _front(results: Sequence[SearchResult], most: int) -> list[Candidate]:
+    """At most so many that none of all precisions' fronts beats, the most accurate first."""
+    candidates = best_first(results)
+    if len(results) == 1:
+        return candidates
+    sign = [-1.0 if name == ACCURACY else 1.0 for name in results[0].objectives]
+    values = np.array(
+        [[value_of(each, name) for name in results[0].objectives] for each in candidates]
     )
+    values *= sign
+    kept = nondominated(values)
+    kept = kept[spread_out(values[kept], most)]
+    return [candidates[place] for place in sorted(kept)]

@@ -2,62 +2,32 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from statistics import median
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
-from lutra.errors import (
-    DeviceError,
-    InfeasibleError,
-    TableError,
-    TransientDeviceError,
-    UsageError,
-)
-from lutra.predictors.efficiency.predictor import EfficiencyPredictor
-from lutra.profiler.bench import Bench, DeviceOrSpec, bench_of_table
-from lutra.profiler.calibration import calibrate_as_measured, measure_networks
-from lutra.profiler.protocols import NETWORK_PROTOCOL, TimingProtocol
-from lutra.profiler.statistics import process_spread
+from lutra.errors import UsageError
+from lutra.profiler.bench import DeviceOrSpec, bench_of_table
 from lutra.profiler.watch import UNWATCHED, Watch
-from lutra.search.algorithms.base import INTERRUPTED, is_of_quality
-from lutra.search.candidate import Candidate, Verified
-from lutra.search.find import KEPT, find_networks
-from lutra.search.measuring.caution import CONFIDENCE, Caution, deviations_of, upper_ms
-from lutra.search.result import ClosedLoop, SearchResult
-from lutra.tables import LatencyTable, Measurement
-from lutra.tables.documents import VALIDATION, read_document
-from lutra.tables.measurement import VERIFY
+from lutra.search.measuring.at_precisions import best_kept, joined
+from lutra.search.measuring.caution import CONFIDENCE
+from lutra.search.measuring.loop import Loop, OnResult
+from lutra.search.precisions import Choice, Loss, choices_of, search_each
+from lutra.search.question import TableOrPath
+from lutra.search.result import SearchResult
 
 CANDIDATES = 6  # measured in an iteration
 ITERATIONS = 4
 _LEAST_CONFIDENCE, _MOST_CONFIDENCE, _ROUNDING = 0.5, 0.999, 1e-9
-_NEAR_EQUAL = 0.02  # points of accuracy
-_USUAL_INTERVAL = 0.01  # of a network's latency, upwards
-_BOLDEST = -1.3  # deviations: one in ten keeps the budget
-_LITTLE = 0.003  # of a budget: no network better by more than a hundredth of a point
-_CONFIRMING = replace(
-    NETWORK_PROTOCOL,
-    rule=replace(
-        NETWORK_PROTOCOL.rule,
-        min_rounds=2 * NETWORK_PROTOCOL.rule.min_rounds,
-        max_rounds=2 * NETWORK_PROTOCOL.rule.max_rounds,
-    ),
-)
-
-OnResult = Callable[[SearchResult], None]
 
 
 def find_within_budget(
-    table: LatencyTable | str | Path,
+    table: TableOrPath,
     max_latency_ms: float | None,
     *,
+    alternatives: Sequence[TableOrPath] = (),
+    accuracy_loss: Mapping[str, Loss] | None = None,
     device: DeviceOrSpec | None = None,
     confidence: float = CONFIDENCE,
     candidates: int = CANDIDATES,
@@ -77,7 +47,10 @@ def find_within_budget(
     The result's first candidates are those that keep it, best first; then those that were measured
     and do not, the nearest first. `SearchResult.closed_loop` says how it went. ``on_result`` is
     told the result so far after each iteration: what it wrote is there if the device disappears.
-    Limits on other tables are kept as predicted. ``search`` are the arguments of `find_networks`.
+    Limits on other tables are kept as predicted. With ``alternatives``, tables of other precisions,
+    each precision is searched and measured so in turn, where what is proposed is more accurate than
+    what keeps the budget already. ``search`` are further arguments of `find_networks`; ``robust``
+    is none of them, for of near-equal candidates the surest is measured anyway.
 
     Raises what `find_networks` and `verify` raise, and `UsageError` for an impossible setting.
 
@@ -88,11 +61,25 @@ def find_within_budget(
     _require_sane(confidence, candidates, iterations)
     if max_latency_ms is None:
         raise UsageError("name the budget that is to be kept, such as max_latency_ms=20.0")
-    with bench_of_table(table, device) as (opened, bench):
-        budget_ms = float(max_latency_ms)  # numbers of numpy are no JSON
-        loop = _Loop(bench, opened, budget_ms, confidence, candidates, watch, search)
-        loop.run(iterations, on_result)
-        return loop.result
+    if search.pop("robust", None) is not None:
+        raise UsageError("what is measured is chosen by how sure it is already: leave out robust")
+    choices = choices_of(table, alternatives, accuracy_loss or {}, search.get("space"))
+    budget_ms = float(max_latency_ms)  # numbers of numpy are no JSON
+    until = time.monotonic() + watch.budget_seconds
+    plain: list[float] = []
+
+    def keep(choice: Choice, done: Sequence[SearchResult]) -> SearchResult:
+        own = {**search, "accuracy_loss": choice.losses}
+        left = replace(watch, budget_seconds=until - time.monotonic())
+        with bench_of_table(choice.table, device) as (opened, bench):
+            loop = Loop(
+                bench, opened, budget_ms, confidence, candidates, left, own, best_kept(done)
+            )
+            plain.append(loop.proposed)
+            loop.run(iterations, lambda found: on_result(joined([*done, found], max(plain))))
+            return loop.result
+
+    return search_each(choices, keep, lambda found: joined(found, max(plain)))
 
 
 def _require_sane(confidence: float, candidates: int, iterations: int) -> None:
@@ -103,294 +90,3 @@ def _require_sane(confidence: float, candidates: int, iterations: int) -> None:
         )
     if candidates < 1 or iterations < 1:
         raise UsageError("at least one candidate must be measured, in at least one iteration")
-
-
-@dataclass
-class _Loop:
-    """One closed loop: what was measured so far, and what is known by it."""
-
-    bench: Bench
-    table: LatencyTable
-    budget_ms: float
-    confidence: float
-    candidates: int
-    watch: Watch
-    search: dict[str, Any]
-    _measured: dict[str, Candidate] = field(default_factory=dict)
-    _confirmed: set[str] = field(default_factory=set)
-    _spread: float = 0.0  # of processes
-    _begun: bool = False  # something may be in the table
-    _iterations: int = 0
-    _evaluations: int = 0
-    _cpu_seconds: float = 0.0
-    _taught: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        self._until = time.monotonic() + self.watch.budget_seconds
-        self._deviations = deviations_of(self.confidence)
-        predictor = EfficiencyPredictor(self.table, self.search.get("space"))
-        self._space = predictor.space
-        self._calibrated = predictor.calibrated
-        self._plain = self._found(self.budget_ms)
-
-    def run(self, iterations: int, on_result: OnResult) -> None:
-        """Search and measure, ``iterations`` times at most, and teach the table."""
-        try:
-            for _ in range(iterations):
-                self._iterations += 1
-                if not self._measure(self._choose(), NETWORK_PROTOCOL, on_result):
-                    self._iterations -= 1
-                    break
-                if finalists := self._finalists():
-                    self._measure(finalists, _CONFIRMING, on_result)
-                    self._confirmed |= {each.architecture.key for each in finalists}
-        except (KeyboardInterrupt, DeviceError):
-            with suppress(TableError):  # what stopped it is what is said
-                self._teach()
-                if self._measured:
-                    on_result(self.result)
-            raise
-        self._teach()
-
-    # searching
-
-    def _choose(self) -> list[Candidate]:
-        """Candidates that were not measured, from bold ones to cautious ones.
-
-        Once a network keeps the budget, between that one and those that hardly will; none where it
-        leaves too little of the budget for a better one.
-        """
-        kept = self._kept()
-        boldest, most = 0.0, self._deviations
-        if kept:
-            most = min(most, self._deviations_at(kept[0].predicted_ms))
-            boldest = max(most - self._deviations, _BOLDEST)
-            if most <= boldest or self._unused(kept[0]) <= _LITTLE:
-                return []
-        chosen: dict[str, Candidate] = {}
-        for deviations in np.linspace(boldest, most, self.candidates, endpoint=not kept):
-            with suppress(InfeasibleError):  # a margin may leave nothing
-                found = self._found(self._limit_ms(float(deviations)))
-                new = [
-                    candidate
-                    for candidate in found.candidates
-                    if candidate.architecture.key not in {*self._measured, *chosen}
-                    and not (kept and candidate.accuracy <= kept[0].accuracy)
-                ]
-                if new:
-                    surest = _surest(new)
-                    chosen[surest.architecture.key] = surest
-        if not chosen and not self._measured:  # next to the fastest subnet: it may be in luck
-            return list(self._plain.candidates[: self.candidates])
-        return list(chosen.values())
-
-    def _finalists(self) -> list[Candidate]:
-        """What may be better than the best of which twice the visits said that it keeps the budget.
-
-        Those that keep it so far, and those that would if their interval were that of more visits.
-        """
-        sure = [each for each in self._kept() if each.architecture.key in self._confirmed]
-        least = sure[0].accuracy if sure else -math.inf
-        hopeful = [
-            each
-            for each in self._measured.values()
-            if each.architecture.key not in self._confirmed
-            and each.accuracy > least
-            and self._may_keep(each.verified)
-        ]
-        return sorted(hopeful, key=_accuracy, reverse=True)[: self.candidates]
-
-    def _may_keep(self, found: Verified | None) -> bool:
-        """Whether twice the visits may show that the budget is kept."""
-        if found is None:
-            return False
-        high_ms = found.measured_ms + (found.ci_high_ms - found.measured_ms) / math.sqrt(2.0)
-        likely = upper_ms(found.measured_ms, high_ms, self._spread, self._deviations)
-        return likely <= self.budget_ms
-
-    def _unused(self, candidate: Candidate) -> float:
-        """Which share of the budget a measured candidate leaves; negative where it is over it."""
-        assert candidate.verified is not None
-        return 1.0 - candidate.verified.upper_ms / self.budget_ms
-
-    def _limit_ms(self, deviations: float) -> float:
-        """The limit on predictions at which candidates keep the budget, as far as is known."""
-        return self.budget_ms / self._caution.factor(deviations) / self._interval
-
-    def _deviations_at(self, limit_ms: float) -> float:
-        """The inverse of `_limit_ms`."""
-        return self._caution.deviations_at(self.budget_ms / limit_ms / self._interval)
-
-    @property
-    def _interval(self) -> float:
-        """What a process takes at most, over what a network takes: usual for the candidates."""
-        intervals = [
-            each.verified.upper_ms / each.verified.measured_ms
-            for each in self._measured.values()
-            if each.verified is not None
-        ]
-        return median(intervals) if intervals else 1.0 + _USUAL_INTERVAL
-
-    @property
-    def _caution(self) -> Caution:
-        """What the candidates say of predictions; disturbed ones tell of the disturbance."""
-        caution = Caution(_stated_percent(self._plain.best))
-        seen = [
-            (each.predicted_ms, each.verified.measured_ms)
-            for each in self._measured.values()
-            if each.verified is not None and not each.verified.flags
-        ]
-        caution.learn([predicted for predicted, _ in seen], [measured for _, measured in seen])
-        return caution
-
-    def _found(self, limit_ms: float) -> SearchResult:
-        given = self.search.get("hyperparameters") or {}
-        keep = max(KEPT + len(self._measured) + self.candidates, given.get("keep", 0))
-        options = {**self.search, "hyperparameters": {**given, "keep": keep}}
-        result = find_networks(self.table, max_latency_ms=limit_ms, **options)
-        self._evaluations += result.evaluations
-        self._cpu_seconds += result.cpu_seconds
-        if INTERRUPTED in result.notes:
-            raise KeyboardInterrupt
-        return result
-
-    # measuring
-
-    def _measure(
-        self, chosen: Sequence[Candidate], protocol: TimingProtocol, on_result: OnResult
-    ) -> bool:
-        """Measure some candidates, and say what came of it; False without any, or time."""
-        if not chosen or time.monotonic() >= self._until:
-            return False
-        self._begun = True
-        left = replace(self.watch, budget_seconds=self._until - time.monotonic())
-        architectures = [candidate.architecture for candidate in chosen]
-        measure_networks(self.bench, self.table, self._space, architectures, VERIFY, protocol, left)
-        self._take(chosen)
-        on_result(self.result)
-        return True
-
-    def _take(self, chosen: Sequence[Candidate]) -> None:
-        """Note what was measured of the candidates."""
-        rows = {row.key: row for row in self.table.rows("network")}
-        visits = {key: seen for (_, key), seen in self.table.all_visits("network").items()}
-        self._spread = process_spread(visits.values())
-        run = self.table.last_run()
-        for candidate in chosen:
-            key = candidate.architecture.key
-            measurement = rows[key].measurement if key in rows else None
-            if measurement is None:
-                continue
-            raw_ms = [v.low_ms for v in visits[key] if v.run == run] or [measurement.latency_ms]
-            verified = self._verified(candidate, measurement, median(raw_ms))
-            self._measured[key] = replace(candidate, verified=verified)
-        if not self._measured:
-            reasons = [
-                row.failure.message
-                for candidate in chosen
-                if (row := rows.get(candidate.architecture.key)) is not None and row.failure
-            ]
-            reason = next(iter(reasons), "none was reached")
-            raise TransientDeviceError(f"no candidate could be measured: {reason}")
-
-    def _verified(self, candidate: Candidate, measured: Measurement, raw_ms: float) -> Verified:
-        upper = upper_ms(measured.latency_ms, measured.ci_high_ms, self._spread, self._deviations)
-        return Verified(
-            measured_ms=measured.latency_ms,
-            raw_ms=raw_ms,
-            ci_low_ms=measured.ci_low_ms,
-            ci_high_ms=measured.ci_high_ms,
-            upper_ms=upper,
-            within_budget=upper <= self.budget_ms,
-            error_percent=100.0 * (candidate.predicted_ms / measured.latency_ms - 1.0),
-            flags=measured.flags,
-        )
-
-    def _teach(self) -> None:
-        """Fit the table's calibration, where it has one, on what was measured too."""
-        if not (self._begun and self._calibrated):
-            return
-        if read_document(self.table, VALIDATION, self._space.name) is not None:
-            self._taught = (
-                "the table's calibration is fitted on these too, and its validation, which spoke of"
-                " the one before, is withdrawn: `lutra validate` measures the error anew",
-            )
-        calibrate_as_measured(self.table, self._space)
-
-    # what came of it
-
-    def _kept(self) -> list[Candidate]:
-        """Those that keep the budget, best first."""
-        return sorted(filter(_keeps, self._measured.values()), key=_accuracy, reverse=True)
-
-    @property
-    def result(self) -> SearchResult:
-        """The result so far."""
-        kept = self._kept()
-        over = sorted(
-            (each for each in self._measured.values() if not _keeps(each)),
-            key=lambda each: each.verified.upper_ms if each.verified else math.inf,
-        )
-        loop = ClosedLoop(
-            confidence=self.confidence,
-            iterations=self._iterations,
-            measured=len(self._measured),
-            kept=len(kept),
-            accuracy_cost=self._plain.best.accuracy - kept[0].accuracy if kept else None,
-            margin_percent=100.0 * (1.0 - self._limit_ms(self._deviations) / self.budget_ms),
-        )
-        return replace(
-            self._plain,
-            evaluations=self._evaluations,
-            cpu_seconds=round(self._cpu_seconds, 3),
-            candidates=(*kept, *over) or self._plain.candidates,
-            closed_loop=loop,
-            notes=(
-                *(note for note in self._plain.notes if not is_of_quality(note)),
-                *_said(loop, self._plain, self.budget_ms, over),
-                *self._taught,
-            ),
-        )
-
-
-def _said(
-    loop: ClosedLoop, plain: SearchResult, budget_ms: float, over: Sequence[Candidate]
-) -> Iterable[str]:
-    if not loop.measured:
-        yield "nothing was measured: there was no time"
-        return
-    yield (
-        f"{loop.kept} of the {loop.measured} candidates that were measured keep {budget_ms:.4g} ms"
-        f" with {100 * loop.confidence:g} % confidence"
-    )
-    if any(other.limit_ms is not None for other in plain.other_tables):
-        yield "the limits on other tables are kept as predicted: nothing was measured there"
-    if loop.kept or not over or over[0].verified is None:
-        return
-    excess = 100.0 * (over[0].verified.upper_ms / budget_ms - 1.0)
-    yield (
-        f"no subnet was found that keeps the budget: the nearest is over it by {excess:.1f} %;"
-        " search again, for what was measured is known now, or allow a larger budget"
-    )
-
-
-def _keeps(candidate: Candidate) -> bool:
-    found = candidate.verified
-    return found is not None and bool(found.within_budget) and not found.flags
-
-
-def _accuracy(candidate: Candidate) -> float:
-    return candidate.accuracy
-
-
-def _stated_percent(candidate: Candidate) -> float | None:
-    """Within which a candidate's prediction is said to lie."""
-    if candidate.predicted_high_ms is None:
-        return None
-    return 100.0 * (candidate.predicted_high_ms / candidate.predicted_ms - 1.0)
-
-
-def _surest(candidates: Sequence[Candidate]) -> Candidate:
-    """Of those about as accurate as the first, the one whose prediction is surest."""
-    near = [each for each in candidates if each.accuracy >= candidates[0].accuracy - _NEAR_EQUAL]
-    return min(near, key=lambda each: _stated_percent(each) or 0.0)

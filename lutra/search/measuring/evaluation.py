@@ -23,7 +23,8 @@ def evaluate(
 ) -> SearchResult:
     """The result, or the one in a file, with its first ``count`` candidates' accuracy measured.
 
-    Those are then ordered by what was measured, the others follow. ``on_step`` is told how many
+    Those are then ordered by what was measured, at fp32, less what their precisions cost
+    (`SearchResult.accuracy_loss`); the others follow. ``on_step`` is told how many
     are done and how many there are. Raises `ResultError` for a file that holds no result,
     `UsageError` for a supernet of another space, and `DataError`.
     """
@@ -40,12 +41,18 @@ def evaluate(
     for done, candidate in enumerate(chosen, start=1):
         measured.append(_evaluated(candidate, accuracy))
         on_step(done, len(chosen))
-    measured.sort(key=_measured_accuracy, reverse=True)  # stable: of equals the predicted order
+    loss = result.accuracy_loss  # the supernet is run at fp32
+    measured.sort(  # stable: of equals the predicted order
+        key=lambda each: _measured_accuracy(each) - loss.get(each.precision or "", 0.0),
+        reverse=True,
+    )
     source = accuracy.source
     note = (
         f"the first {len(measured)} are ordered by their accuracy on {source.images} validation"
         f" images of {source.data}, measured with a supernet (SHA-256 {source.checkpoint[:16]})"
     )
+    if any(loss.values()):
+        note += " at fp32, less what their precision is said to cost"
     return replace(
         result,
         candidates=(*measured, *result.candidates[count:]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,10 +37,11 @@ def verify(
 ) -> SearchResult:
     """The result, or the one in a file, with its first ``count`` candidates measured, in ms.
 
-    The file stays as it is: `SearchResult.write` writes the new one. ``device`` is by default that
-    of the table that was searched. Raises `ResultError` for a file that holds no result,
-    `UsageError` when the device must be named, `TargetMismatchError` when it is not the one of the
-    search, and `DeviceError` (transient when a network could not be measured).
+    Each is measured as the table of its precision was. The file stays as it is:
+    `SearchResult.write` writes the new one. ``device`` is by default that of the table. Raises
+    `ResultError` for a file that holds no result, `UsageError` when the device must be named,
+    `TargetMismatchError` when it is not the one of the search, and `DeviceError` (transient when a
+    network could not be measured).
 
     >>> result = verify("result.json", device="cpu")
     >>> result.best.verified.measured_ms > 0
@@ -49,8 +50,15 @@ def verify(
     if not isinstance(result, SearchResult):
         result = SearchResult.read(result)
     result.target.require_measurable(result.table)
-    with bench_of_target(device or _device_of(result), result.target) as bench:
-        return verify_on(bench, result, count, watch=watch)
+    chosen = result.candidates[:count]
+    found: dict[str | None, Iterator[Candidate]] = {}
+    for precision in dict.fromkeys(each.precision for each in chosen):
+        own = tuple(each for each in chosen if each.precision == precision)
+        part = replace(result.at(precision), candidates=own)
+        with bench_of_target(device or _device_of(part), part.target) as bench:
+            found[precision] = iter(verify_on(bench, part, count, watch=watch).candidates)
+    verified = (next(found[each.precision]) for each in chosen)
+    return replace(result, candidates=(*verified, *result.candidates[count:]))
 
 
 def _device_of(result: SearchResult) -> str:
