@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from lutra.errors import TrainingError as TrainingError
     from lutra.errors import TransientDeviceError as TransientDeviceError
     from lutra.errors import UsageError as UsageError
+    from lutra.interchange.import_networks import table_from_networks as table_from_networks
     from lutra.interchange.import_table import import_table as import_table
     from lutra.predictors.accuracy.loading import load_accuracy as load_accuracy
     from lutra.predictors.efficiency.predictor import EfficiencyPredictor as EfficiencyPredictor
@@ -79,6 +80,7 @@ _HOMES = {
         "TransientDeviceError",
         "UsageError",
     ),
+    "lutra.interchange.import_networks": ("table_from_networks",),
     "lutra.interchange.import_table": ("import_table",),
     "lutra.predictors.accuracy.loading": ("load_accuracy",),
     "lutra.predictors.efficiency.predictor": ("EfficiencyPredictor",),

@@ -51,7 +51,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "lutra.profiler",
         "lutra.supernets",
     ),
-    "lutra.interchange": MEASURED,
+    "lutra.interchange": (*MEASURED, "lutra.predictors"),
     "lutra.cli": ("lutra",),
     # What stands beside the rooms.
     **dict.fromkeys(SHARED, ()),

@@ -11,12 +11,15 @@ import click
 import lutra
 from lutra.cli.options import FILE, as_json, table_argument
 from lutra.cli.output import line, note, print_json, print_table
+from lutra.cli.table_from_networks import command as from_networks
 
 
 @click.group("table")
 def command() -> None:
     """Show what a table holds, or import one of another format."""
 
+
+command.add_command(from_networks)
 
 _WHERE_KNOWN = {
     "flags": ["flags"],

@@ -30,6 +30,7 @@ from lutra.tables.measurement import (
     SUPERSEDED,
     Category,
     Failure,
+    Filled,
     Imported,
     Measurement,
     Row,
@@ -168,7 +169,9 @@ class LatencyTable:
         role: str = "",
         nodes: tuple[int, int] | None = None,
     ) -> int:
-        """Commit a visit and the measurement it now adds up to; a past failure is withdrawn.
+        """Commit a visit and the measurement it now adds up to.
+
+        A past failure is withdrawn, and what was filled in.
 
         Returns the visit's number, for `flag_visit`.
         """
@@ -181,7 +184,8 @@ class LatencyTable:
                 )
             values = {"subject": subject, **to_columns(visit), "at": _now()}
             number = insert(connection, "visits", values)
-            connection.execute("DELETE FROM failures WHERE subject = ?", (subject,))
+            for other in ("failures", "filled"):
+                connection.execute(f"DELETE FROM {other} WHERE subject = ?", (subject,))  # noqa: S608
             _put_measurement(connection, subject, measurement)
         return number
 
@@ -237,12 +241,25 @@ class LatencyTable:
                 )
                 connection.execute("DELETE FROM failures WHERE subject = ?", (subject,))
 
-    def record_imports(self, imports: Iterable[tuple[str, Imported]]) -> None:
-        """Commit what a file of others says of ops, by their keys: all of it or nothing."""
+    def record_imports(
+        self, imports: Iterable[tuple[str, Imported]], category: Category = "op"
+    ) -> None:
+        """Commit what a file of others says of workloads, by their keys: all of it or nothing."""
         with self._transaction() as connection:
             for key, imported in imports:
-                subject = _subject_id(connection, "op", key, "")
+                subject = _subject_id(connection, category, key, "")
                 insert(connection, "imported", {"subject": subject, **to_columns(imported)})
+
+    def fill(self, filled: Mapping[str, Filled]) -> None:
+        """Commit what ops that were not measured are thought to take, by their keys.
+
+        It replaces all that was filled in before.
+        """
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM filled")
+            for key, each in filled.items():
+                subject = _subject_id(connection, "op", key, "")
+                insert(connection, "filled", {"subject": subject, **to_columns(each)})
 
     def record_run(self, document: Mapping[str, Any]) -> None:
         """Keep what a profiling run was: command, version, seed, seconds."""
@@ -307,9 +324,13 @@ class LatencyTable:
         """Milliseconds by op key and resolution, for every op that was imported."""
         found = self._rows(
             "SELECT s.key, i.resolution, i.latency_ms"
-            " FROM imported i JOIN subjects s ON s.id = i.subject"
+            " FROM imported i JOIN subjects s ON s.id = i.subject WHERE s.category = 'op'"
         )
         return {(values["key"], values["resolution"]): values["latency_ms"] for values in found}
+
+    def filled(self) -> dict[str, Filled]:
+        """What was filled in, by op key."""
+        return {row.key: row.filled for row in self.rows("op") if row.filled}
 
     def device_latencies(self) -> dict[str, float]:
         """Milliseconds that the device alone needs, by op key, where that was measured."""

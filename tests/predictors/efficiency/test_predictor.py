@@ -11,7 +11,8 @@ import pytest
 from lutra.devices.fake import FakeDevice, FakeScript
 from lutra.errors import MissingOpError, TableError, UsageError
 from lutra.predictors.efficiency.predictor import STALE, EfficiencyPredictor
-from lutra.profiler.calibration import Validation, calibrate, validate
+from lutra.profiler.calibration import calibrate, validate
+from lutra.profiler.networks.validation import Validation
 from lutra.profiler.profile import plan, profile
 from lutra.profiler.protocols import NETWORK_PROTOCOL
 from lutra.profiler.statistics import repeatability_percent
