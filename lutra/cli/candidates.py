@@ -30,12 +30,14 @@ def print_candidates(result: SearchResult, *, measured: bool = False) -> None:
         )
     genes = [name for name, _ in result.best.architecture.lists]
     elsewhere = [other.table for other in result.other_tables]
+    budget_ms = result.limits.get("latency_ms")
     columns = [
         "accuracy %",
         *(["measured %", "low %", "high %"] if measured else []),
         "predicted_ms",
         "low",
         "high",
+        *([] if budget_ms is None else ["below budget %"]),
         *(f"ms on {table}" for table in elsewhere),
         "macs M",
         "params M",
@@ -43,11 +45,17 @@ def print_candidates(result: SearchResult, *, measured: bool = False) -> None:
         "r",
         *genes,
     ]
-    print_table(columns, [_cells(candidate, elsewhere, genes, measured) for candidate in shown])
+    print_table(
+        columns, [_cells(candidate, budget_ms, elsewhere, genes, measured) for candidate in shown]
+    )
 
 
 def _cells(
-    candidate: Candidate, elsewhere: list[str], genes: list[str], measured: bool
+    candidate: Candidate,
+    budget_ms: float | None,
+    elsewhere: list[str],
+    genes: list[str],
+    measured: bool,
 ) -> list[object]:
     memory = candidate.memory_bytes
     return [
@@ -56,6 +64,7 @@ def _cells(
         candidate.predicted_ms,
         candidate.predicted_low_ms,
         candidate.predicted_high_ms,
+        *([] if budget_ms is None else [100.0 * (1.0 - candidate.predicted_ms / budget_ms)]),
         *(candidate.elsewhere[table].latency_ms for table in elsewhere),
         candidate.macs / 1e6,
         candidate.params / 1e6,

@@ -24,7 +24,7 @@ COMMANDS = {
     "profile": "measure every unique op configuration of a space",
     "calibrate": "measure whole subnets, fit how parts add up",
     "validate": "measure fresh subnets, state the prediction error",
-    "table": "show what a table holds",
+    "table": "show what a table holds; compare and merge tables",
     "predict": "latency of an architecture, op by op",
     "search": "the most accurate subnet under a budget",
     "supernet": "train the networks of a space, all at once; fetch published ones",
@@ -98,7 +98,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Run the command line; returns 0 done, 1 error, 2 usage, 3 not all measured, 130 stopped."""
+    """Run the command line; returns 0 done, 1 error, 2 usage, 3 not all measured, 130 stopped.
+
+    3 also says that a limit is not kept, or a device not fit.
+    """
     try:
         code = cli.main(arguments, prog_name="lutra", standalone_mode=False)
         return int(code or 0)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lutra.tables import Target
 
 _PLAIN_SECONDS = 10.0
+_BAR = 20  # characters
 _NOISY_PERCENT = 2.0  # half of what an op's interval may be
 
 
@@ -143,6 +144,14 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
     ] or [False] * len(columns)
     for text in table_lines(columns, cells, right, _terminal_columns(sys.stdout)):
         line(text)
+
+
+def bars(values: Sequence[float | None]) -> list[str]:
+    """A bar for each value, the longest of the largest one; none where stdout is no terminal."""
+    known = [value for value in values if value is not None]
+    if _terminal_columns(sys.stdout) is None or not known:
+        return []
+    return ["#" * math.ceil(_BAR * (value or 0.0) / max(known)) for value in values]
 
 
 def _cell(value: object) -> str:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
+
 import lutra
 from lutra.cli.output import note, progress, watch
 from lutra.errors import UsageError
@@ -25,8 +27,13 @@ class Verification:
         """Raise `UsageError` where measuring lacks a budget, or a device what to measure."""
         if self.verify and latency_ms is None:
             raise UsageError("--verify needs the budget that is to be kept: --max-latency 20ms")
-        if self.device is not None and not self.verify:
+        if self.verify:
+            return
+        source = click.get_current_context().get_parameter_source("confidence")
+        if self.device is not None:
             raise UsageError("--device goes with --verify")
+        if source is not click.core.ParameterSource.DEFAULT:
+            raise UsageError("--confidence goes with --verify: without it nothing is measured")
 
     def search(
         self, asked: dict[str, Any], on_result: Callable[[lutra.SearchResult], None]
@@ -48,10 +55,13 @@ def note_closed_loop(result: lutra.SearchResult) -> None:
     loop, best = result.closed_loop, result.best
     if loop is None or best.verified is None or loop.accuracy_cost is None:
         return
-    slack = 1.0 - best.verified.measured_ms / result.limits["latency_ms"]
+    budget_ms, found = result.limits["latency_ms"], best.verified
+    slack = 100.0 * (1.0 - found.measured_ms / budget_ms)
+    price = 100.0 * (found.upper_ms - found.measured_ms) / budget_ms
     cost = loop.accuracy_cost
     note(
-        f"the first one keeps the budget with {100 * slack:.1f} % to spare; what a search that"
+        f"the first one keeps the budget with {slack:.2g} % to spare, {price:.2g} % of which is for"
+        f" {100 * loop.confidence:g} % of processes to keep it; what a search that"
         f" measures nothing proposes is predicted {abs(cost):.2f} points"
         f" {'more' if cost >= 0 else 'less'} accurate"
     )

@@ -4,62 +4,24 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import click
 
 import lutra
-from lutra.cli.options import FILE, as_json, table_argument
-from lutra.cli.output import line, note, print_json, print_table
-from lutra.cli.table_from_networks import command as from_networks
+from lutra.cli import table_diff, table_from_networks, table_merge, table_show
+from lutra.cli.options import FILE, as_json
+from lutra.cli.output import line, note, print_json
 
 
 @click.group("table")
 def command() -> None:
-    """Show what a table holds, or import one of another format."""
+    """Show what a table holds, compare and merge tables, or import one of another format."""
 
 
-command.add_command(from_networks)
-
-_WHERE_KNOWN = {
-    "flags": ["flags"],
-    "clock_mhz": ["clock_mhz"],
-    "device_ms": ["device_ms", "bound"],
-    "nodes": ["nodes", "delegated_nodes"],
-    "failure": ["failure"],
-}
-_MEASURED = ["key", "latency_ms", "ci_low_ms", "ci_high_ms", "rounds", "status"]
-_IMPORTED = ["key", "resolution", "latency_ms", "runs", "std_ms", "file"]
-
-
-@command.command("show")
-@table_argument
-@click.option(
-    "--category",
-    type=click.Choice(["op", "network", "reference", "all"]),
-    help="Which rows.  [default: op, or network where the table holds no ops]",
-)
-@as_json
-def show(table: Path, category: str | None, as_json: bool) -> None:
-    """Every row with its interval; failures have a message and no number, imported rows none."""
-    from lutra.tables.documents import CALIBRATION, VALIDATION
-
-    with lutra.LatencyTable.open(table) as opened:
-        records = _records(opened, category)
-        target = opened.target
-        documents = {name: opened.meta(name) for name in (CALIBRATION, VALIDATION)}
-    if as_json:
-        print_json({"target": target.to_json(), **documents, "rows": records})
-        return
-    note(target.summary())
-    columns = [*(_IMPORTED if target.is_imported else _MEASURED)]
-    for known, shown in _WHERE_KNOWN.items():
-        if any(record[known] not in (None, "") for record in records):
-            columns += shown
-    rows = [[record[name] for name in columns] for record in records]
-    print_table(columns, rows)
-    if not records:
-        note(f"{table} holds no rows{f' of the category {category}' if category else ''} yet")
+command.add_command(table_show.command)
+command.add_command(table_diff.command)
+command.add_command(table_merge.command)
+command.add_command(table_from_networks.command)
 
 
 @command.command("import")
@@ -91,13 +53,3 @@ def import_(
         if count:
             note(f"{name}: rows of no network of {summary.space}, left out: {count}")
     note("the files do not say how sure their numbers are: predictions have no interval")
-
-
-def _records(table: lutra.LatencyTable, category: str | None) -> list[dict[str, Any]]:
-    """The rows of a category; of none in particular the ops, or in a table of models those."""
-    from lutra.tables.frame import row_record
-
-    rows = table.rows()
-    if category is None:
-        category = "op" if any(row.category == "op" for row in rows) else "network"
-    return [row_record(row) for row in rows if category in (row.category, "all")]

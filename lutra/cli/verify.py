@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +12,9 @@ from lutra.cli.options import FILE, as_json
 from lutra.cli.output import note, print_json, print_table, progress, watch
 from lutra.files import check_output
 from lutra.files.kinds import RESULT
+
+if TYPE_CHECKING:
+    from lutra.search.candidate import Verified
 
 _WORTH_SAYING = 0.01  # of a latency
 
@@ -46,6 +50,7 @@ def command(result: Path, device_spec: str, count: int, as_json: bool) -> None:
 def print_verified(verified: lutra.SearchResult, count: int) -> None:
     """Predicted against measured, one line per candidate."""
     shown = [each for each in verified.candidates[:count] if each.verified is not None]
+    budget_ms = verified.limits.get("latency_ms")
     evaluated = any(each.evaluated for each in shown)
     print_table(
         [
@@ -70,7 +75,7 @@ def print_verified(verified: lutra.SearchResult, count: int) -> None:
                 each.verified.ci_high_ms,
                 each.verified.upper_ms,
                 each.verified.error_percent,
-                _yes_no(each.verified.within_budget),
+                _within(each.verified, budget_ms),
                 ",".join(each.verified.flags),
             ]
             for each in shown
@@ -88,5 +93,9 @@ def print_verified(verified: lutra.SearchResult, count: int) -> None:
         )
 
 
-def _yes_no(value: bool | None) -> str:
-    return {True: "yes", False: "no", None: "-"}[value]
+def _within(found: Verified, budget_ms: float | None) -> str:
+    """Whether the budget is kept and by how much: four digits of both would often be the same."""
+    if budget_ms is None or found.within_budget is None:
+        return "-"
+    spare = 100.0 * abs(1.0 - found.upper_ms / budget_ms)
+    return f"{'yes' if found.within_budget else 'no'}, by {spare:.2g} %"

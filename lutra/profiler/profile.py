@@ -26,7 +26,7 @@ from lutra.profiler.bench import (
     open_or_create,
     open_to_read,
 )
-from lutra.profiler.calibration import calibrate_as_measured, calibrating_networks
+from lutra.profiler.networks.calibration import calibrate_as_measured, calibrating_networks
 from lutra.profiler.protocols import NETWORK_PROTOCOL, OP_PROTOCOL, TimingProtocol
 from lutra.profiler.record import RunSummary
 from lutra.profiler.stopping import Again

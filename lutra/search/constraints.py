@@ -79,7 +79,7 @@ class Constraints:
         self.space = space
         self.limits = tuple(limits)
         self.resolutions = tuple(resolutions)
-        self._maxima = np.array([limit.maximum for limit in limits])
+        self.maxima = np.array([limit.maximum for limit in limits])
         self._allowed_resolutions = np.zeros(len(space.resolutions), dtype=bool)
         self._allowed_resolutions[space.resolution_indices(self.resolutions)] = True
 
@@ -93,13 +93,13 @@ class Constraints:
 
     def feasible(self, rows: Rows) -> npt.NDArray[np.bool_]:
         """(N, genes) -> (N,): at one of the resolutions, within all limits; a NaN cost is not."""
-        within = (self.costs_of(rows) <= self._maxima).all(axis=1)
+        within = (self.costs_of(rows) <= self.maxima).all(axis=1)
         allowed: npt.NDArray[np.bool_] = within & self._allowed_resolutions[rows[:, -1]]
         return allowed
 
     def excess(self, rows: Rows) -> npt.NDArray[np.float64]:
         """(N, genes) -> (N,): the largest cost relative to its limit; infinite for NaN."""
-        relative = self.costs_of(rows) / self._maxima
+        relative = self.costs_of(rows) / self.maxima
         excess: npt.NDArray[np.float64] = np.where(np.isnan(relative), np.inf, relative)
         largest: npt.NDArray[np.float64] = excess.max(axis=1, initial=-np.inf)
         return largest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -83,12 +84,14 @@ class Moves:
 
     def _changes(self, row: Row) -> tuple[npt.NDArray[np.int64], Row]:
         """Each other choice of each gene: its column and the choice."""
-        last = len(row) - 1
-        changes = [
-            (column, choice)
-            for column, count in enumerate(self.choice_counts)
-            for choice in (self._resolutions if column == last else range(count))
-            if choice != row[column]
-        ]
-        columns, choices = np.array(changes, dtype=np.int64).reshape(-1, 2).T
-        return columns, choices.astype(np.int16)
+        columns, choices = self._all_choices
+        other = choices != row[columns]
+        return columns[other], choices[other]
+
+    @cached_property
+    def _all_choices(self) -> tuple[npt.NDArray[np.int64], Row]:
+        """Every choice of every gene: its column and the choice."""
+        choices: list[Row] = [np.arange(count, dtype=np.int16) for count in self.choice_counts]
+        choices[-1] = self._resolutions
+        columns = np.repeat(np.arange(len(choices)), self.choice_counts)
+        return columns, np.concatenate(choices)

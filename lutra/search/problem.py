@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from lutra.errors import AccuracyError
+from lutra.errors import AccuracyError, InfeasibleError
 from lutra.predictors.accuracy import AccuracyPredictor
 from lutra.search.anchor import find_anchor
 from lutra.search.constraints import Constraints, Limit
@@ -22,6 +22,7 @@ _REPAIR_STEPS = 10
 class Problem:
     """Maximise ``accuracy`` over the rows of ``space`` at ``resolutions`` that meet all ``limits``.
 
+    ``caveat`` is what is to be said where limits cannot be met: how sure costs are, say.
     Raises `UsageError` or `AccuracyError` when these do not speak of the same space or resolutions.
     """
 
@@ -29,6 +30,7 @@ class Problem:
     accuracy: AccuracyPredictor
     limits: tuple[Limit, ...]
     resolutions: tuple[int, ...]
+    caveat: str = ""
 
     def __post_init__(self) -> None:
         _ = self.constraints  # raises where they do not fit the space
@@ -58,7 +60,10 @@ class Problem:
     @cached_property
     def anchor(self) -> Row:
         """A canonical row (genes,) that meets all limits, found at once; see `find_anchor`."""
-        return find_anchor(self.constraints, self.moves)
+        try:
+            return find_anchor(self.constraints, self.moves)
+        except InfeasibleError as error:
+            raise InfeasibleError("; ".join(filter(None, (str(error), self.caveat)))) from error
 
     def accuracy_of(self, rows: Rows) -> npt.NDArray[np.float64]:
         """(N, genes) -> (N,): predicted accuracy in percent; raises `AccuracyError` for NaN."""

@@ -62,6 +62,20 @@ class Other:
     def path(self) -> str:
         return str(self.predictor.path)
 
+    def remedy(self, resolutions: Sequence[int]) -> str:
+        """What gives the table the ops of these resolutions."""
+        space, sizes = self.predictor.space.name, ",".join(map(str, resolutions))
+        if self.predictor.origin is not None:
+            return (
+                "it was imported, and nothing is measured into it: `lutra table import FILE..."
+                f" --space {space} -o NEW.lut` makes one of the files of {sizes} too, if there are"
+                " such, or leave this table out"
+            )
+        return (
+            f"`lutra profile {self.device} --space {space} --resolutions {sizes} -o {self.path}`"
+            " measures them"
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Question:
@@ -93,7 +107,24 @@ class Question:
     @cached_property
     def problem(self) -> Problem:
         """The search problem; raises `UsageError` or `AccuracyError`."""
-        return Problem(self.space, self.accuracy, tuple(self._limits()), self.resolutions)
+        limits = tuple(self._limits())
+        return Problem(self.space, self.accuracy, limits, self.resolutions, self._plain_sums())
+
+    def _plain_sums(self) -> str:
+        """What to say of latencies that are limited and not calibrated; nothing where all are."""
+        asked = [(self.predictor, self.maxima.latency_ms)]
+        asked += [(other.predictor, other.limit_ms) for other in self.others]
+        plain = [
+            str(predictor.path)
+            for predictor, limit_ms in asked
+            if limit_ms is not None and not predictor.calibrated
+        ]
+        if not plain:
+            return ""
+        return (
+            f"latencies of {' and '.join(plain)} are plain sums, not calibrated: networks may take"
+            " less, or more"
+        )
 
     def _limits(self) -> list[Limit]:
         limits: list[Limit] = []
@@ -258,30 +289,22 @@ def _other(path: str | Path, limit_ms: float | None, searched: EfficiencyPredict
 
 
 def _lacking(other: Other, resolutions: Sequence[int]) -> str | None:
-    """A note on ops that the other table lacks, with the command that measures them.
+    """A note on ops that the other table lacks, with what gives them to it.
 
     Networks with such ops are left out by its limit. Raises `MissingOpError` where that leaves
     none, or where there is no limit that would leave them out.
     """
     predictor = other.predictor
     space, (form, *_) = predictor.space, predictor.latency.forms
-    needed = {op.key for op in space.ops_at(resolutions)}
-    missing = [
-        op.key
-        for op, price in zip(space.ops, form.prices, strict=True)
-        if op.key in needed and np.isnan(price)
-    ]
+    needed = space.op_indices_at(resolutions)
+    missing = [space.ops[index].key for index in needed if np.isnan(form.prices[index])]
     if not missing:
         return None
-    sizes = ",".join(map(str, resolutions))
     what = (
         f"{other.path} lacks {len(missing)} of the {len(needed)} ops that are searched, such as"
         f" {missing[0]}"
     )
-    remedy = (
-        f"`lutra profile {other.device} --space {space.name} --resolutions {sizes}"
-        f" -o {other.path}` measures them"
-    )
+    remedy = other.remedy(resolutions)
     whole = any(
         np.isfinite(space.lattice(resolution).cheapest(form.prices)[0])
         for resolution in resolutions
@@ -334,8 +357,7 @@ def searched_resolutions(
         if not left:
             raise TableError(
                 f"{other.path} holds resolutions {_text(known)}, and {_text(common)} are searched:"
-                f" `lutra profile {other.device} --space {predictor.space.name} --resolutions"
-                f" {','.join(map(str, common))} -o {other.path}` adds them"
+                f" {other.remedy(common)}"
             )
         if left != common:
             notes += (f"searched at {_text(left)} only: {other.path} holds no others",)

@@ -15,7 +15,7 @@ from lutra.errors import NotATableError, TableWriteError
 from lutra.files import parse_json
 from lutra.files.kinds import is_there
 from lutra.files.locks import Lock
-from lutra.tables.columns import from_columns, insert, to_columns
+from lutra.tables.columns import from_columns, insert, insert_all, subject_id, to_columns
 from lutra.tables.connection import (
     add_file_lock,
     create_file,
@@ -39,6 +39,7 @@ from lutra.tables.measurement import (
 from lutra.tables.queries import ROWS, VISITS, row_of
 from lutra.tables.target import Target
 from lutra.tables.transaction import transaction
+from lutra.tables.union import append
 
 if TYPE_CHECKING:
     import pandas
@@ -176,7 +177,7 @@ class LatencyTable:
         Returns the visit's number, for `flag_visit`.
         """
         with self._transaction() as connection:
-            subject = _subject_id(connection, category, key, role)
+            subject = subject_id(connection, category, key, role)
             if nodes is not None:
                 connection.execute(
                     "UPDATE subjects SET nodes = ?, delegated_nodes = ? WHERE id = ?",
@@ -198,14 +199,14 @@ class LatencyTable:
                 "UPDATE visits SET drift = :drift, flags = :flags WHERE id = :id",
                 {**to_columns(visit), "id": number},
             )
-            _put_measurement(connection, _subject_id(connection, category, key, ""), measurement)
+            _put_measurement(connection, subject_id(connection, category, key, ""), measurement)
 
     def record_failure(
         self, category: Category, key: str, failure: Failure, role: str = ""
     ) -> None:
         """Commit that a workload failed; one that has a measurement keeps that too."""
         with self._transaction() as connection:
-            subject = _subject_id(connection, category, key, role)
+            subject = subject_id(connection, category, key, role)
             values = {"subject": subject, **to_columns(failure), "at": _now()}
             insert(connection, "failures", values, replace=True)
 
@@ -213,7 +214,7 @@ class LatencyTable:
         """Replace what workloads' visits add up to: their correction, flags or status changed."""
         with self._transaction() as connection:
             for (category, key), measurement in measurements.items():
-                subject = _subject_id(connection, category, key, "")
+                subject = subject_id(connection, category, key, "")
                 _put_measurement(connection, subject, measurement)
 
     def replace_visits(self, workloads: Iterable[tuple[Category, str]]) -> None:
@@ -223,7 +224,7 @@ class LatencyTable:
         """
         with self._transaction() as connection:
             for category, key in workloads:
-                subject = _subject_id(connection, category, key, "")
+                subject = subject_id(connection, category, key, "")
                 values = {"subject": subject, "flag": REPLACED, "older": SUPERSEDED}
                 connection.execute(
                     "UPDATE visits SET flags = flags || ',' || :older WHERE subject = :subject"
@@ -246,20 +247,18 @@ class LatencyTable:
     ) -> None:
         """Commit what a file of others says of workloads, by their keys: all of it or nothing."""
         with self._transaction() as connection:
-            for key, imported in imports:
-                subject = _subject_id(connection, category, key, "")
-                insert(connection, "imported", {"subject": subject, **to_columns(imported)})
+            insert_all(connection, "imported", category, imports)
 
     def fill(self, filled: Mapping[str, Filled]) -> None:
-        """Commit what ops that were not measured are thought to take, by their keys.
-
-        It replaces all that was filled in before.
-        """
+        """Commit what ops that were not measured would take, by key, in place of all before."""
         with self._transaction() as connection:
             connection.execute("DELETE FROM filled")
-            for key, each in filled.items():
-                subject = _subject_id(connection, "op", key, "")
-                insert(connection, "filled", {"subject": subject, **to_columns(each)})
+            insert_all(connection, "filled", "op", filled.items())
+
+    def append(self, other: LatencyTable) -> list[int]:
+        """Append another table's visits, failures and runs; what number each run has here."""
+        with self._transaction() as connection, mapped(other.path):
+            return append(connection, other._connection)
 
     def record_run(self, document: Mapping[str, Any]) -> None:
         """Keep what a profiling run was: command, version, seed, seconds."""
@@ -307,6 +306,18 @@ class LatencyTable:
         """The highest number of a run that any visit carries; 0 in an empty table."""
         return int(self._rows("SELECT coalesce(max(run), 0) FROM visits")[0][0])
 
+    def visit_marks(self) -> set[tuple[str, float]]:
+        """What tells each visit from those of another table: when it was, and its latency."""
+        return {
+            (values["at"], values["low_ms"])
+            for values in self._rows("SELECT at, low_ms FROM visits")
+        }
+
+    def run_starts(self) -> dict[int, str]:
+        """When each run's first visit was (UTC, ISO 8601), by the run's number."""
+        found = self._rows("SELECT run, min(at) AS at FROM visits GROUP BY run ORDER BY run")
+        return {values["run"]: values["at"] for values in found}
+
     def runs(self) -> list[dict[str, Any]]:
         """The profiling runs that filled this table, oldest first."""
         found = self._rows("SELECT started, document FROM runs ORDER BY id")
@@ -322,11 +333,8 @@ class LatencyTable:
 
     def imported_latencies(self) -> dict[tuple[str, int], float]:
         """Milliseconds by op key and resolution, for every op that was imported."""
-        found = self._rows(
-            "SELECT s.key, i.resolution, i.latency_ms"
-            " FROM imported i JOIN subjects s ON s.id = i.subject WHERE s.category = 'op'"
-        )
-        return {(values["key"], values["resolution"]): values["latency_ms"] for values in found}
+        found = [(row.key, row.imported) for row in self.rows("op") if row.imported]
+        return {(key, imported.resolution): imported.latency_ms for key, imported in found}
 
     def filled(self) -> dict[str, Filled]:
         """What was filled in, by op key."""
@@ -371,15 +379,6 @@ def opened_table(
         return
     with LatencyTable.open(table, write=write) as named:
         yield named
-
-
-def _subject_id(connection: sqlite3.Connection, category: Category, key: str, role: str) -> int:
-    connection.execute(
-        "INSERT INTO subjects (category, key, role) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-        (category, key, role),
-    )
-    query = "SELECT id FROM subjects WHERE category = ? AND key = ?"
-    return int(connection.execute(query, (category, key)).fetchone()[0])
 
 
 def _put_measurement(connection: sqlite3.Connection, subject: int, value: Measurement) -> None:

@@ -93,16 +93,23 @@ class Target:
 
     def require(self, other: Target, where: str, remedy: str = _SAME_DEVICE) -> None:
         """Raise `TargetMismatchError`, naming what differs, unless ``other`` is this target."""
-        mine, theirs = self.to_json(), other.to_json()
         differing = [
-            f"{name} is '{mine[name]}' in the table but '{theirs[name]}' here"
-            for name in mine
-            if mine[name] != theirs[name]
+            f"{name} is '{mine}' in the table but '{theirs}' here"
+            for name, (mine, theirs) in self.differences(other).items()
         ]
         if differing:
             raise TargetMismatchError(
                 f"{where} speaks of another target: {'; '.join(differing)}. {remedy}"
             )
+
+    def differences(self, other: Target) -> dict[str, tuple[str | int, str | int]]:
+        """What differs, by the field's name: this target's value and the other's."""
+        theirs = other.to_json()
+        return {
+            name: (mine, theirs[name])
+            for name, mine in self.to_json().items()
+            if mine != theirs[name]
+        }
 
     def summary(self) -> str:
         """One line for people."""

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,13 @@ import pytest
 
 from lutra.cli.main import COMMANDS, run
 from lutra.cli.output import print_json
+from lutra.devices.fake import FakeDevice, FakeScript
 from lutra.emitters.emission import Emission
 from lutra.ops import Conv, Shape, seeded_weights
+from lutra.predictors.accuracy import load_accuracy
+from lutra.predictors.efficiency.predictor import EfficiencyPredictor
+from lutra.profiler.profile import profile
+from lutra.search.find import half_way_budget_ms
 from lutra.search.result import SearchResult
 from lutra.tables import LatencyTable
 from tests.conftest import SPACE
@@ -122,20 +128,24 @@ def test_the_whole_job_on_the_scripted_device(
     assert json.loads(metadata["architecture"]) == found["architecture"]
 
 
-def test_a_search_that_measures(tmp_path: Path, table_path: Path, capsys: Capture) -> None:
+def test_a_search_that_measures(tmp_path: Path, capsys: Capture) -> None:
     """The scripted device's networks take what their ops do, within a few percent."""
-    result = tmp_path / "result.json"
-    search = ("search", table_path, "--max-latency", "20ms", "--algorithm", "random", "--verify")
+    result, table, small = tmp_path / "result.json", tmp_path / "small.lut", "ofa-mbv3-fashion"
+    profile(FakeDevice(FakeScript()), small, table, resolutions=[28], networks=0)
+    budget_ms = half_way_budget_ms(EfficiencyPredictor(table), load_accuracy(space=small))
+    search = ("search", table, "--max-latency", f"{budget_ms}ms", "--verify")
     assert call(*search, "-o", result) == 0
     out, err = capsys.readouterr()
     assert out.splitlines()[0].split("  ")[0] == "accuracy %"
-    assert "candidates that were measured keep 20 ms with 95 % confidence" in err
+    assert f"candidates that were measured keep {budget_ms:.4g} ms with 95 % confidence" in err
     assert "keeps the budget with" in err
     found = SearchResult.read(result)
     assert found.closed_loop is not None
     assert found.best.verified is not None
-    assert found.best.verified.upper_ms <= 20.0
+    assert found.best.verified.upper_ms <= budget_ms
     assert len(out.splitlines()) == 1 + found.closed_loop.measured
+    spare = 100.0 * (1.0 - found.best.verified.upper_ms / budget_ms)
+    assert f"yes, by {spare:.2g} %" in out.splitlines()[1]
 
 
 @pytest.mark.parametrize(
@@ -144,6 +154,7 @@ def test_a_search_that_measures(tmp_path: Path, table_path: Path, capsys: Captur
         (("--max-flops", "300M", "--verify"), "--verify needs the budget"),
         (("--max-latency", "20ms", "--device", "fake"), "--device goes with --verify"),
         (("--max-latency", "20ms", "--verify", "--confidence", "3"), "50<=x<=99.9"),
+        (("--max-latency", "20ms", "--confidence", "95"), "--confidence goes with --verify"),
     ],
 )
 def test_a_search_that_cannot_measure(
@@ -198,6 +209,38 @@ def test_table_show_has_every_row(table_path: Path, capsys: Capture) -> None:
     assert document["target"]["device"] == "fake"
     shown = call_json(capsys, "table", "show", table_path, "--category", "all")
     assert len(shown["rows"]) == 96 + 3
+
+
+def test_table_show_is_in_the_networks_order_by_kind(table_path: Path, capsys: Capture) -> None:
+    capsys.readouterr()
+    assert call("table", "show", table_path) == 0
+    out, err = capsys.readouterr()
+    assert "96 ops; 96 stable; +-" in err
+    assert "measured in 1 run, " in err
+    heading, *rows = out.splitlines()
+    assert heading.split() == ["key", "latency_ms", "+-percent", "status"]
+    kinds = [row.partition("/")[0] for row in rows]
+    assert list(dict.fromkeys(kinds)) == ["conv", "mbconv", "pool", "linear"]
+    assert sum(one != other for one, other in pairwise(kinds)) == 3
+    assert rows[0].startswith("conv/224x224x3-112x112x16/")
+    mbconvs = [row for row in rows if row.startswith("mbconv")]
+    sides = [int(row.split("/")[1].partition("x")[0]) for row in mbconvs]
+    assert sides == sorted(sides, reverse=True)
+
+
+def test_table_show_sorts_filters_and_shows_all(table_path: Path, capsys: Capture) -> None:
+    capsys.readouterr()
+    asked = ["table", "show", table_path, "--filter", "*k=7*", "--top", "5"]
+    assert call(*asked, "--sort", "latency", "--json") == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    latencies = [row["latency_ms"] for row in rows]
+    assert len(rows) == 5
+    assert latencies == sorted(latencies, reverse=True)
+    assert all("k=7" in row["key"] for row in rows)
+    assert call(*asked, "--all", "--sort", "interval") == 0
+    assert "ci_low_ms" in capsys.readouterr().out.splitlines()[0]
+    assert call("table", "show", table_path, "--filter", "k=99") == 2
+    assert "no key matches" in capsys.readouterr().err
 
 
 def test_the_same_seed_finds_the_same(table_path: Path, capsys: Capture) -> None:

@@ -67,6 +67,19 @@ def test_tables_may_be_objectives(table_path: Path, board: Path, capsys: Capture
     assert all(candidate["predicted_ms"] <= 18.0 for candidate in found["candidates"])
 
 
+def test_how_near_a_prediction_is_to_its_budget_is_shown(
+    table_path: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    """Four digits of both are the same: 20 ms and 20 ms."""
+    capsys.readouterr()
+    result = tmp_path / "result.json"
+    assert call("search", table_path, "--max-latency", "20ms", "-o", result) == 0
+    heading, first, *_ = capsys.readouterr().out.splitlines()
+    assert "below budget %" in heading
+    predicted_ms = json.loads(result.read_text())["predicted_ms"]
+    assert f"{100.0 * (1.0 - predicted_ms / 20.0):.4g}" in first.split()
+
+
 REFUSED: list[tuple[list[str], int, str]] = [
     (["--max-latency", "board.lut=20"], 2, "'20' is not a latency"),
     (["--max-latency", "2ms", "--max-latency", "3ms"], 2, "--max-latency OTHER.lut=3ms"),

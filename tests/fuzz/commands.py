@@ -188,6 +188,9 @@ def _command_lines(draw: DrawFn) -> bytes:
 def _seeds() -> list[bytes]:
     lines = (
         "table show cpu.lut --category all",
+        "table show cpu.lut --sort interval --filter * --top 3",
+        "table diff cpu.lut cpu.lut --differs threads --fail-above 3%",
+        "table merge cpu.lut cpu.lut -o new.lut",
         "predict cpu.lut --arch arch.json --json",
         "search cpu.lut --max-latency 20ms -o new.json",
         "profile cpu --space fuzzed --dry-run -o new.lut",

@@ -14,6 +14,7 @@ from lutra.errors import (
     LutraError,
     MissingOpError,
     NotATableError,
+    TableError,
     TableWriteError,
     TargetMismatchError,
     UsageError,
@@ -25,6 +26,7 @@ from lutra.search.result import SearchResult
 from lutra.spaces import get_space
 from lutra.tables import LatencyTable
 from tests.interchange.estimator import write_table
+from tests.search.synthetic import AdditiveAccuracy
 
 SPACE = "ofa-mbv3-w1.0"
 Document = dict[str, dict[str, Any]]
@@ -100,7 +102,7 @@ def test_files_of_several_resolutions_are_told_apart(tmp_path: Path) -> None:
     assert latencies[key, 216] == pytest.approx(2 * latencies[key, 224])
     predictor = EfficiencyPredictor(table)
     assert predictor.resolutions == (216, 224)
-    with pytest.raises(MissingOpError, match="imported for 2 resolutions from 216 to 224"):
+    with pytest.raises(MissingOpError, match="made for 2 resolutions from 216 to 224"):
         predictor.predict_one(predictor.space.decode(predictor.space.choice_counts * 0))
     with pytest.raises(MissingOpError, match="96 of 96 op .* or import them"):
         predictor.latency.cheapest([128])
@@ -161,7 +163,7 @@ def test_rows_of_another_space(
 def test_another_unit(tmp_path: Path, factor: float, words: str) -> None:
     rows = {key: {"mean": factor * fields["mean"]} for key, fields in document().items()}
     message = error_of(tmp_path, rows)
-    assert "its means are not ms" in message
+    assert "its latencies are not ms" in message
     assert words in message
 
 
@@ -217,6 +219,28 @@ def test_nothing_is_measured_into_it(table: Path) -> None:
     with LatencyTable.open(table) as opened:
         assert opened.rows() == before
         assert opened.runs() == []
+
+
+def test_as_another_table_it_is_asked_at_the_resolutions_that_it_has(
+    table: Path, tmp_path: Path
+) -> None:
+    """Whose ops at other resolutions are not there: nobody asks for them."""
+    (tmp_path / "two").mkdir()
+    searched = imported(tmp_path / "two", document(224), document(192))
+    result = lutra.find_networks(
+        searched, max_latency_ms=50, other_tables={str(table): None}, algorithm="random"
+    )
+    assert not [note for note in result.notes if "lacks" in note]
+    assert result.best.elsewhere[str(table)].latency_ms == result.best.predicted_ms
+    with pytest.raises(TableError, match="lacks .*; it was imported, .* `lutra table import") as no:
+        lutra.find_networks(
+            searched,
+            max_latency_ms=50,
+            other_tables={str(table): None},
+            accuracy=AdditiveAccuracy(get_space(SPACE), (192,)),
+            resolutions=[192],
+        )
+    assert "lutra profile" not in str(no.value)
 
 
 def test_the_command(

@@ -11,7 +11,7 @@ from lutra.errors import TableError, UsageError
 from lutra.predictors.efficiency.predictor import EfficiencyPredictor
 from lutra.predictors.filling.fill import fill_in
 from lutra.predictors.filling.sample import Sample
-from lutra.profiler.calibration import calibrate, validate
+from lutra.profiler.networks.calibration import calibrate, validate
 from lutra.profiler.profile import plan, profile
 from lutra.spaces import get_space
 from lutra.tables import LatencyTable

@@ -17,7 +17,7 @@ SHORT: dict[str, dict[str, int]] = {
     "evolution": {"generations": 40, "islands": 3, "population": 50},
     "annealing": {"chains": 16, "steps": 40, "rounds": 2, "polish": 0},
     "exact": {},
-    "surrogate": {"samples": 60, "rounds": 2, "solutions": 20, "generations": 8, "population": 40},
+    "surrogate": {"samples": 60, "rounds": 2, "solutions": 20, "climbs": 6},
     "regularised": {"population": 40, "sample": 5, "batch": 20, "cycles": 30},
     "random": {"samples": 1500, "batch": 500},
 }

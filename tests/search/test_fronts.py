@@ -258,6 +258,22 @@ def test_nothing_is_written_over_another_kind_of_file(
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("suffix", ["svg", "png"])
+def test_a_picture_of_something_else_is_kept(
+    suffix: str, found: SearchResult, tmp_path: Path
+) -> None:
+    pytest.importorskip("matplotlib", reason="pip install '.[plots]'")
+    from matplotlib.figure import Figure
+
+    path = tmp_path / f"holiday.{suffix}"
+    Figure().savefig(path)
+    before = path.read_bytes()
+    for action in (check_front_file, lambda path: write_front(found, path)):
+        with pytest.raises(UsageError, match="a picture of a front is not written over it"):
+            action(path)
+    assert path.read_bytes() == before
+
+
 def test_a_front_is_written_as_what_its_suffix_says(found: SearchResult, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"a front is written as \.csv, \.json, \.svg, \.png"):
         write_front(found, tmp_path / "front.pdf")

@@ -14,6 +14,7 @@ import pytest
 
 from lutra.devices.fake import FakeDevice, FakeScript
 from lutra.errors import InfeasibleError, MissingOpError, ResultError, TableError, UsageError
+from lutra.predictors.efficiency.composition import Composition
 from lutra.predictors.efficiency.memory import memory_cost
 from lutra.predictors.efficiency.predictor import EfficiencyPredictor
 from lutra.profiler.profile import profile
@@ -21,6 +22,7 @@ from lutra.search.find import find_networks
 from lutra.search.question import Maxima, Question, ask
 from lutra.search.result import SearchResult
 from lutra.tables import LatencyTable
+from lutra.tables.documents import CALIBRATION, store_document
 from lutra.tables.profiled import note_profiled
 from tests.conftest import SPACE
 
@@ -166,7 +168,7 @@ def test_a_table_of_other_resolutions_names_the_command(table_path: Path, board:
     with LatencyTable.open(board, write=True) as table:
         table.put_meta("profiled", {"device": "fake", "spaces": {SPACE: [160]}})
     with pytest.raises(
-        TableError, match=re.escape(f"--space {SPACE} --resolutions 224 -o {board}` adds them")
+        TableError, match=re.escape(f"--space {SPACE} --resolutions 224 -o {board}` measures them")
     ):
         question_of(table_path, other_tables={board: 5.0})
 
@@ -206,6 +208,16 @@ def test_a_limit_below_the_fastest_says_on_which_table(table_path: Path, board: 
     says = rf"fastest subnet of {SPACE} on .*board\.lut takes .*; the limit on latency on .*board"
     with pytest.raises(InfeasibleError, match=says):
         find(table_path, Maxima(other_tables={board: 0.1}))
+
+
+def test_a_budget_that_is_refused_by_plain_sums_says_so(table_path: Path) -> None:
+    with pytest.raises(InfeasibleError, match=r"below it; latencies of .*fake\.lut are plain sums"):
+        find(table_path, Maxima(latency_ms=0.1))
+    with LatencyTable.open(table_path, write=True) as table:
+        calibration = {"composition": Composition().to_json()}
+        store_document(table, CALIBRATION, SPACE, calibration)
+    with pytest.raises(InfeasibleError, match="below it$"):
+        find(table_path, Maxima(latency_ms=0.1))
 
 
 def test_the_least_memory_is_named(table_path: Path) -> None:

@@ -49,7 +49,7 @@ class AccuracyPredictor(ABC):
         return space.canonical(rows)
 
     def _check_resolutions(self, space: SearchSpace, choices: npt.NDArray[np.int16]) -> None:
-        known = np.isin(space.resolutions, self.resolutions)
+        known = np.array([resolution in self.resolutions for resolution in space.resolutions])
         if not np.all(known[choices]):
             foreign = space.resolutions[int(choices[~known[choices]][0])]
             raise AccuracyError(

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.sparse import csr_array
 
 from lutra.errors import TableError
 from lutra.predictors.efficiency.composition import Composition
@@ -46,6 +45,8 @@ def solve_networks(
             f" few hundred serve: the ops of {space.name} at these resolutions are"
             f" {len(space.op_indices_at(resolutions))}"
         )
+    from scipy.sparse import csr_array
+
     indices = space.op_indices_at(resolutions)
     nodes = OpNodes.of([space.ops[index] for index in indices])
     of_networks = csr_array(space.op_counts(rows)[:, indices]) @ nodes.counts

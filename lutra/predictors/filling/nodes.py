@@ -13,13 +13,16 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_array
 
 from lutra.ops import OpConfig
 from lutra.ops.graph import Graph, Node
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 Floats = npt.NDArray[np.float64]
 
@@ -61,6 +64,8 @@ class OpNodes:
     @classmethod
     def of(cls, ops: Sequence[OpConfig]) -> OpNodes:
         """Take ops apart."""
+        from scipy.sparse import csr_array
+
         numbers: dict[tuple[Hashable, ...], int] = {}
         quantities: list[tuple[float, float, float]] = []
         entries: list[tuple[int, int]] = []

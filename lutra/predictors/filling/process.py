@@ -13,12 +13,14 @@ from what is usual: few numbers change little.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.optimize import minimize, nnls
-from scipy.sparse import csr_array
 
 from lutra.predictors.filling.nodes import Alikeness, Floats, OpNodes
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 # What is usual, and the standard deviation of its logarithm: how far windows and alignments set
 # nodes apart (exponents), how far nodes depart from the baseline: smoothly over sizes, all of an
@@ -82,7 +84,7 @@ class Baseline:
         """Of rows that consist of nodes (rows, nodes) as often as ``counts`` says."""
         nodes_ms = counts.multiply(quantities @ paces).tocsr()
         latency_ms = np.asarray(nodes_ms.sum(axis=1)).ravel() + constant_ms
-        shares = csr_array(nodes_ms.multiply(1.0 / latency_ms[:, None]))
+        shares = nodes_ms.multiply(1.0 / latency_ms[:, None]).tocsr()
         return cls(paces, constant_ms, latency_ms, shares)
 
     @classmethod
@@ -93,6 +95,8 @@ class Baseline:
 
         With ``constant`` what each row takes beside its nodes is told too, as for networks.
         """
+        from scipy.optimize import nnls
+
         amounts = counts @ quantities
         if constant:
             amounts = np.hstack([amounts, np.ones((len(amounts), 1))])
@@ -122,6 +126,8 @@ class Seen:
 
 def most_likely_scales(seen: Seen, nodes: OpNodes) -> Scales:
     """The scales under which what was seen is most likely, and usual."""
+    from scipy.optimize import minimize
+
     rows = np.linspace(0, len(seen.latency_ms) - 1, min(len(seen.latency_ms), _MOST_SEEN))
     chosen = np.unique(rows.round().astype(np.int64))
     some, departures = seen.baseline.shares[chosen], seen.departures[chosen]

@@ -133,6 +133,16 @@ class Archive:
             self.record(new, self._problem.accuracy_of(new))
         return np.array([self._known[key] for key in _keys(rows)])
 
+    def score_any(self, rows: Rows) -> npt.NDArray[np.float64]:
+        """Like `score` of rows that need not be feasible: those that are not are never kept."""
+        new = self.unseen(rows)
+        if len(new):
+            accuracy = self._problem.accuracy_of(new)
+            feasible = self._problem.constraints.feasible(new)
+            self.record(new[feasible], accuracy[feasible])
+            self._known.update(zip(_keys(new), accuracy.tolist(), strict=True))
+        return np.array([self._known[key] for key in _keys(rows)])
+
     def record(self, new: Rows, accuracy: npt.NDArray[np.float64]) -> None:
         """Take in unseen feasible rows (N, genes) with their accuracy (N,) in percent."""
         self._known.update(zip(_keys(new), accuracy.tolist(), strict=True))

@@ -100,11 +100,7 @@ class _Parents:
 
 
 class EvolutionRun:
-    """One search: what its steps share.
-
-    ``founders`` (N, genes) are feasible canonical rows that the islands begin with, each with its
-    share of them; random ones where there are none.
-    """
+    """One search: what its steps share."""
 
     def __init__(
         self,
@@ -113,14 +109,12 @@ class EvolutionRun:
         rng: np.random.Generator,
         on_step: OnStep | None,
         archive: Archive,
-        founders: Rows | None = None,
     ) -> None:
         self._problem = problem
         self._hyperparameters = hyperparameters
         self._rng = rng
         self._on_step = on_step
         self._archive = archive
-        self._founders = founders
         self._done = 0
 
     def search(self) -> None:
@@ -137,12 +131,8 @@ class EvolutionRun:
         self._evolved(everyone, last)
 
     def _founded(self, start: _Parents) -> _Parents:
-        """A random population, or an island's share of the founders."""
-        if self._founders is None:
-            rows = self._fresh(self._draw, self._hyperparameters.population)
-        else:
-            here = self._rng.random(len(self._founders)) < 1.0 / self._hyperparameters.islands
-            rows = self._founders[here]
+        """A random population."""
+        rows = self._fresh(self._draw, self._hyperparameters.population)
         return start.joined(rows, self._archive.score(rows), self._hyperparameters.population)
 
     def _evolved(self, parents: _Parents, generations: int) -> _Parents:

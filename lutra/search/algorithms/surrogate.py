@@ -3,8 +3,9 @@
 An additive model of the score over genes, fitted by weighted least squares to architectures that
 were scored, has its best paths by `additive.best_rows`. Those are scored in turn, and the model is
 fitted again with weights that favour what is nearly as good as the best. Resolutions that fall
-behind are given up. What all rounds found founds the islands of a short evolution, and the end is
-complete: no network one or two choices from the best is more accurate. Nothing is proved.
+behind are given up. At the others the best of the models and random networks climb to local optima,
+which are crossed, and what comes of that climbs in turn. The end is complete: no network one or two
+choices from the best is more accurate. Nothing is proved.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ from lutra.search.algorithms.base import (
     fresh_rows,
     register_algorithm,
 )
+from lutra.search.algorithms.climbing import climb
 from lutra.search.algorithms.descent import descend
-from lutra.search.algorithms.evolution import EvolutionHyperparameters, EvolutionRun
 from lutra.search.algorithms.paths import Floats
+from lutra.search.moves import Row
 from lutra.search.problem import Problem
 from lutra.spaces import Lattice, Rows
 
@@ -35,46 +37,37 @@ _LABELS = (100,)  # a model that is wrong by more need not be solved to the last
 _TEMPERATURE = 1.0  # percent: what is so much worse than the best counts 1/e in a fit
 _RIDGE = 1e-3
 _MUTATION = 0.1
+_CHILD_MUTATION = 0.05
 _BEHIND = (0.8, 0.5, 0.4, 0.3)  # percent behind the best, after each round, that ends a resolution
 _DESCENT_STEPS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class SurrogateHyperparameters(Hyperparameters):
-    """How the models are fitted, and the evolution that follows.
+    """How the models are fitted, and the climbs that follow.
 
     ``samples`` random architectures are scored at each resolution before the first of ``rounds``,
-    each of which scores the ``solutions`` best of the model and as many mutants of the best.
-    ``population``, ``generations`` and ``islands`` are `EvolutionHyperparameters`'.
+    each of which scores the ``solutions`` best of the model and as many mutants of the best. Of
+    ``climbs`` the first ``population`` begin at the models' best and at random, the others at
+    crossovers of the ``population`` best that were reached.
     """
 
     samples: int = 400
     rounds: int = 2
     solutions: int = 60
-    population: int = 100
-    generations: int = 130
-    islands: int = 3
+    population: int = 8
+    climbs: int = 40
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for count in ("samples", "rounds", "solutions"):
+        for count in ("samples", "rounds", "solutions", "climbs"):
             self.check_count(count)
-        _ = self.evolution  # raises where these do not suit it
-
-    @property
-    def evolution(self) -> EvolutionHyperparameters:
-        """Those of the evolution."""
-        return EvolutionHyperparameters(
-            keep=self.keep,
-            population=self.population,
-            generations=self.generations,
-            islands=self.islands,
-        )
+        self.check_count("population", 2)
 
 
 # docs/decisions.md: Surrogates where nothing adds up
 class SurrogateSearch(Algorithm[SurrogateHyperparameters]):
-    """Exact optima of fitted additive models, bred and then improved gene by gene."""
+    """Exact optima of fitted additive models, then climbs from them, from others and crossovers."""
 
     name = "surrogate"
     hyperparameters = SurrogateHyperparameters
@@ -89,18 +82,19 @@ class SurrogateSearch(Algorithm[SurrogateHyperparameters]):
         archive = Archive(problem, hyperparameters.keep)
         archive.score(problem.anchor[None, :])
         with archive.until_interrupted():
-            founders = _founders(problem, archive, hyperparameters, rng)
-            EvolutionRun(
-                problem, hyperparameters.evolution, rng, on_step, archive, founders
-            ).search()
+            models = _models(problem, archive, hyperparameters, rng)
+            resolutions = tuple(model.resolution for model in models)
+            left = Problem(problem.space, problem.accuracy, problem.limits, resolutions)
+            starts = [model.best_row for model in models]
+            _climb_all(left, starts, archive, hyperparameters, rng, on_step)
             descend(problem, archive, _DESCENT_STEPS)
         return archive.best()
 
 
-def _founders(
+def _models(
     problem: Problem, archive: Archive, chosen: SurrogateHyperparameters, rng: np.random.Generator
-) -> Rows:
-    """The rows that the models led to, at the resolutions that did not fall behind."""
+) -> list[_Model]:
+    """Those of the resolutions that did not fall behind, the best first."""
     models = [
         _Model(part, archive, chosen, rng)
         for resolution in problem.resolutions
@@ -112,7 +106,42 @@ def _founders(
         best = max(model.best for model in models)
         behind = _BEHIND[min(number, len(_BEHIND) - 1)]
         models = [model for model in models if model.best > best - behind]
-    return np.concatenate([model.rows for model in models])
+    return sorted(models, key=lambda model: -model.best)
+
+
+def _climb_all(
+    problem: Problem,
+    starts: list[Row],
+    archive: Archive,
+    chosen: SurrogateHyperparameters,
+    rng: np.random.Generator,
+    on_step: OnStep | None,
+) -> None:
+    """Climb from the starts and from random rows, then from crossovers of what is reached."""
+    reached: dict[bytes, tuple[float, Row]] = {}
+    for number in range(chosen.climbs):
+        if number < len(starts):
+            start = starts[number]
+        elif number < chosen.population or len(reached) < 2:
+            start = problem.repair(problem.moves.draw(1, rng), rng)[0]
+        else:
+            start = _crossover(problem, [row for _, row in reached.values()], rng)
+        row, accuracy = climb(problem, archive, start)
+        reached[row.tobytes()] = accuracy, row
+        if len(reached) > chosen.population:
+            del reached[min(reached, key=lambda key: reached[key][0])]
+        if on_step is not None:
+            on_step(number + 1, chosen.climbs)
+
+
+def _crossover(problem: Problem, parents: list[Row], rng: np.random.Generator) -> Row:
+    """Of two of the parents, mutated and feasible."""
+    first, second = rng.choice(len(parents), 2, replace=False)
+    child = np.where(rng.random(len(parents[0])) < 0.5, parents[first], parents[second])
+    mutated = rng.random(len(child)) < _CHILD_MUTATION
+    child = np.where(mutated, problem.moves.draw(1, rng)[0], child)
+    feasible: Row = problem.repair(child[None, :], rng)[0]
+    return feasible
 
 
 def _at(problem: Problem, resolution: int) -> Problem | None:
@@ -149,6 +178,17 @@ class _Model:
     def best(self) -> float:
         """The highest accuracy, in percent."""
         return float(self._accuracy.max())
+
+    @property
+    def best_row(self) -> Row:
+        """The row (genes,) of that accuracy."""
+        row: Row = self.rows[self._accuracy.argmax()]
+        return row
+
+    @property
+    def resolution(self) -> int:
+        """In pixels."""
+        return self._problem.resolutions[0]
 
     def improve(self, rng: np.random.Generator) -> None:
         """Fit, score the model's best, and as many mutants and crossovers of the best so far."""

@@ -7,6 +7,7 @@ import io
 from typing import Any
 
 from lutra.errors import UsageError
+from lutra.files.kinds import PICTURE_BY
 from lutra.search.fronts.objectives import ACCURACY, label_of, value_of
 from lutra.search.result import SearchResult
 from lutra.text import printable_line
@@ -38,7 +39,10 @@ def picture(result: SearchResult, format_name: str) -> bytes:
     figure.tight_layout()
     data = io.BytesIO()
     # Nothing in it changes from run to run by itself.
-    metadata = {"Date": None} if format_name == "svg" else {}
+    if format_name == "svg":
+        metadata = {"Date": None, "Creator": PICTURE_BY}
+    else:
+        metadata = {"Software": PICTURE_BY}
     with mpl.rc_context({"svg.hashsalt": "lutra"}):
         figure.savefig(data, format=format_name, dpi=_DPI, metadata=metadata)
     return data.getvalue()

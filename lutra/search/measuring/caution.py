@@ -13,12 +13,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from statistics import NormalDist, fmean
+from statistics import NormalDist, fmean, median
 
 CONFIDENCE = 0.95
 _STATED = NormalDist().inv_cdf(0.975)  # a stated interval holds 95 % of networks
 _UNKNOWN_PERCENT = 10.0  # where no error is stated
 _LEAST_PERCENT = 0.01  # of an error stated as nothing, which could not be learnt to be more
+_FAR = 3.0  # deviations
+_OF_MEDIAN = 1.4826  # a standard deviation, to the median of absolute ones
 _PRIOR_WEIGHT = 2.0  # of the assumed spread, in candidates
 
 
@@ -45,6 +47,11 @@ class Caution:
         mean, deviation = self._expected()
         return math.exp(mean + deviations * deviation)
 
+    def deviations_at(self, factor: float) -> float:
+        """How many standard deviations above the mean a `factor` is."""
+        mean, deviation = self._expected()
+        return (math.log(factor) - mean) / deviation
+
     def _expected(self) -> tuple[float, float]:
         """Mean and standard deviation of the next candidate's error."""
         stated = _UNKNOWN_PERCENT if self.stated_percent is None else self.stated_percent
@@ -53,12 +60,20 @@ class Caution:
         count = len(self.errors)
         if not count:
             return 0.0, math.sqrt(2.0 * prior)
-        mean = fmean(self.errors)
-        seen = sum((error - mean) ** 2 for error in self.errors)
+        errors = self._plausible(math.sqrt(prior))
+        mean = fmean(errors)
+        seen = sum((error - mean) ** 2 for error in errors)
         own = (_PRIOR_WEIGHT * prior + seen) / (_PRIOR_WEIGHT + count - 1)
         # What is seen to be common to all may be far more than was stated.
         common = 1.0 / (1.0 / max(prior, mean**2) + count / own)
         return common * count * mean / own, math.sqrt(own + common)
+
+    def _plausible(self, usual: float) -> list[float]:
+        """The errors, the far ones at the edge of the others: bursts of other work make such."""
+        middle = median(self.errors)
+        apart = _OF_MEDIAN * median(abs(error - middle) for error in self.errors)
+        most = _FAR * max(usual, apart)
+        return [min(max(error, middle - most), middle + most) for error in self.errors]
 
 
 def deviations_of(confidence: float) -> float:

@@ -13,11 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from lutra.errors import InfeasibleError, TransientDeviceError, UsageError
+from lutra.errors import (
+    DeviceError,
+    InfeasibleError,
+    TableError,
+    TransientDeviceError,
+    UsageError,
+)
 from lutra.predictors.efficiency.predictor import EfficiencyPredictor
 from lutra.profiler.bench import Bench, DeviceOrSpec, bench_of_table
-from lutra.profiler.calibration import calibrate_as_measured, measure_networks
-from lutra.profiler.protocols import NETWORK_PROTOCOL
+from lutra.profiler.networks.calibration import calibrate_as_measured, measure_networks
+from lutra.profiler.protocols import NETWORK_PROTOCOL, TimingProtocol
 from lutra.profiler.statistics import process_spread
 from lutra.profiler.watch import UNWATCHED, Watch
 from lutra.search.algorithms.base import INTERRUPTED, is_of_quality
@@ -29,18 +35,28 @@ from lutra.tables import LatencyTable, Measurement
 from lutra.tables.documents import VALIDATION, read_document
 from lutra.tables.measurement import VERIFY
 
-CANDIDATES = 4  # measured in an iteration
-ITERATIONS = 3
+CANDIDATES = 6  # measured in an iteration
+ITERATIONS = 4
 _LEAST_CONFIDENCE, _MOST_CONFIDENCE, _ROUNDING = 0.5, 0.999, 1e-9
 _NEAR_EQUAL = 0.02  # points of accuracy
 _USUAL_INTERVAL = 0.01  # of a network's latency, upwards
+_BOLDEST = -1.3  # deviations: one in ten keeps the budget
+_LITTLE = 0.003  # of a budget: no network better by more than a hundredth of a point
+_CONFIRMING = replace(
+    NETWORK_PROTOCOL,
+    rule=replace(
+        NETWORK_PROTOCOL.rule,
+        min_rounds=2 * NETWORK_PROTOCOL.rule.min_rounds,
+        max_rounds=2 * NETWORK_PROTOCOL.rule.max_rounds,
+    ),
+)
 
 OnResult = Callable[[SearchResult], None]
 
 
 def find_within_budget(
     table: LatencyTable | str | Path,
-    max_latency_ms: float,
+    max_latency_ms: float | None,
     *,
     device: DeviceOrSpec | None = None,
     confidence: float = CONFIDENCE,
@@ -70,14 +86,12 @@ def find_within_budget(
     True
     """
     _require_sane(confidence, candidates, iterations)
+    if max_latency_ms is None:
+        raise UsageError("name the budget that is to be kept, such as max_latency_ms=20.0")
     with bench_of_table(table, device) as (opened, bench):
         budget_ms = float(max_latency_ms)  # numbers of numpy are no JSON
         loop = _Loop(bench, opened, budget_ms, confidence, candidates, watch, search)
-        for _ in range(iterations):
-            if not loop.improve():
-                break
-            on_result(loop.result)
-        loop.teach()
+        loop.run(iterations, on_result)
         return loop.result
 
 
@@ -103,7 +117,12 @@ class _Loop:
     watch: Watch
     search: dict[str, Any]
     _measured: dict[str, Candidate] = field(default_factory=dict)
+    _confirmed: set[str] = field(default_factory=set)
+    _spread: float = 0.0  # of processes
+    _begun: bool = False  # something may be in the table
     _iterations: int = 0
+    _evaluations: int = 0
+    _cpu_seconds: float = 0.0
     _taught: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -113,74 +132,149 @@ class _Loop:
         self._space = predictor.space
         self._calibrated = predictor.calibrated
         self._plain = self._found(self.budget_ms)
-        self._caution = Caution(_stated_percent(self._plain.best))
+
+    def run(self, iterations: int, on_result: OnResult) -> None:
+        """Search and measure, ``iterations`` times at most, and teach the table."""
+        try:
+            for _ in range(iterations):
+                self._iterations += 1
+                if not self._measure(self._choose(), NETWORK_PROTOCOL, on_result):
+                    self._iterations -= 1
+                    break
+                if finalists := self._finalists():
+                    self._measure(finalists, _CONFIRMING, on_result)
+                    self._confirmed |= {each.architecture.key for each in finalists}
+        except (KeyboardInterrupt, DeviceError):
+            with suppress(TableError):  # what stopped it is what is said
+                self._teach()
+                if self._measured:
+                    on_result(self.result)
+            raise
+        self._teach()
 
     # searching
-
-    def improve(self) -> bool:
-        """Measure a few more candidates; False where none could be better than what is kept."""
-        chosen = self._choose()
-        if not chosen or time.monotonic() >= self._until:
-            return False
-        self._iterations += 1
-        left = replace(self.watch, budget_seconds=self._until - time.monotonic())
-        architectures = [candidate.architecture for candidate in chosen]
-        measure_networks(
-            self.bench, self.table, self._space, architectures, VERIFY, NETWORK_PROTOCOL, left
-        )
-        self._take(chosen)
-        return True
 
     def _choose(self) -> list[Candidate]:
         """Candidates that were not measured, from bold ones to cautious ones.
 
-        None where a network that is as good as the boldest keeps the budget already.
+        Once a network keeps the budget, between that one and those that hardly will; none where it
+        leaves too little of the budget for a better one.
         """
+        kept = self._kept()
+        boldest, most = 0.0, self._deviations
+        if kept:
+            most = min(most, self._deviations_at(kept[0].predicted_ms))
+            boldest = max(most - self._deviations, _BOLDEST)
+            if most <= boldest or self._unused(kept[0]) <= _LITTLE:
+                return []
         chosen: dict[str, Candidate] = {}
-        for deviations in np.linspace(0.0, self._deviations, self.candidates):
+        for deviations in np.linspace(boldest, most, self.candidates, endpoint=not kept):
             with suppress(InfeasibleError):  # a margin may leave nothing
                 found = self._found(self._limit_ms(float(deviations)))
                 new = [
                     candidate
                     for candidate in found.candidates
                     if candidate.architecture.key not in {*self._measured, *chosen}
+                    and not (kept and candidate.accuracy <= kept[0].accuracy)
                 ]
                 if new:
                     surest = _surest(new)
                     chosen[surest.architecture.key] = surest
         if not chosen and not self._measured:  # next to the fastest subnet: it may be in luck
             return list(self._plain.candidates[: self.candidates])
-        kept, new = self._kept(), list(chosen.values())
-        if kept and new and max(map(_accuracy, new)) <= kept[0].accuracy + _NEAR_EQUAL:
-            return []
-        return new
+        return list(chosen.values())
+
+    def _finalists(self) -> list[Candidate]:
+        """What may be better than the best of which twice the visits said that it keeps the budget.
+
+        Those that keep it so far, and those that would if their interval were that of more visits.
+        """
+        sure = [each for each in self._kept() if each.architecture.key in self._confirmed]
+        least = sure[0].accuracy if sure else -math.inf
+        hopeful = [
+            each
+            for each in self._measured.values()
+            if each.architecture.key not in self._confirmed
+            and each.accuracy > least
+            and self._may_keep(each.verified)
+        ]
+        return sorted(hopeful, key=_accuracy, reverse=True)[: self.candidates]
+
+    def _may_keep(self, found: Verified | None) -> bool:
+        """Whether twice the visits may show that the budget is kept."""
+        if found is None:
+            return False
+        high_ms = found.measured_ms + (found.ci_high_ms - found.measured_ms) / math.sqrt(2.0)
+        likely = upper_ms(found.measured_ms, high_ms, self._spread, self._deviations)
+        return likely <= self.budget_ms
+
+    def _unused(self, candidate: Candidate) -> float:
+        """Which share of the budget a measured candidate leaves; negative where it is over it."""
+        assert candidate.verified is not None
+        return 1.0 - candidate.verified.upper_ms / self.budget_ms
 
     def _limit_ms(self, deviations: float) -> float:
         """The limit on predictions at which candidates keep the budget, as far as is known."""
+        return self.budget_ms / self._caution.factor(deviations) / self._interval
+
+    def _deviations_at(self, limit_ms: float) -> float:
+        """The inverse of `_limit_ms`."""
+        return self._caution.deviations_at(self.budget_ms / limit_ms / self._interval)
+
+    @property
+    def _interval(self) -> float:
+        """What a process takes at most, over what a network takes: usual for the candidates."""
         intervals = [
             each.verified.upper_ms / each.verified.measured_ms
             for each in self._measured.values()
             if each.verified is not None
         ]
-        interval = median(intervals) if intervals else 1.0 + _USUAL_INTERVAL
-        return self.budget_ms / self._caution.factor(deviations) / interval
+        return median(intervals) if intervals else 1.0 + _USUAL_INTERVAL
+
+    @property
+    def _caution(self) -> Caution:
+        """What the candidates say of predictions; disturbed ones tell of the disturbance."""
+        caution = Caution(_stated_percent(self._plain.best))
+        seen = [
+            (each.predicted_ms, each.verified.measured_ms)
+            for each in self._measured.values()
+            if each.verified is not None and not each.verified.flags
+        ]
+        caution.learn([predicted for predicted, _ in seen], [measured for _, measured in seen])
+        return caution
 
     def _found(self, limit_ms: float) -> SearchResult:
         given = self.search.get("hyperparameters") or {}
         keep = max(KEPT + len(self._measured) + self.candidates, given.get("keep", 0))
         options = {**self.search, "hyperparameters": {**given, "keep": keep}}
         result = find_networks(self.table, max_latency_ms=limit_ms, **options)
+        self._evaluations += result.evaluations
+        self._cpu_seconds += result.cpu_seconds
         if INTERRUPTED in result.notes:
             raise KeyboardInterrupt
         return result
 
     # measuring
 
+    def _measure(
+        self, chosen: Sequence[Candidate], protocol: TimingProtocol, on_result: OnResult
+    ) -> bool:
+        """Measure some candidates, and say what came of it; False without any, or time."""
+        if not chosen or time.monotonic() >= self._until:
+            return False
+        self._begun = True
+        left = replace(self.watch, budget_seconds=self._until - time.monotonic())
+        architectures = [candidate.architecture for candidate in chosen]
+        measure_networks(self.bench, self.table, self._space, architectures, VERIFY, protocol, left)
+        self._take(chosen)
+        on_result(self.result)
+        return True
+
     def _take(self, chosen: Sequence[Candidate]) -> None:
         """Note what was measured of the candidates."""
         rows = {row.key: row for row in self.table.rows("network")}
         visits = {key: seen for (_, key), seen in self.table.all_visits("network").items()}
-        spread = process_spread(visits.values())
+        self._spread = process_spread(visits.values())
         run = self.table.last_run()
         for candidate in chosen:
             key = candidate.architecture.key
@@ -188,10 +282,8 @@ class _Loop:
             if measurement is None:
                 continue
             raw_ms = [v.low_ms for v in visits[key] if v.run == run] or [measurement.latency_ms]
-            verified = self._verified(candidate, measurement, median(raw_ms), spread)
+            verified = self._verified(candidate, measurement, median(raw_ms))
             self._measured[key] = replace(candidate, verified=verified)
-            if not measurement.flags:  # a disturbed one tells of the disturbance
-                self._caution.learn([candidate.predicted_ms], [measurement.latency_ms])
         if not self._measured:
             reasons = [
                 row.failure.message
@@ -201,10 +293,8 @@ class _Loop:
             reason = next(iter(reasons), "none was reached")
             raise TransientDeviceError(f"no candidate could be measured: {reason}")
 
-    def _verified(
-        self, candidate: Candidate, measured: Measurement, raw_ms: float, spread: float
-    ) -> Verified:
-        upper = upper_ms(measured.latency_ms, measured.ci_high_ms, spread, self._deviations)
+    def _verified(self, candidate: Candidate, measured: Measurement, raw_ms: float) -> Verified:
+        upper = upper_ms(measured.latency_ms, measured.ci_high_ms, self._spread, self._deviations)
         return Verified(
             measured_ms=measured.latency_ms,
             raw_ms=raw_ms,
@@ -216,9 +306,9 @@ class _Loop:
             flags=measured.flags,
         )
 
-    def teach(self) -> None:
+    def _teach(self) -> None:
         """Fit the table's calibration, where it has one, on what was measured too."""
-        if not (self._measured and self._calibrated):
+        if not (self._begun and self._calibrated):
             return
         if read_document(self.table, VALIDATION, self._space.name) is not None:
             self._taught = (
@@ -251,6 +341,8 @@ class _Loop:
         )
         return replace(
             self._plain,
+            evaluations=self._evaluations,
+            cpu_seconds=round(self._cpu_seconds, 3),
             candidates=(*kept, *over) or self._plain.candidates,
             closed_loop=loop,
             notes=(

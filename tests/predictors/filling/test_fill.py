@@ -9,7 +9,7 @@ from lutra.errors import UsageError
 from lutra.ops import MBConv, OpConfig, Shape
 from lutra.predictors.filling.design import chosen, most_informative
 from lutra.predictors.filling.fill import filled_from_ops
-from lutra.predictors.filling.nodes import OpNodes
+from lutra.predictors.filling.nodes import Floats, OpNodes
 from lutra.predictors.filling.sample import Sample
 from lutra.spaces import get_space
 from tests.conftest import SPACE
@@ -20,7 +20,7 @@ RESOLUTIONS = (160, 224)
 OPS = space.ops_at(RESOLUTIONS)
 
 
-def errors_of(measured: list[OpConfig]) -> np.ndarray:
+def errors_of(measured: list[OpConfig]) -> Floats:
     """Relative errors of what is filled in for the others."""
     filled = filled_from_ops(OPS, {op.key: latency_ms(op) for op in measured})
     assert set(filled) == {op.key for op in OPS} - {op.key for op in measured}

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from lutra.errors import TableError
+from lutra.predictors.efficiency.composition import Floats
 from lutra.predictors.filling.from_networks import solve_networks
 from lutra.spaces import get_space, sample_networks
 from tests.conftest import SPACE
@@ -16,10 +17,11 @@ ROWS = np.stack([space.encode(each) for each in NETWORKS])
 NOISE = 0.005
 
 
-def measured() -> np.ndarray:
+def measured() -> Floats:
     alone = np.array([latency_ms(op) for op in space.ops])
     noise = np.random.default_rng(0).standard_normal(len(ROWS))
-    return (space.op_counts(ROWS) @ alone + 0.2) * np.exp(NOISE * noise)
+    took: Floats = (space.op_counts(ROWS) @ alone + 0.2) * np.exp(NOISE * noise)
+    return took
 
 
 def test_a_hundred_networks_tell_what_others_take() -> None:

@@ -1,0 +1,1 @@
+"""What tables say: what differs between them, and several as one."""
