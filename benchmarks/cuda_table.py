@@ -37,7 +37,8 @@ from lutra.predictors.accuracy import load_accuracy
 from lutra.predictors.efficiency.fitting import Fit
 from lutra.predictors.efficiency.predictor import EfficiencyPredictor
 from lutra.profiler.bench import Bench, bench_of_table
-from lutra.profiler.calibration import Validation, calibrate_on, validate_on
+from lutra.profiler.networks.calibration import calibrate_on, validate_on
+from lutra.profiler.networks.validation import Validation
 from lutra.profiler.profile import profile
 from lutra.profiler.protocols import NETWORK_PROTOCOL, TimingProtocol
 from lutra.profiler.record import RunSummary

@@ -21,7 +21,7 @@ from benchmarks.prediction_error import networks
 from lutra.predictors.efficiency.composition import TERMS
 from lutra.predictors.efficiency.fitting import Forms, Networks, fit
 from lutra.predictors.efficiency.predictor import EfficiencyPredictor, Floats
-from lutra.profiler.calibration import evidence_of
+from lutra.profiler.networks.calibration import evidence_of
 from lutra.tables import LatencyTable
 from lutra.tables.measurement import CALIBRATE, VALIDATE
 

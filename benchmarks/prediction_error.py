@@ -21,7 +21,8 @@ import numpy as np
 from benchmarks.plots import save
 from lutra.predictors.efficiency.predictor import EfficiencyPredictor, Floats
 from lutra.profiler.bench import bench_of_table
-from lutra.profiler.calibration import Validation, calibrate_on, validate_on
+from lutra.profiler.networks.calibration import calibrate_on, validate_on
+from lutra.profiler.networks.validation import Validation
 from lutra.spaces import Architecture, parse_architecture
 from lutra.tables import LatencyTable
 from lutra.tables.measurement import CALIBRATE, VALIDATE

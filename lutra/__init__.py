@@ -36,11 +36,12 @@ if TYPE_CHECKING:
     from lutra.errors import UsageError as UsageError
     from lutra.inspection.diff import diff_tables as diff_tables
     from lutra.inspection.merge import merge_tables as merge_tables
+    from lutra.interchange.import_networks import table_from_networks as table_from_networks
     from lutra.interchange.import_table import import_table as import_table
     from lutra.predictors.accuracy.loading import load_accuracy as load_accuracy
     from lutra.predictors.efficiency.predictor import EfficiencyPredictor as EfficiencyPredictor
-    from lutra.profiler.calibration import calibrate as calibrate
-    from lutra.profiler.calibration import validate as validate
+    from lutra.profiler.networks.calibration import calibrate as calibrate
+    from lutra.profiler.networks.calibration import validate as validate
     from lutra.profiler.profile import profile as profile
     from lutra.profiler.profile import profile_models as profile_models
     from lutra.profiler.stopping import Again as Again
@@ -81,12 +82,13 @@ _HOMES = {
         "TransientDeviceError",
         "UsageError",
     ),
+    "lutra.interchange.import_networks": ("table_from_networks",),
     "lutra.inspection.diff": ("diff_tables",),
     "lutra.inspection.merge": ("merge_tables",),
     "lutra.interchange.import_table": ("import_table",),
     "lutra.predictors.accuracy.loading": ("load_accuracy",),
     "lutra.predictors.efficiency.predictor": ("EfficiencyPredictor",),
-    "lutra.profiler.calibration": ("calibrate", "validate"),
+    "lutra.profiler.networks.calibration": ("calibrate", "validate"),
     "lutra.profiler.profile": ("profile", "profile_models"),
     "lutra.profiler.stopping": ("Again",),
     "lutra.profiler.watch": ("Progress", "Watch"),

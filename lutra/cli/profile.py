@@ -51,6 +51,12 @@ _INCOMPLETE = 3
     help="Whole networks to measure in the same rounds and calibrate on (20; on GPUs none).",
 )
 @click.option(
+    "--sample",
+    metavar="SHARE|TIME",
+    help="Measure only the ops that say most, 15% of them or what 60s are enough for, and fill the"
+    " others in from them.",
+)
+@click.option(
     "--model",
     "models",
     type=FILE,

@@ -16,6 +16,7 @@ from lutra.errors import UsageError
 
 if TYPE_CHECKING:
     from lutra.devices.base import Device
+    from lutra.predictors.filling.sample import Sample
     from lutra.profiler.record import RunSummary
     from lutra.spaces import SearchSpace
 
@@ -55,6 +56,7 @@ class SpaceWork(Work):
     resolutions: tuple[int, ...]
     precision: str
     networks: int | None
+    sample: Sample | None
 
     def measure(self, device: Device, table: Path, watch: lutra.Watch) -> RunSummary:
         return lutra.profile(device, self.space, table, **self._asked(), watch=watch)
@@ -70,6 +72,7 @@ class SpaceWork(Work):
         return {
             "resolutions": self.resolutions,
             "networks": self.networks,
+            "sample": self.sample,
             "again": self.again,
             "runtime": self.runtime,
             "precision": self.precision,
@@ -167,7 +170,21 @@ def space_work(given: dict[str, Any]) -> SpaceWork:
         resolutions=chosen,
         precision=precision,
         networks=given["networks"],
+        sample=None if given["sample"] is None else _sample(given["sample"]),
     )
+
+
+def _sample(text: str) -> Sample:
+    from lutra.cli.quantities import is_time, parse_percent, parse_seconds
+    from lutra.predictors.filling.sample import Sample
+
+    if is_time(text):
+        return Sample(seconds=parse_seconds(text))
+    if "%" not in text:
+        raise UsageError(f"'{text}' is no sample; write a share or a time, as 15% or 60s")
+    if text.strip() == "0%":
+        return Sample(share=0.0)
+    return Sample(share=parse_percent(text) / 100.0)
 
 
 def _given(given: dict[str, Any], name: str, default: str) -> str:

@@ -20,7 +20,7 @@ from lutra.files import check_output
 from lutra.files.kinds import MODELS, RESULT, TABLE, require_kind
 
 if TYPE_CHECKING:
-    from lutra.profiler.calibration import Validation
+    from lutra.profiler.networks.validation import Validation
 
 PROFILE_SECONDS = 100.0
 NETWORKS_SECONDS = 80.0

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 import lutra
-from lutra.cli import table_diff, table_merge, table_show
+from lutra.cli import table_diff, table_from_networks, table_merge, table_show
 from lutra.cli.options import FILE, as_json
 from lutra.cli.output import line, note, print_json
 
@@ -21,6 +21,7 @@ def command() -> None:
 command.add_command(table_show.command)
 command.add_command(table_diff.command)
 command.add_command(table_merge.command)
+command.add_command(table_from_networks.command)
 
 
 @command.command("import")

@@ -74,7 +74,7 @@ def command(
         return
     note(target.summary())
     _note_summary(records, runs, documents)
-    imported = target.is_imported
+    imported = any(record["resolution"] is not None for record in found)
     columns = [*(_IMPORTED if imported else _MEASURED if raw else _READABLE)]
     for known, shown in _WHERE_KNOWN.items():
         if any(record[known] not in (None, "") for record in found):

@@ -13,9 +13,11 @@ from lutra.errors import TableError, TableWriteError, TargetMismatchError, Usage
 from lutra.files import write_atomically
 from lutra.files.kinds import is_there
 from lutra.files.scratch import scratch_folder
-from lutra.profiler.calibration import calibrate_as_measured
+from lutra.predictors.filling.fill import fill_in
+from lutra.profiler.networks.calibration import calibrate_as_measured
 from lutra.profiler.protocols import NETWORK_PROTOCOL, OP_PROTOCOL
 from lutra.profiler.record import VisitRecord
+from lutra.spaces import get_space
 from lutra.tables import LatencyTable, Measurement
 from lutra.tables.documents import CALIBRATION, VALIDATION
 from lutra.tables.measurement import Category
@@ -126,7 +128,9 @@ def _filled(table: LatencyTable, sources: Sequence[LatencyTable]) -> MergeSummar
     runs = _states(table, owner, sources[0])
     _sum_up(table, sources)
     calibrated = []
-    for space in read_profiled(table).spaces:
+    for space, resolutions in read_profiled(table).spaces.items():
+        if any(source.filled() for source in sources) and table.op_latencies():
+            fill_in(table, get_space(space), resolutions)
         with contextlib.suppress(TableError):  # it lacks ops, or has fewer than two networks
             calibrate_as_measured(table, space)
             calibrated.append(space)

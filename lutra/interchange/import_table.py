@@ -12,14 +12,11 @@ from lutra.files.kinds import is_there
 from lutra.files.scratch import scratch_folder
 from lutra.interchange.ofa_file import OfaFile, read_ofa_file
 from lutra.interchange.ofa_keys import DIALECTS, Dialect
+from lutra.interchange.units import require_milliseconds
 from lutra.ops import OpConfig
 from lutra.spaces import SearchSpace, get_space, space_names
 from lutra.tables import Imported, LatencyTable, Target
 from lutra.tables.profiled import note_profiled
-
-# Multiply-accumulates per ms, over all rows of a resolution. A phone's core does 1e7, a small
-# board's 1e5, a GPU with one image 1e8: what is beyond these is of another unit.
-_LEAST_MACS_PER_MS, _MOST_MACS_PER_MS = 2e4, 1e9
 
 Rows = dict[tuple[str, int], Imported]
 """What is imported, by op key and resolution."""
@@ -146,13 +143,7 @@ def _require_milliseconds(
 ) -> None:
     macs = sum(op.macs for op in keys)
     total_ms = sum(file.entries[key].mean_ms for key in keys.values() if key is not None)
-    pace = macs / total_ms
-    if not _LEAST_MACS_PER_MS <= pace <= _MOST_MACS_PER_MS:
-        unit, factor = ("seconds", "1000") if pace > _MOST_MACS_PER_MS else ("ns or us", "0.001")
-        raise NotATableError(
-            f"{file.path}: at {resolution} its ops would do {pace * 1e3:.2g} multiply-accumulates a"
-            f" second, so its means are not ms; where they are {unit}, multiply them by {factor}"
-        )
+    require_milliseconds(f"{file.path}: at {resolution} it", macs, total_ms)
 
 
 def _row(file: OfaFile, resolution: int, key: str | None) -> Imported:

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from lutra.devices.base import RuntimeConfig
 from lutra.devices.registry import opened_device, runtimes_of
@@ -13,6 +14,9 @@ from lutra.emitters.model_file import ModelFile, read_model_files
 from lutra.errors import TableError, UsageError
 from lutra.files.kinds import is_there
 from lutra.predictors.efficiency.predictor import GPU
+from lutra.predictors.filling.design import most_informative
+from lutra.predictors.filling.fill import fill_in
+from lutra.predictors.filling.sample import Sample
 from lutra.profiler.bench import (
     Bench,
     DeviceOrSpec,
@@ -22,7 +26,7 @@ from lutra.profiler.bench import (
     open_or_create,
     open_to_read,
 )
-from lutra.profiler.calibration import calibrate_as_measured, calibrating_networks
+from lutra.profiler.networks.calibration import calibrate_as_measured, calibrating_networks
 from lutra.profiler.protocols import NETWORK_PROTOCOL, OP_PROTOCOL, TimingProtocol
 from lutra.profiler.record import RunSummary
 from lutra.profiler.stopping import Again
@@ -58,6 +62,7 @@ def profile(
     *,
     resolutions: Sequence[int] = DEFAULT_RESOLUTIONS,
     networks: int | None = None,
+    sample: Sample | None = None,
     again: Again | None = None,
     runtime: str | None = None,
     precision: str = "fp32",
@@ -78,6 +83,9 @@ def profile(
     none: `calibrate` chooses them by what their ops took. ``again`` says what is measured again
     although it is done.
 
+    With a ``sample`` only the ops are measured that say most of networks, and the others are filled
+    in from them, with an interval of their own; a later run without it measures those.
+
     Raises `UsageError` (resolution, runtime, option), `TargetMismatchError` (a table of another
     target), `DeviceError` and `TableError`; whatever was measured before stays in the table.
 
@@ -93,8 +101,9 @@ def profile(
             note_profiled(stored, bench.device.info().spec, space.name, resolutions)
             watch.on_ready(bench.target)
             covered = resolutions_of(stored, space.name)[1]
-            workloads = _ops(space, resolutions, bench)
-            workloads += _networks(stored, space, covered, count, bench)
+            whole = _networks(stored, space, covered, count, bench)
+            ops = _ops(space, resolutions, bench, _Asked(sample, stored, protocol, len(whole)))
+            workloads = ops + whole
             if again is not None:
                 stored.replace_visits(again.chosen(stored, workloads))
             summary = bench.measure(
@@ -105,6 +114,8 @@ def profile(
                 anchors=_ops(space, covered, bench),
                 watch=watch,
             )
+            if (sample is not None or stored.filled()) and stored.op_latencies():
+                fill_in(stored, space, covered)
             if summary.visits and summary.networks:
                 with contextlib.suppress(TableError):  # not all ops, or two networks, yet
                     calibrate_as_measured(stored, space)
@@ -118,6 +129,7 @@ def plan(
     *,
     resolutions: Sequence[int] = DEFAULT_RESOLUTIONS,
     networks: int | None = None,
+    sample: Sample | None = None,
     again: Again | None = None,
     runtime: str | None = None,
     precision: str = "fp32",
@@ -130,13 +142,16 @@ def plan(
     space = get_space(space)
     setting = _Setting(runtime, precision, threads, batch, options or {})
     with _bench_of_space(device, space, table, resolutions, again, setting) as bench:
-        ops = _ops(space, resolutions, bench)
-        missing, wanted = len(ops), _count(networks, bench)
+        wanted = _count(networks, bench)
         if is_there(Path(table)):
             with open_to_read(table, bench.target) as stored:
                 covered = sorted({*read_profiled(stored).spaces.get(space.name, ()), *resolutions})
                 whole = _networks(stored, space, covered, wanted, bench)
+                ops = _ops(space, resolutions, bench, _Asked(sample, stored, protocol, wanted))
                 missing, wanted = (_unfinished(stored, found, again) for found in (ops, whole))
+        else:
+            ops = _ops(space, resolutions, bench, _Asked(sample, None, protocol, wanted))
+            missing = len(ops)
         seconds = missing * _least_seconds(protocol, bench)
         seconds += wanted * _least_seconds(_in_rounds_of(protocol), bench)
         return Plan(len(ops), missing, wanted, seconds)
@@ -178,8 +193,37 @@ def _bench_of_space(
             yield bench
 
 
-def _ops(space: SearchSpace, resolutions: Sequence[int], bench: Bench) -> list[Workload]:
-    return [op_workload(op, bench.emission) for op in space.ops_at(resolutions)]
+class _Asked(NamedTuple):
+    """A sample of the ops that a table lacks, beside so many networks."""
+
+    sample: Sample | None
+    table: LatencyTable | None
+    protocol: TimingProtocol
+    networks: int
+
+
+def _ops(
+    space: SearchSpace, resolutions: Sequence[int], bench: Bench, asked: _Asked | None = None
+) -> list[Workload]:
+    """The ops of a space, all or those of a sample that was asked for."""
+    ops = space.ops_at(resolutions)
+    if asked is not None and asked.sample is not None:
+        known = asked.table.op_latencies() if asked.table else {}
+        ops = most_informative(space, resolutions, _sampled(len(ops), bench, asked), known)
+    return [op_workload(op, bench.emission) for op in ops]
+
+
+def _sampled(all_ops: int, bench: Bench, asked: _Asked) -> int:
+    """How many ops a sample has; raises `UsageError` where there can be none."""
+    assert asked.sample is not None
+    if bench.target.device == GPU:
+        raise UsageError(
+            "on GPUs every op is measured: what the device alone takes and what the host does to"
+            " launch it cannot be told from other ops; profile without a sample"
+        )
+    network_seconds = _least_seconds(_in_rounds_of(asked.protocol), bench)
+    op_seconds = _least_seconds(asked.protocol, bench)
+    return asked.sample.ops(all_ops, op_seconds, asked.networks * network_seconds)
 
 
 def _unfinished(table: LatencyTable, workloads: Sequence[Workload], again: Again | None) -> int:

@@ -122,6 +122,13 @@ class SearchSpace(ABC):
         used = {edge.op for r in resolutions for edge in self.lattice(r).edges if edge.op >= 0}
         return sorted(used)
 
+    def op_counts(self, rows: Rows) -> npt.NDArray[np.float64]:
+        """(N, genes) -> (N, ops): how often each op is in each architecture."""
+        counts = np.zeros((len(rows), len(self.ops) + 1))  # an empty slot's index is -1, the last
+        indices = self.op_indices(rows)
+        np.add.at(counts, (np.arange(len(rows))[:, None], indices), 1.0)
+        return counts[:, :-1]
+
     def ops_of(self, architecture: Architecture) -> list[OpConfig]:
         """The ops of one architecture, in order."""
         indices = self.op_indices(self.encode(architecture)[None, :])[0]

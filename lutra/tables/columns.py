@@ -6,7 +6,7 @@ A column has the name of the field that it holds: to add one takes a migration a
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -57,3 +57,25 @@ def insert(
     number = connection.execute(query, dict(values)).lastrowid
     assert number is not None
     return number
+
+
+def subject_id(connection: sqlite3.Connection, category: str, key: str, role: str) -> int:
+    """The number of a workload, which is added where it is new."""
+    connection.execute(
+        "INSERT INTO subjects (category, key, role) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+        (category, key, role),
+    )
+    query = "SELECT id FROM subjects WHERE category = ? AND key = ?"
+    return int(connection.execute(query, (category, key)).fetchone()[0])
+
+
+def insert_all(
+    connection: sqlite3.Connection,
+    table: str,
+    category: str,
+    records: Iterable[tuple[str, DataclassInstance]],
+) -> None:
+    """Insert a record for each workload of a category, by its key."""
+    for key, record in records:
+        subject = subject_id(connection, category, key, "")
+        insert(connection, table, {"subject": subject, **to_columns(record)})

@@ -12,6 +12,7 @@ _IMPORTED = names(Imported)
 FRAME_COLUMNS = (
     *("category", "key", "status", *_MEASURED, "nodes", "delegated_nodes", "failure"),
     *(name for name in _IMPORTED if name not in _MEASURED),
+    "filled_from",
 )
 
 
@@ -26,6 +27,9 @@ def row_record(row: Row) -> dict[str, Any]:
         record["flags"] = ",".join(row.measurement.flags)
     if row.imported is not None:
         record.update({name: getattr(row.imported, name) for name in _IMPORTED})
+    if row.status == "filled" and row.filled is not None:
+        record["latency_ms"], record["filled_from"] = row.filled.latency_ms, row.filled.rows
+        record["ci_low_ms"], record["ci_high_ms"] = row.filled.low_ms, row.filled.high_ms
     if row.failure is not None:
         record["failure"] = f"{row.failure.kind}: {row.failure.message}"
     return record

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Category = Literal["op", "network", "reference"]
-Status = Literal["stable", "unstable", "partial", "failed", "imported"]
+Status = Literal["stable", "unstable", "partial", "failed", "imported", "filled"]
 # Why a network was measured: its role in the table.
 CALIBRATE, VALIDATE, VERIFY, MODEL, ANCHOR = "calibrate", "validate", "verify", "model", "anchor"
 # The flag of a visit that is to give way to later ones, when those are enough.
@@ -129,6 +129,20 @@ class Imported:
 
 
 @dataclass(frozen=True)
+class Filled:
+    """An op's latency in ms that was not measured but told from ``rows`` others, with the interval
+    that 95 % of such ops are in.
+
+    The rows are ops like it, or whole networks in a table of networks.
+    """
+
+    latency_ms: float
+    low_ms: float
+    high_ms: float
+    rows: int
+
+
+@dataclass(frozen=True)
 class Row:
     """One workload of a table: its measurement or its failure, or what was imported.
 
@@ -144,10 +158,13 @@ class Row:
     failure: Failure | None
     nodes: tuple[int, int] | None = None
     imported: Imported | None = None
+    filled: Filled | None = None
 
     @property
     def status(self) -> Status:
-        """``failed`` where there is no measurement, and nothing was imported."""
+        """``failed`` where there is no measurement, and nothing was imported or filled in."""
         if self.imported is not None:
             return "imported"
+        if self.filled is not None and self.measurement is None:
+            return "filled"
         return "failed" if self.measurement is None else self.measurement.status

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from lutra.tables.columns import from_columns, selected
-from lutra.tables.measurement import Failure, Imported, Measurement, Row, Visit
+from lutra.tables.measurement import Failure, Filled, Imported, Measurement, Row, Visit
 
 VISITS = f"""
     SELECT s.key, {selected(Visit, "v")} FROM visits v JOIN subjects s ON s.id = v.subject
@@ -13,12 +13,13 @@ VISITS = f"""
 ROWS = f"""
     SELECT s.category, s.key, s.nodes, s.delegated_nodes,
         {selected(Measurement, "m", "measured_")}, {selected(Failure, "f", "failed_")},
-        {selected(Imported, "i", "imported_")}
+        {selected(Imported, "i", "imported_")}, {selected(Filled, "e", "filled_")}
     FROM subjects s
     LEFT JOIN measurements m ON m.subject = s.id LEFT JOIN failures f ON f.subject = s.id
-    LEFT JOIN imported i ON i.subject = s.id
+    LEFT JOIN imported i ON i.subject = s.id LEFT JOIN filled e ON e.subject = s.id
     WHERE (:category IS NULL OR s.category = :category) AND (:role IS NULL OR s.role = :role)
-        AND (m.latency_ms IS NOT NULL OR f.kind IS NOT NULL OR i.latency_ms IS NOT NULL)
+        AND (m.latency_ms IS NOT NULL OR f.kind IS NOT NULL OR i.latency_ms IS NOT NULL
+            OR e.latency_ms IS NOT NULL)
     ORDER BY s.id, i.resolution
 """  # noqa: S608 (names of our own fields)
 
@@ -35,6 +36,9 @@ def row_of(values: sqlite3.Row) -> Row:
     imported = None
     if values["imported_latency_ms"] is not None:
         imported = from_columns(Imported, values, "imported_")
+    filled = None
+    if values["filled_latency_ms"] is not None:
+        filled = from_columns(Filled, values, "filled_")
     nodes = (values["nodes"], values["delegated_nodes"])
     return Row(
         values["category"],
@@ -43,4 +47,5 @@ def row_of(values: sqlite3.Row) -> Row:
         failure,
         None if values["nodes"] is None else nodes,
         imported,
+        filled,
     )

@@ -104,6 +104,15 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (subject, resolution)
     ) STRICT;
     """,
+    """
+    CREATE TABLE filled (                  -- ops that were not measured: told from other rows
+        subject INTEGER PRIMARY KEY REFERENCES subjects (id),
+        latency_ms REAL NOT NULL CHECK (latency_ms > 0),
+        low_ms REAL NOT NULL,
+        high_ms REAL NOT NULL,
+        rows INTEGER NOT NULL              -- how many they were
+    ) STRICT;
+    """,
 )
 VERSION = len(MIGRATIONS)
 

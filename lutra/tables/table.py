@@ -15,7 +15,7 @@ from lutra.errors import NotATableError, TableWriteError
 from lutra.files import parse_json
 from lutra.files.kinds import is_there
 from lutra.files.locks import Lock
-from lutra.tables.columns import from_columns, insert, to_columns
+from lutra.tables.columns import from_columns, insert, insert_all, subject_id, to_columns
 from lutra.tables.connection import (
     add_file_lock,
     create_file,
@@ -30,6 +30,7 @@ from lutra.tables.measurement import (
     SUPERSEDED,
     Category,
     Failure,
+    Filled,
     Imported,
     Measurement,
     Row,
@@ -169,12 +170,14 @@ class LatencyTable:
         role: str = "",
         nodes: tuple[int, int] | None = None,
     ) -> int:
-        """Commit a visit and the measurement it now adds up to; a past failure is withdrawn.
+        """Commit a visit and the measurement it now adds up to.
+
+        A past failure is withdrawn, and what was filled in.
 
         Returns the visit's number, for `flag_visit`.
         """
         with self._transaction() as connection:
-            subject = _subject_id(connection, category, key, role)
+            subject = subject_id(connection, category, key, role)
             if nodes is not None:
                 connection.execute(
                     "UPDATE subjects SET nodes = ?, delegated_nodes = ? WHERE id = ?",
@@ -182,7 +185,8 @@ class LatencyTable:
                 )
             values = {"subject": subject, **to_columns(visit), "at": _now()}
             number = insert(connection, "visits", values)
-            connection.execute("DELETE FROM failures WHERE subject = ?", (subject,))
+            for other in ("failures", "filled"):
+                connection.execute(f"DELETE FROM {other} WHERE subject = ?", (subject,))  # noqa: S608
             _put_measurement(connection, subject, measurement)
         return number
 
@@ -195,14 +199,14 @@ class LatencyTable:
                 "UPDATE visits SET drift = :drift, flags = :flags WHERE id = :id",
                 {**to_columns(visit), "id": number},
             )
-            _put_measurement(connection, _subject_id(connection, category, key, ""), measurement)
+            _put_measurement(connection, subject_id(connection, category, key, ""), measurement)
 
     def record_failure(
         self, category: Category, key: str, failure: Failure, role: str = ""
     ) -> None:
         """Commit that a workload failed; one that has a measurement keeps that too."""
         with self._transaction() as connection:
-            subject = _subject_id(connection, category, key, role)
+            subject = subject_id(connection, category, key, role)
             values = {"subject": subject, **to_columns(failure), "at": _now()}
             insert(connection, "failures", values, replace=True)
 
@@ -210,7 +214,7 @@ class LatencyTable:
         """Replace what workloads' visits add up to: their correction, flags or status changed."""
         with self._transaction() as connection:
             for (category, key), measurement in measurements.items():
-                subject = _subject_id(connection, category, key, "")
+                subject = subject_id(connection, category, key, "")
                 _put_measurement(connection, subject, measurement)
 
     def replace_visits(self, workloads: Iterable[tuple[Category, str]]) -> None:
@@ -220,7 +224,7 @@ class LatencyTable:
         """
         with self._transaction() as connection:
             for category, key in workloads:
-                subject = _subject_id(connection, category, key, "")
+                subject = subject_id(connection, category, key, "")
                 values = {"subject": subject, "flag": REPLACED, "older": SUPERSEDED}
                 connection.execute(
                     "UPDATE visits SET flags = flags || ',' || :older WHERE subject = :subject"
@@ -238,12 +242,18 @@ class LatencyTable:
                 )
                 connection.execute("DELETE FROM failures WHERE subject = ?", (subject,))
 
-    def record_imports(self, imports: Iterable[tuple[str, Imported]]) -> None:
-        """Commit what a file of others says of ops, by their keys: all of it or nothing."""
+    def record_imports(
+        self, imports: Iterable[tuple[str, Imported]], category: Category = "op"
+    ) -> None:
+        """Commit what a file of others says of workloads, by their keys: all of it or nothing."""
         with self._transaction() as connection:
-            for key, imported in imports:
-                subject = _subject_id(connection, "op", key, "")
-                insert(connection, "imported", {"subject": subject, **to_columns(imported)})
+            insert_all(connection, "imported", category, imports)
+
+    def fill(self, filled: Mapping[str, Filled]) -> None:
+        """Commit what ops that were not measured would take, by key, in place of all before."""
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM filled")
+            insert_all(connection, "filled", "op", filled.items())
 
     def append(self, other: LatencyTable) -> list[int]:
         """Append another table's visits, failures and runs; what number each run has here."""
@@ -323,11 +333,12 @@ class LatencyTable:
 
     def imported_latencies(self) -> dict[tuple[str, int], float]:
         """Milliseconds by op key and resolution, for every op that was imported."""
-        found = self._rows(
-            "SELECT s.key, i.resolution, i.latency_ms"
-            " FROM imported i JOIN subjects s ON s.id = i.subject"
-        )
-        return {(values["key"], values["resolution"]): values["latency_ms"] for values in found}
+        found = [(row.key, row.imported) for row in self.rows("op") if row.imported]
+        return {(key, imported.resolution): imported.latency_ms for key, imported in found}
+
+    def filled(self) -> dict[str, Filled]:
+        """What was filled in, by op key."""
+        return {row.key: row.filled for row in self.rows("op") if row.filled}
 
     def device_latencies(self) -> dict[str, float]:
         """Milliseconds that the device alone needs, by op key, where that was measured."""
@@ -368,15 +379,6 @@ def opened_table(
         return
     with LatencyTable.open(table, write=write) as named:
         yield named
-
-
-def _subject_id(connection: sqlite3.Connection, category: Category, key: str, role: str) -> int:
-    connection.execute(
-        "INSERT INTO subjects (category, key, role) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-        (category, key, role),
-    )
-    query = "SELECT id FROM subjects WHERE category = ? AND key = ?"
-    return int(connection.execute(query, (category, key)).fetchone()[0])
 
 
 def _put_measurement(connection: sqlite3.Connection, subject: int, value: Measurement) -> None:

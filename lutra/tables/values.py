@@ -45,6 +45,7 @@ _LIMITS: Mapping[str, Mapping[str, Limits]] = {
         "resolution": (1, 1 << 16),
         "runs": _NUMBER,
     },
+    "filled": {**dict.fromkeys(("latency_ms", "low_ms", "high_ms"), _MS), "rows": _NUMBER},
     "subjects": {
         **dict.fromkeys(("nodes", "delegated_nodes"), _NUMBER),
         "(nodes IS NULL) - (delegated_nodes IS NULL)": (0, 0),

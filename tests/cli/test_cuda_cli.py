@@ -12,7 +12,7 @@ from lutra.devices.fake import FakeScript
 from lutra.emitters.emission import Emission
 from lutra.ops import Conv, Shape, seeded_weights
 from lutra.profiler.bench import bench_of_table
-from lutra.profiler.calibration import calibrate_on, validate_on
+from lutra.profiler.networks.calibration import calibrate_on, validate_on
 from lutra.profiler.profile import profile
 from lutra.profiler.protocols import TimingProtocol
 from lutra.profiler.stopping import StoppingRule

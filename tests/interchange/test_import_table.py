@@ -102,7 +102,7 @@ def test_files_of_several_resolutions_are_told_apart(tmp_path: Path) -> None:
     assert latencies[key, 216] == pytest.approx(2 * latencies[key, 224])
     predictor = EfficiencyPredictor(table)
     assert predictor.resolutions == (216, 224)
-    with pytest.raises(MissingOpError, match="imported for 2 resolutions from 216 to 224"):
+    with pytest.raises(MissingOpError, match="made for 2 resolutions from 216 to 224"):
         predictor.predict_one(predictor.space.decode(predictor.space.choice_counts * 0))
     with pytest.raises(MissingOpError, match="96 of 96 op .* or import them"):
         predictor.latency.cheapest([128])
@@ -163,7 +163,7 @@ def test_rows_of_another_space(
 def test_another_unit(tmp_path: Path, factor: float, words: str) -> None:
     rows = {key: {"mean": factor * fields["mean"]} for key, fields in document().items()}
     message = error_of(tmp_path, rows)
-    assert "its means are not ms" in message
+    assert "its latencies are not ms" in message
     assert words in message
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from lutra.devices.fake import FakeDevice
 from lutra.predictors.efficiency.predictor import EfficiencyPredictor
-from lutra.profiler.calibration import validate
+from lutra.profiler.networks.calibration import validate
 from lutra.profiler.profile import profile
 from lutra.profiler.watch import Watch
 from lutra.spaces import sample_networks

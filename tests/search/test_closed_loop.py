@@ -18,7 +18,7 @@ from lutra.devices.fake import FakeDevice, latency_from_size
 from lutra.errors import DeviceError, InfeasibleError, UsageError
 from lutra.predictors.accuracy import load_accuracy
 from lutra.predictors.efficiency.predictor import EfficiencyPredictor
-from lutra.profiler.calibration import calibrate, validate
+from lutra.profiler.networks.calibration import calibrate, validate
 from lutra.profiler.profile import profile
 from lutra.profiler.protocols import NETWORK_PROTOCOL
 from lutra.profiler.watch import Progress, Watch

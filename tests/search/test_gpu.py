@@ -15,7 +15,8 @@ from lutra.predictors.efficiency.composition import stages_of
 from lutra.predictors.efficiency.fitting import Fit, Networks, fit
 from lutra.predictors.efficiency.predictor import EfficiencyPredictor, Floats
 from lutra.profiler.bench import Bench
-from lutra.profiler.calibration import Validation, calibrate_on, validate_on
+from lutra.profiler.networks.calibration import calibrate_on, validate_on
+from lutra.profiler.networks.validation import Validation
 from lutra.search.find import find_networks, half_way_budget_ms
 from lutra.spaces import get_space, parse_architecture
 from lutra.tables import LatencyTable

@@ -10,7 +10,7 @@ import pytest
 from lutra.devices.fake import FakeDevice, latency_from_size
 from lutra.predictors.accuracy import load_accuracy
 from lutra.predictors.efficiency.predictor import EfficiencyPredictor
-from lutra.profiler.calibration import calibrate
+from lutra.profiler.networks.calibration import calibrate
 from lutra.profiler.profile import profile
 from lutra.profiler.workload import network_workload
 from lutra.search.find import find_networks, half_way_budget_ms

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from lutra.predictors.efficiency.composition import TERMS, Composition, Floats
 from lutra.predictors.efficiency.regression import Assumption, deviations, most_likely
-from lutra.predictors.efficiency.spread import Spread
+from lutra.predictors.efficiency.spread import Spread, with_filled
 
 Terms = tuple[str, ...]
 
@@ -53,7 +53,8 @@ class Networks:
     ``features`` (N, terms and ``stages``) rest on the ops' latencies. ``device`` and ``launch``,
     known both or neither, rest on what the device alone needs for each op and what the host does.
     ``resolutions`` (N,) are in pixels. ``process_ms`` (N, processes) is what each took in each
-    process, NaN where it did not run, ``repeatability_percent`` how well they repeat.
+    process, NaN where it did not run, ``repeatability_percent`` how well they repeat,
+    ``filled_ms`` (N,) the standard deviation that ops bring which were not measured.
     """
 
     measured_ms: Floats
@@ -63,6 +64,7 @@ class Networks:
     resolutions: npt.NDArray[Any] | None = None
     stages: tuple[str, ...] = ()
     process_ms: Floats | None = None
+    filled_ms: Floats | None = None
     repeatability_percent: float = float("nan")
 
     def __len__(self) -> int:
@@ -77,18 +79,16 @@ class Networks:
 
     def take(self, indices: npt.NDArray[Any]) -> Networks:
         """Some of the networks."""
-        device, launch, resolutions, process_ms = (
-            None if values is None else values[indices]
-            for values in (self.device, self.launch, self.resolutions, self.process_ms)
-        )
+        some: dict[str, Any] = {
+            name: None if values is None else values[indices]
+            for name in ("device", "launch", "resolutions", "process_ms", "filled_ms")
+            for values in (getattr(self, name),)
+        }
         return replace(
             self,
             measured_ms=self.measured_ms[indices],
             features=self.features[indices],
-            device=device,
-            launch=launch,
-            resolutions=resolutions,
-            process_ms=process_ms,
+            **some,
         )
 
 
@@ -125,7 +125,8 @@ class Forms:
         """(N,): how much less sure each is than the typical one that was fitted on."""
         if self.spread is None:
             return np.ones(len(networks))
-        return self.spread.widening(networks.features, self.predict(networks))
+        predicted_ms = self.predict(networks)
+        return self.spread.widening(networks.features, predicted_ms, networks.filled_ms)
 
 
 @dataclass(frozen=True)
@@ -351,7 +352,8 @@ def _solve(
         constant_ms=constant,
         stages=dict(zip(stages, values[len(terms) :], strict=True)),
     )
-    typical = float(np.median(deviations(shares, found.covariance, found.noise)))
+    known = deviations(shares, found.covariance, found.noise)
+    typical = float(np.median(with_filled(known, networks.measured_ms, networks.filled_ms)))
     covariance = tuple(tuple(map(float, row)) for row in found.covariance)
     return Forms(composition, spread=Spread(tuple(columns), covariance, found.noise, typical))
 

@@ -16,7 +16,7 @@ from lutra.predictors.efficiency.costs import OpCost, macs_cost, params_cost, re
 from lutra.predictors.efficiency.fitting import Networks
 from lutra.predictors.efficiency.forms import Latency
 from lutra.predictors.efficiency.host_and_device import HostAndDevice, network_sums
-from lutra.predictors.efficiency.imported import origin_of, priced_space
+from lutra.predictors.efficiency.op_prices import filled_deviations, origin_of, priced_space
 from lutra.predictors.efficiency.spread import Spread
 from lutra.predictors.efficiency.stated_error import StatedError
 from lutra.spaces import Architecture, Rows, SearchSpace, get_space
@@ -99,6 +99,7 @@ class EfficiencyPredictor:
         known_space, self.resolutions = _space_and_resolutions(table, space)
         self.space, self._alone_ms = priced_space(table, known_space)
         self.origin = origin_of(table)
+        self._filled_ms = filled_deviations(table, self.space)
         self.target = table.target
         self.path = table.path
         name = self.space.name
@@ -181,7 +182,17 @@ class EfficiencyPredictor:
         """
         if self._spread is None:
             return np.ones(len(rows))
-        return self._spread.widening(self.network_features(rows), self.predict(rows))
+        return self._spread.widening(
+            self.network_features(rows), self.predict(rows), self._filled_in(rows)
+        )
+
+    def _filled_in(self, rows: Rows) -> Floats | None:
+        """(N,): the standard deviation that ops bring which were not measured, in ms."""
+        if self._filled_ms is None:
+            return None
+        squares = network_sums(self.space, self._filled_ms[:, None] ** 2, rows)
+        deviations: Floats = np.sqrt(squares[:, 0])
+        return deviations
 
     def breakdown(self, architecture: Architecture) -> list[OpContribution]:
         """What each op adds to the latency in ms, in order; the rest is `constant_ms`.
@@ -245,7 +256,15 @@ class EfficiencyPredictor:
         device, launch = self.host_and_device.sums(rows) if self.host_and_device else (None, None)
         if device is None or np.isnan(device).any():
             device = launch = None
-        return Networks(measured_ms, features, device, launch, resolutions, self._stages)
+        return Networks(
+            measured_ms,
+            features,
+            device,
+            launch,
+            resolutions,
+            self._stages,
+            filled_ms=self._filled_in(rows),
+        )
 
     def _ruling_form(self, row: Rows) -> OpCost:
         return self.latency.forms[int(self.latency.ruling(row)[0])]
@@ -277,7 +296,7 @@ class EfficiencyPredictor:
     def _remedy(self) -> str:
         if self.origin is None:
             return "`lutra profile` measures what is missing"
-        return f"it was imported for {resolutions_text(self.resolutions)}: import the others too"
+        return f"it was made for {resolutions_text(self.resolutions)}: import the others too"
 
     def require_ops(self, indices: Sequence[int]) -> None:
         """Raise `MissingOpError` unless the table has what predicting takes of all these ops."""

@@ -19,7 +19,8 @@ class Spread:
     """The covariance of a fit's coefficients, those of ``columns`` of the features and a constant.
 
     ``noise`` is what a network's latency differs by, relative, beside what the coefficients do not
-    know; ``typical`` is both together for the networks that were fitted on.
+    know; ``typical`` is both together for the networks that were fitted on, and what is not known
+    of ops that were not measured.
     """
 
     columns: tuple[int, ...]
@@ -27,11 +28,17 @@ class Spread:
     noise: float
     typical: float
 
-    def widening(self, features: Floats, predicted_ms: Floats) -> Floats:
-        """(N, terms and stages), (N,) -> (N,): how much less sure each is than the typical one."""
+    def widening(
+        self, features: Floats, predicted_ms: Floats, filled_ms: Floats | None = None
+    ) -> Floats:
+        """(N, terms and stages), (N,) -> (N,): how much less sure each is than the typical one.
+
+        ``filled_ms`` (N,) is the standard deviation that ops bring which were not measured.
+        """
         design = np.hstack([features[:, self.columns], np.ones((len(features), 1))])
         shares = design / predicted_ms[:, None]
-        return deviations(shares, np.array(self.covariance), self.noise) / self.typical
+        known = deviations(shares, np.array(self.covariance), self.noise)
+        return with_filled(known, predicted_ms, filled_ms) / self.typical
 
     @classmethod
     def from_json(cls, document: object, features: int) -> Spread | None:
@@ -61,3 +68,11 @@ class Spread:
         ):
             raise ValueError("not a spread")
         return cls(columns, tuple(map(tuple, covariance.tolist())), noise, typical)
+
+
+def with_filled(deviation: Floats, latency_ms: Floats, filled_ms: Floats | None) -> Floats:
+    """Relative standard deviations (N,), and what ops add that were not measured (N,), in ms."""
+    if filled_ms is None:
+        return deviation
+    both: Floats = np.hypot(deviation, filled_ms / latency_ms)
+    return both

@@ -22,7 +22,7 @@ from lutra.errors import (
 )
 from lutra.predictors.efficiency.predictor import EfficiencyPredictor
 from lutra.profiler.bench import Bench
-from lutra.profiler.calibration import calibrate_as_measured, measure_networks
+from lutra.profiler.networks.calibration import calibrate_as_measured, measure_networks
 from lutra.profiler.protocols import NETWORK_PROTOCOL, TimingProtocol
 from lutra.profiler.statistics import process_spread
 from lutra.profiler.watch import Watch

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lutra.profiler.calibration import calibrate
+from lutra.profiler.networks.calibration import calibrate
 
 
 @pytest.fixture(scope="session")

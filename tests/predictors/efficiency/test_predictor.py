@@ -11,7 +11,8 @@ import pytest
 from lutra.devices.fake import FakeDevice, FakeScript
 from lutra.errors import MissingOpError, TableError, UsageError
 from lutra.predictors.efficiency.predictor import STALE, EfficiencyPredictor
-from lutra.profiler.calibration import Validation, calibrate, validate
+from lutra.profiler.networks.calibration import calibrate, validate
+from lutra.profiler.networks.validation import Validation
 from lutra.profiler.profile import plan, profile
 from lutra.profiler.protocols import NETWORK_PROTOCOL
 from lutra.profiler.statistics import repeatability_percent
@@ -104,7 +105,7 @@ def test_calibration_is_stored_and_used(calibrated: Path) -> None:
 def test_networks_are_added_until_the_error_asked_for(
     table_path: Path, error: float, networks: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lutra.profiler.calibration._MOST_NETWORKS", 40)
+    monkeypatch.setattr("lutra.profiler.networks.calibration._MOST_NETWORKS", 40)
     fitted = calibrate(table_path, networks=8, error_percent=error, rounds=2)
     assert fitted.networks == networks
     with LatencyTable.open(table_path) as table:

@@ -14,7 +14,7 @@ from lutra.predictors.efficiency.composition import TERMS
 from lutra.predictors.efficiency.fitting import Networks, conformal_percent, fit
 from lutra.predictors.efficiency.predictor import EfficiencyPredictor
 from lutra.predictors.efficiency.stated_error import StatedError
-from lutra.profiler.calibration import calibrate, validate
+from lutra.profiler.networks.calibration import calibrate, validate
 from lutra.spaces import sample_networks
 from lutra.tables import LatencyTable
 from lutra.tables.documents import CALIBRATION, VALIDATION, store_document

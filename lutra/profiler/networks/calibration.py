@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np
-
-from lutra.errors import TableError
-from lutra.predictors.efficiency.fitting import Fit, Networks, fit, process_interval_percent
-from lutra.predictors.efficiency.predictor import EfficiencyPredictor, Floats
+from lutra.predictors.efficiency.fitting import Fit, Networks, fit
+from lutra.predictors.efficiency.predictor import EfficiencyPredictor
 from lutra.predictors.efficiency.stated_error import RESOLUTIONS
+from lutra.predictors.filling.fill import fill_in
+from lutra.predictors.filling.from_networks import solve_networks
 from lutra.profiler.bench import Bench, DeviceOrSpec, bench_of_table
+from lutra.profiler.networks.measured import Measured, collected
+from lutra.profiler.networks.validation import Validation
 from lutra.profiler.protocols import NETWORK_PROTOCOL, TimingProtocol
-from lutra.profiler.statistics import process_ratios, repeatability_percent
 from lutra.profiler.watch import UNWATCHED, Watch
 from lutra.profiler.workload import network_workload
-from lutra.spaces import Architecture, Rows, SearchSpace, sample_networks
+from lutra.spaces import Architecture, SearchSpace, sample_networks
 from lutra.tables import LatencyTable
 from lutra.tables.documents import CALIBRATION, VALIDATION, store_document
 from lutra.tables.measurement import CALIBRATE, VALIDATE, VERIFY
@@ -26,90 +26,6 @@ from lutra.tables.measurement import CALIBRATE, VALIDATE, VERIFY
 _MOST_NETWORKS = 160
 _SEEDS = {CALIBRATE: 1, VALIDATE: 2}
 _EVIDENCE = (CALIBRATE, VERIFY)
-
-
-@dataclass(frozen=True)
-class Validation:
-    """The error of predictions on networks that nothing was fitted on, in percent.
-
-    ``kendall_tau`` tells how well they rank networks (1: as measured), ``repeatability_percent``
-    how far two halves of a network's own visits lie apart, ``interval_percent`` within which 95 %
-    of further networks lie that the fit is as sure of as of most
-    (`lutra.predictors.efficiency.fitting.process_interval_percent`).
-    """
-
-    networks: int
-    mape_percent: float
-    bias_percent: float
-    p95_percent: float
-    max_percent: float
-    within_5_percent: float
-    within_10_percent: float
-    kendall_tau: float
-    repeatability_percent: float
-    drifted_networks: int = 0
-    interval_percent: float = float("nan")
-
-    @classmethod
-    def of(
-        cls,
-        predicted: Floats,
-        measured: Floats,
-        repeatability: float,
-        drifted: int = 0,
-        widening: Floats | None = None,
-        process_ms: Floats | None = None,
-    ) -> Validation:
-        """Compare (N,) predictions with (N,) measurements, both in ms.
-
-        ``widening`` (N,) says how much less sure each prediction is than is typical,
-        ``process_ms`` (N, processes) what each process took that ran it.
-        """
-        from scipy.stats import kendalltau
-
-        errors = 100.0 * (predicted / measured - 1.0)
-        absolute = np.abs(errors)
-        return cls(
-            networks=len(errors),
-            mape_percent=float(absolute.mean()),
-            bias_percent=float(errors.mean()),
-            p95_percent=float(np.quantile(absolute, 0.95)),
-            max_percent=float(absolute.max()),
-            within_5_percent=100.0 * float((absolute <= 5.0).mean()),
-            within_10_percent=100.0 * float((absolute <= 10.0).mean()),
-            kendall_tau=float(kendalltau(predicted, measured).statistic),
-            repeatability_percent=repeatability,
-            drifted_networks=drifted,
-            interval_percent=process_interval_percent(
-                predicted,
-                measured[:, None] if process_ms is None else process_ms,
-                np.ones(len(predicted)) if widening is None else widening,
-            ),
-        )
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Networks with their latency (N,) in ms, and the mean half-to-half difference in percent.
-
-    ``process_ms`` (N, processes) is what each took in each process; NaN where it did not run.
-    ``drifted`` of them were measured only while the machine was slower than the table's.
-    """
-
-    architectures: list[Architecture]
-    measured_ms: Floats
-    process_ms: Floats
-    repeatability_percent: float
-    drifted: int
-
-    @property
-    def resolutions(self) -> list[int]:
-        """Those of the networks, in pixels, sorted."""
-        return sorted({architecture.r for architecture in self.architectures})
-
-    def rows(self, space: SearchSpace) -> Rows:
-        """(N, genes): the architectures."""
-        return np.stack([space.encode(architecture) for architecture in self.architectures])
 
 
 def calibrate(
@@ -189,6 +105,8 @@ def calibrate_on(
     predictor = EfficiencyPredictor(table, space, plain_sum=True)
     measured = _measure(bench, table, predictor, CALIBRATE, networks, protocol, watch)
     # What was measured may have brought ops nearer to the table's state.
+    if table.filled() and _knows_ops(table, predictor.space):
+        fill_in(table, predictor.space, predictor.resolutions)
     predictor = EfficiencyPredictor(table, predictor.space, plain_sum=True)
     return _fitted(table, predictor, measured)
 
@@ -200,12 +118,20 @@ def calibrate_as_measured(table: LatencyTable, space: SearchSpace | str | None =
     than two.
     """
     predictor = EfficiencyPredictor(table, space, plain_sum=True)
-    predictor.require_ops(_needed_ops(predictor))
-    return _fitted(table, predictor, _collected(table, _fitted_on(table, predictor)))
+    if _knows_ops(table, predictor.space):
+        predictor.require_ops(predictor.space.op_indices_at(predictor.resolutions))
+    return _fitted(table, predictor, collected(table, _fitted_on(table, predictor)))
 
 
 def _fitted(table: LatencyTable, predictor: EfficiencyPredictor, measured: Measured) -> Fit:
-    fitted = fit(_evidence(predictor, measured))
+    space, resolutions = predictor.space, predictor.resolutions
+    if _knows_ops(table, space):
+        fitted = fit(_evidence(predictor, measured))
+    else:
+        filled, fitted = solve_networks(
+            space, resolutions, measured.rows(space), measured.measured_ms, measured.process_ms
+        )
+        table.fill(filled)
     document: dict[str, object] = {
         **fitted.to_json(),
         "repeatability_percent": measured.repeatability_percent,
@@ -215,6 +141,12 @@ def _fitted(table: LatencyTable, predictor: EfficiencyPredictor, measured: Measu
     store_document(table, CALIBRATION, predictor.space.name, document)
     store_document(table, VALIDATION, predictor.space.name, None)
     return fitted
+
+
+def _knows_ops(table: LatencyTable, space: SearchSpace) -> bool:
+    """Whether any op of a space was measured: else what they take is told from networks."""
+    measured = table.op_latencies()
+    return any(op.key in measured for op in space.ops)
 
 
 def validate_on(
@@ -253,12 +185,13 @@ def _measure(
     watch: Watch,
 ) -> Measured:
     space = predictor.space
-    predictor.require_ops(_needed_ops(predictor))
+    if _knows_ops(table, space):
+        predictor.require_ops(space.op_indices_at(predictor.resolutions))
     architectures = _networks_for(table, predictor, role, count)
     measure_networks(bench, table, space, architectures, role, protocol, watch)
     if role == CALIBRATE:
         architectures = list(dict.fromkeys([*architectures, *_fitted_on(table, predictor)]))
-    return _collected(table, architectures)
+    return collected(table, architectures)
 
 
 def measure_networks(
@@ -282,11 +215,6 @@ def measure_networks(
         )
     )
     bench.measure(table, wanted, protocol, anchors=held, watch=watch)
-
-
-def _needed_ops(predictor: EfficiencyPredictor) -> Sequence[int]:
-    wanted = {op.key for op in predictor.space.ops_at(predictor.resolutions)}
-    return [index for index, op in enumerate(predictor.space.ops) if op.key in wanted]
 
 
 def _networks_for(
@@ -353,48 +281,14 @@ def _fitted_on(table: LatencyTable, predictor: EfficiencyPredictor) -> list[Arch
     ]
 
 
-def _collected(table: LatencyTable, architectures: Sequence[Architecture]) -> Measured:
-    """The networks that were measured; where most of them were steady, only those.
-
-    A network is flagged when the references say that the machine was slower all the while than
-    when the table was made. If that is so for most, they are used and counted: the numbers then
-    speak of the slower machine.
-    """
-    rows = {row.key: row.measurement for row in table.rows("network") if row.measurement}
-    measured = [item for item in architectures if item.key in rows]
-    steady = [item for item in measured if not rows[item.key].flags]
-    used = steady if 2 * len(steady) >= max(len(measured), 4) else measured
-    if len(used) < 2:
-        raise TableError(f"only {len(used)} networks could be measured; at least 2 are needed")
-    keys = [item.key for item in used]
-    visits = [table.visits("network", key) for key in keys]
-    known = [half for seen in visits if (half := repeatability_percent(seen)) is not None]
-    measured_ms = np.array([rows[key].latency_ms for key in keys])
-    return Measured(
-        used,
-        measured_ms,
-        measured_ms[:, None] * _padded([process_ratios(seen) for seen in visits]),
-        float(np.mean(known)) if known else float("nan"),
-        drifted=sum(1 for key in keys if rows[key].flags),
-    )
-
-
 def evidence_of(
     table: LatencyTable, predictor: EfficiencyPredictor, architectures: Sequence[Architecture]
 ) -> Networks:
     """What a fit learns from networks that the table measured; at least 2, else `TableError`."""
-    return _evidence(predictor, _collected(table, architectures))
+    return _evidence(predictor, collected(table, architectures))
 
 
 def _evidence(predictor: EfficiencyPredictor, measured: Measured) -> Networks:
     networks = predictor.networks(measured.rows(predictor.space), measured.measured_ms)
     repeatability = measured.repeatability_percent
     return replace(networks, process_ms=measured.process_ms, repeatability_percent=repeatability)
-
-
-def _padded(rows: Sequence[Sequence[float]]) -> Floats:
-    """(N, the longest), NaN behind the shorter ones."""
-    padded = np.full((len(rows), max(map(len, rows))), np.nan)
-    for row, values in zip(padded, rows, strict=True):
-        row[: len(values)] = values
-    return padded

@@ -1,0 +1,58 @@
+"""What a table has for each op: measured, filled in, or imported at each resolution."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lutra.predictors.efficiency.composition import Floats
+from lutra.spaces import SearchSpace
+from lutra.spaces.by_resolution import by_resolution
+from lutra.tables import LatencyTable
+
+_COVERED = 1.96  # standard deviations of a normal distribution that hold 95 %
+
+
+def priced_space(table: LatencyTable, space: SearchSpace) -> tuple[SearchSpace, Floats]:
+    """The space as a table has prices for it, and what each of its ops takes alone (ops,), in ms.
+
+    NaN where the table does not know it.
+    """
+    imported = table.imported_latencies()
+    if not imported:
+        filled = {key: each.latency_ms for key, each in table.filled().items()}
+        known = {**filled, **table.op_latencies()}
+        return space, np.array([known.get(op.key, np.nan) for op in space.ops])
+    apart = by_resolution(space)
+    keys = zip((op.key for op in apart.ops), apart.op_resolutions, strict=True)
+    return apart, np.array([imported.get(key, np.nan) for key in keys])
+
+
+def filled_deviations(table: LatencyTable, space: SearchSpace) -> Floats | None:
+    """(ops,): the standard deviation of what was filled in, in ms, else 0; None where nothing was.
+
+    A high end is so many of them above: the low one may be cut off.
+    """
+    filled = table.filled()
+    if not filled:
+        return None
+    found = [filled.get(op.key) for op in space.ops]
+    return np.array(
+        [(each.high_ms - each.latency_ms) / _COVERED if each else 0.0 for each in found]
+    )
+
+
+def origin_of(table: LatencyTable) -> str | None:
+    """What to say of predictions by a table of others' numbers; None for what lutra measured."""
+    if not table.target.is_imported:
+        return None
+    rows = [row for row in table.rows() if row.imported]
+    files = sorted({row.imported.file for row in rows if row.imported})
+    others = f" and {len(files) - 1} more" if len(files) > 1 else ""
+    if all(row.category == "network" for row in rows):
+        file = next(iter(files), "no file")
+        return f"solved from {len(rows)} whole networks of {file}: no op was measured by itself"
+    return (
+        f"the table was imported ({next(iter(files), 'no file')}{others}) and is not calibrated:"
+        " latencies are plain sums, as its authors' estimator makes them; how far off they are is"
+        " not known"
+    )

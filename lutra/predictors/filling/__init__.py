@@ -1,0 +1,1 @@
+"""What a table does not hold: latencies of ops told from those of others, or of whole networks."""

@@ -1,0 +1,61 @@
+"""Which ops to measure, where not all are: those that say most about networks."""
+
+# docs/decisions.md: Ops that were not measured
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from lutra.ops import OpConfig
+from lutra.predictors.filling.nodes import Floats, OpNodes
+from lutra.predictors.filling.process import Baseline, Scales
+from lutra.spaces import SearchSpace, sample_networks
+
+_NETWORKS = 300
+_SEED = 4
+
+
+def most_informative(
+    space: SearchSpace,
+    resolutions: Sequence[int],
+    count: int,
+    known: Collection[str] = (),
+) -> list[OpConfig]:
+    """``count`` ops of a space at these resolutions, those with ``known`` keys among them first.
+
+    One after another, each the one whose measurement leaves the least variance in what random
+    networks take (the A-optimal design of Krause et al. 2008, greedily), given what is usually
+    known of ops before any is measured. So both sides of a cliff are measured where networks
+    stand on both.
+    """
+    ops = space.ops_at(resolutions)
+    networks = sample_networks(space, resolutions, _NETWORKS, _SEED)
+    rows = np.stack([space.encode(network) for network in networks])
+    counts = space.op_counts(rows)[:, space.op_indices_at(resolutions)]
+    first = [index for index, op in enumerate(ops) if op.key in known]
+    return [ops[index] for index in chosen(OpNodes.of(ops), counts, min(count, len(ops)), first)]
+
+
+def chosen(nodes: OpNodes, counts: Floats, count: int, first: Sequence[int] = ()) -> list[int]:
+    """Indices of ``count`` ops, those of ``first`` before all; ``counts`` is (networks, ops)."""
+    totals = np.asarray(nodes.counts.sum(axis=0)) @ nodes.quantities
+    baseline = Baseline.at(nodes.counts, nodes.quantities, 1.0 / totals)
+    scales = Scales()
+    covariance = (
+        baseline.shares @ (baseline.shares @ scales.covariance(nodes.alikeness)).T
+    )  # (ops, ops), of relative departures
+    weights = counts * baseline.latency_ms
+    weights /= weights.sum(axis=1, keepdims=True)
+    noise, found = scales.noise**2, list[int]()
+    for index in (*first, *[-1] * (count - len(first))):
+        variances = np.diag(covariance) + noise
+        if index < 0:
+            gains = ((weights @ covariance) ** 2).sum(axis=0) / variances
+            gains[found] = -1.0
+            index = int(gains.argmax())
+        found.append(index)
+        along = covariance[:, index] / np.sqrt(variances[index])
+        covariance -= np.outer(along, along)
+    return found

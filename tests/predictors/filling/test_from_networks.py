@@ -1,0 +1,44 @@
+"""Ops told from whole networks alone."""
+
+import numpy as np
+import pytest
+
+from lutra.errors import TableError
+from lutra.predictors.efficiency.composition import Floats
+from lutra.predictors.filling.from_networks import solve_networks
+from lutra.spaces import get_space, sample_networks
+from tests.conftest import SPACE
+from tests.predictors.filling.pace import latency_ms
+
+space = get_space(SPACE)
+RESOLUTIONS = (160, 224)
+NETWORKS = sample_networks(space, RESOLUTIONS, 160, 7)
+ROWS = np.stack([space.encode(each) for each in NETWORKS])
+NOISE = 0.005
+
+
+def measured() -> Floats:
+    alone = np.array([latency_ms(op) for op in space.ops])
+    noise = np.random.default_rng(0).standard_normal(len(ROWS))
+    took: Floats = (space.op_counts(ROWS) @ alone + 0.2) * np.exp(NOISE * noise)
+    return took
+
+
+def test_a_hundred_networks_tell_what_others_take() -> None:
+    """Though there are more ops than networks."""
+    took = measured()
+    filled, fit = solve_networks(space, RESOLUTIONS, ROWS[:100], took[:100], took[:100, None])
+    assert len(filled) == len(space.ops_at(RESOLUTIONS)) > 100
+    alone = np.array([filled[op.key].latency_ms if op.key in filled else 0.0 for op in space.ops])
+    predicted = space.op_counts(ROWS[100:]) @ alone + fit.composition.constant_ms
+    errors = 100.0 * np.abs(predicted / took[100:] - 1.0)
+    assert errors.mean() < 2.5 * 100.0 * NOISE
+    assert fit.cv_mape_percent == pytest.approx(errors.mean(), rel=0.5)
+    assert 0.85 <= np.mean(errors <= fit.interval_percent) <= 1.0
+    assert fit.networks == 100
+
+
+def test_too_few_networks_are_refused() -> None:
+    took = measured()[:19]
+    with pytest.raises(TableError, match=r"19 networks cannot tell .* 20 is the least"):
+        solve_networks(space, RESOLUTIONS, ROWS[:19], took, took[:, None])
