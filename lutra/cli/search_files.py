@@ -33,7 +33,7 @@ class Outputs:
         if self.ofa_config is not None:
             check_output(self.ofa_config, OFA_CONFIG)
         if self.fronts:
-            from lutra.search.fronts.files import check_front_file
+            from lutra.report.front_files import check_front_file
 
             for path in self.fronts:
                 check_front_file(path)
@@ -50,7 +50,7 @@ class Outputs:
             config = json.dumps(result.best.architecture.to_ofa())
             write_atomically(self.ofa_config, f"{config}\n".encode(), kind=OFA_CONFIG)
         if self.fronts:
-            from lutra.search.fronts.files import write_front
+            from lutra.report.front_files import write_front
 
             for path in self.fronts:
                 write_front(result, path)

@@ -15,7 +15,7 @@ FRONT_CSV = "accuracy_percent,latency_ms,"
 _SEEN_BYTES = 1 << 20
 _ONNX_NEXT_FIELDS = b"\x12\x1a\x22\x2a\x32\x3a\x42\x72"  # behind ir_version; onnx.proto's numbers
 _TORCH_NAMED = 100
-_SVG_NAMED = 1000
+_SVG_NAMED = _REPORT_SEEN = 1000
 
 
 @dataclass(frozen=True)
@@ -60,13 +60,18 @@ MODELS = {
     ),
 }
 
-_FRONT = re.compile(rf'\s*\{{\s*"format"\s*:\s*"{FRONT_FORMAT}"'.encode())
-FRONTS = {  # by suffix; pictures are known by their format alone
-    ".csv": FileKind("a front", lambda data: data.startswith(FRONT_CSV.encode())),
-    ".json": FileKind("a front", lambda data: _FRONT.match(data) is not None),
+PICTURES = {  # by suffix; they are known by their format alone
     ".svg": FileKind("an SVG picture", lambda data: b"<svg" in data[:_SVG_NAMED]),
     ".png": FileKind("a PNG picture", lambda data: data.startswith(b"\x89PNG\r\n\x1a\n")),
 }
+_FRONT = re.compile(rf'\s*\{{\s*"format"\s*:\s*"{FRONT_FORMAT}"'.encode())
+FRONTS = {  # by suffix
+    ".csv": FileKind("a front", lambda data: data.startswith(FRONT_CSV.encode())),
+    ".json": FileKind("a front", lambda data: _FRONT.match(data) is not None),
+    **PICTURES,
+}
+REPORT_NAMED = '<meta name="generator" content="lutra report'
+REPORT = FileKind("a report", lambda data: REPORT_NAMED.encode() in data[:_REPORT_SEEN])
 
 
 def is_there(path: Path) -> bool:
