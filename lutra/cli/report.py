@@ -41,7 +41,7 @@ def command(files: tuple[Path, ...], output: Path, as_json: bool) -> None:
 
 
 def _is_table(path: Path) -> bool:
-    """Whether a file is a table, by its first bytes; raises `UsageError` where it cannot be read."""
+    """Whether a file is a table, by its first bytes; raises `UsageError`."""
     from lutra.files.kinds import TABLE
 
     try:

@@ -100,7 +100,7 @@ def page(contents: Sequence[Content], results: Sequence[SearchResult]) -> str:
         for number, content in enumerate(contents)
     ]
     return environment.from_string(template).render(
-        generator=Markup(f'{REPORT_NAMED}">'),
+        generator=Markup(f'{REPORT_NAMED}">'),  # noqa: S704 (our own words)
         title=" and ".join(content.path.name for content in contents),
         style=Markup(style),  # noqa: S704 (our own files, of the package)
         script=Markup(script),  # noqa: S704

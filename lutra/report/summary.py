@@ -58,7 +58,7 @@ def _missing(content: Content, name: str) -> str:
 
 
 def _workloads(content: Content) -> str:
-    counts = Counter(row.category for row in content.rows)
+    counts: Counter[str] = Counter(row.category for row in content.rows)
     words = {"op": "op", "network": "network", "reference": "reference"}
     said = [
         f"{counts[category]:,} {word}{'s' if counts[category] > 1 else ''}"

@@ -16,11 +16,11 @@ from lutra.errors import InfeasibleError, UsageError
 from lutra.predictors.efficiency.costs import OpCost, macs_cost
 from lutra.predictors.efficiency.memory import memory_cost
 from lutra.predictors.efficiency.predictor import EfficiencyPredictor
+from lutra.report.front_files import check_front_file, write_front
 from lutra.search.constraints import Limit
 from lutra.search.find import find_networks
 from lutra.search.fronts.archive import Front
 from lutra.search.fronts.dominance import hypervolume, nondominated
-from lutra.report.front_files import check_front_file, write_front
 from lutra.search.fronts.find import find_front
 from lutra.search.fronts.nsga2 import Nsga2Hyperparameters, nsga2
 from lutra.search.fronts.objectives import Objective

@@ -21,7 +21,7 @@ COLOURS = (INK, FAINT, GRID, *SERIES)
 
 _MARKERS = ("o", "s", "^", "D", "v", "P", "<", "X")
 _INCHES_WIDE = 4.8  # a phone's width at the size of its text
-_STYLE = {
+_STYLE: Any = {
     "axes.axisbelow": True,
     "axes.edgecolor": FAINT,
     "axes.facecolor": "none",

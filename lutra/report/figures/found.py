@@ -81,7 +81,7 @@ def _draw(
     texts = [_text(candidate) for candidate in found]
     points = drawing.points(axes, right, up, texts, series=series, label=label, **coloured)
     if coloured:
-        drawing.figure.colorbar(points, label=plain(label_of(shown[2]))).solids.set_rasterized(None)
+        drawing.figure.colorbar(points, label=plain(label_of(shown[2])))
     if names[1] == LATENCY:
         _draw_measured(drawing, found, names[0], series)
     limit = result.limits.get(_LIMITS.get(names[1], ""))

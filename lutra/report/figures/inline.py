@@ -1,4 +1,4 @@
-"""A figure as SVG inside a page: text as text, colours of the page, marks that can be pointed at."""
+"""A figure as SVG inside a page: its text as text, the page's colours, marks to point at."""
 
 from __future__ import annotations
 
@@ -50,8 +50,10 @@ def _written(drawing: Drawing) -> ElementTree.Element:
     data = io.BytesIO()
     drawing.figure.savefig(data, format="svg", facecolor="none", metadata={"Date": None})
     root = ElementTree.fromstring(data.getvalue())  # noqa: S314 (written a line above)
-    for child in root.findall(f"{{{_SVG}}}metadata"):
-        root.remove(child)
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if child.tag in (f"{{{_SVG}}}metadata", f"{{{_SVG}}}style"):  # page.css has the style
+                parent.remove(child)
     return root
 
 

@@ -31,7 +31,7 @@ def latencies_by_resolution(content: Content) -> Drawing:
     (axes,) = drawing.axes
     for series, (name, ops) in enumerate(groups.items()):
         aside = 2.0 ** (_DODGE * (series - (len(groups) - 1) / 2.0))
-        _series(drawing, series, name, ops, lambda op, aside=aside: _height(op.config) * aside)
+        _series(drawing, series, name, ops, _height, aside=aside)
     for axis in (axes.xaxis, axes.yaxis):
         logarithmic(axis)
     axes.set_xlabel("height of the op's input, pixels")
@@ -99,8 +99,8 @@ def _ops(content: Content) -> list[Op]:
     return content.ops
 
 
-def _height(op: OpConfig) -> int:
-    return op.input_shape.height
+def _height(op: Op) -> float:
+    return op.config.input_shape.height
 
 
 def _per_mac(latency_ms: float, op: Op) -> float:
@@ -114,10 +114,12 @@ def _series(
     ops: Sequence[Op],
     place: Callable[[Op], float],
     value: Callable[[float, Op], float] = lambda latency_ms, op: latency_ms,
+    *,
+    aside: float = 1.0,
 ) -> None:
     """The points of one kind of op, with their intervals."""
     (axes,) = drawing.axes
-    x = [place(op) for op in ops]
+    x = [aside * place(op) for op in ops]
     low, high = (
         [None if ms is None else value(ms, op) for ms, op in zip(column, ops, strict=True)]
         for column in ([op.low_ms for op in ops], [op.high_ms for op in ops])

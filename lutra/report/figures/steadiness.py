@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from statistics import median
 
 import numpy as np
@@ -36,7 +37,7 @@ def drift_and_noise(content: Content) -> Drawing:
     _panel(drawing, below, content, ("network",), number, "networks", 2)
     for axes in drawing.axes:
         axes.axhline(0.0, color=FAINT, linewidth=0.9, zorder=1)
-        for first, second in zip(rounds, rounds[1:], strict=False):
+        for first, second in pairwise(rounds):
             if first[0] != second[0]:
                 axes.axvline(number[second] - 0.5, color=FAINT, linewidth=0.7, linestyle=":")
     above.set_ylabel("references, %")
