@@ -33,7 +33,8 @@ def write_report(
     is missing.
 
     >>> write_report(["cpu.lut"], ["result.json"], "report.html")
-    >>> Path("report.html").read_text().count("<svg")
+    >>> with open("report.html") as page:
+    ...     page.read().count("<svg")
     6
     """
     path = Path(path)

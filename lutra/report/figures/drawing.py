@@ -20,7 +20,7 @@ COLOURS = (INK, FAINT, GRID, *SERIES)
 """All that figures are drawn in: a page gives each another value in the dark."""
 
 _MARKERS = ("o", "s", "^", "D", "v", "P", "<", "X")
-_INCHES_WIDE = 4.8  # a phone's width at the size of its text
+_INCHES_WIDE = 4.2  # a phone's width at the size of its text
 _STYLE: Any = {
     "axes.axisbelow": True,
     "axes.edgecolor": FAINT,

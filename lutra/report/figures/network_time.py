@@ -31,7 +31,7 @@ def network_time(content: Content, architecture: Architecture) -> Drawing:
     total = sum(widths)
     texts = [*(_text(part, total) for part in parts), f"{_REST}: {ms(rest)} of {ms(total)}"]
     drawing.bars(axes, widths, texts, [*(kinds.index(op.kind) for op in ops), len(kinds)])
-    axes.set_yticks(range(len(widths)), [*map(_label, ops), _REST], fontsize=7)
+    axes.set_yticks(range(len(widths)), [*map(_label, ops), _REST], fontsize=7.5)
     axes.grid(visible=False, axis="y")
     axes.axvline(0.0, color="none")
     axes.set_xlabel("part of the predicted latency, ms")
