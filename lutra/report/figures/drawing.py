@@ -25,6 +25,7 @@ _STYLE: Any = {
     "axes.axisbelow": True,
     "axes.edgecolor": FAINT,
     "axes.facecolor": "none",
+    "axes.formatter.useoffset": False,
     "axes.grid": True,
     "axes.labelcolor": INK,
     "axes.spines.right": False,
