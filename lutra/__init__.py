@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from lutra.profiler.stopping import Again as Again
     from lutra.profiler.watch import Progress as Progress
     from lutra.profiler.watch import Watch as Watch
+    from lutra.report.write import write_report as write_report
     from lutra.search.export import export as export
     from lutra.search.find import find_networks as find_networks
     from lutra.search.fronts.find import find_front as find_front
@@ -92,6 +93,7 @@ _HOMES = {
     "lutra.profiler.profile": ("profile", "profile_models"),
     "lutra.profiler.stopping": ("Again",),
     "lutra.profiler.watch": ("Progress", "Watch"),
+    "lutra.report.write": ("write_report",),
     "lutra.search.measuring.closed_loop": ("find_within_budget",),
     "lutra.search.export": ("export",),
     "lutra.search.find": ("find_networks",),

