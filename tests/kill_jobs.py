@@ -12,8 +12,6 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import torch._dynamo  # noqa: F401 - an optimizer loads it, which takes seconds
-
 import lutra
 import lutra.emitters.onnx
 import lutra.profiler.profile

@@ -34,7 +34,8 @@ from tests.tables.test_table import TARGET
 FEW, THOUSAND = 4, 200  # of each of five jobs
 LONGEST_SECONDS = 1.0
 _PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["tests.kill_jobs"])
+# An optimizer loads the second, which takes seconds.
+_PROCESSES.set_forkserver_preload(["tests.kill_jobs", "torch._dynamo"])
 Outcome = tuple[dict[str, str], dict[str, float]]
 """What things came to, and their milliseconds, by name."""
 _OF_SQLITE = ("", "-wal", "-shm", "-journal")
