@@ -306,7 +306,7 @@ class TestLink:
         subprocess.run(mount, check=True)
         with pytest.raises(StorageFull, match="the same command resumes"):
             run(device, tmp_path / "board.lut")
-        subprocess.run([*inside, "umount", str(board.files)], check=True)
+        subprocess.run([*inside, "umount", "--lazy", str(board.files)], check=True)
         run(device, tmp_path / "board.lut")
 
     def test_killed_lutra_leaves_nothing(self, board: Board, model: Path) -> None:
