@@ -1,0 +1,1 @@
+"""What a table's numbers look like: is it sound."""
