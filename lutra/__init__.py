@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from lutra.errors import TrainingError as TrainingError
     from lutra.errors import TransientDeviceError as TransientDeviceError
     from lutra.errors import UsageError as UsageError
+    from lutra.inspection.lint import lint_table as lint_table
+    from lutra.interchange.export_table import export_table as export_table
     from lutra.interchange.import_table import import_table as import_table
     from lutra.predictors.accuracy.loading import load_accuracy as load_accuracy
     from lutra.predictors.efficiency.predictor import EfficiencyPredictor as EfficiencyPredictor
@@ -79,6 +81,8 @@ _HOMES = {
         "TransientDeviceError",
         "UsageError",
     ),
+    "lutra.inspection.lint": ("lint_table",),
+    "lutra.interchange.export_table": ("export_table",),
     "lutra.interchange.import_table": ("import_table",),
     "lutra.predictors.accuracy.loading": ("load_accuracy",),
     "lutra.predictors.efficiency.predictor": ("EfficiencyPredictor",),

@@ -11,12 +11,17 @@ import click
 import lutra
 from lutra.cli.options import FILE, as_json, table_argument
 from lutra.cli.output import line, note, print_json, print_table
+from lutra.cli.table_export import export
+from lutra.cli.table_lint import finding_text, lint
 
 
 @click.group("table")
 def command() -> None:
-    """Show what a table holds, or import one of another format."""
+    """Show what a table holds, check it, import one of another format, or export it."""
 
+
+command.add_command(export)
+command.add_command(lint)
 
 _WHERE_KNOWN = {
     "flags": ["flags"],
@@ -74,12 +79,14 @@ def import_(
     runtime_name: str | None,
     as_json: bool,
 ) -> None:
-    """Make a table of OFA's latency tables: YAML files, often one for each resolution."""
+    """Make a table of others': OFA's (YAML, JSON), or columns in CSV, JSON lines or Parquet."""
     summary = lutra.import_table(
         files, space_name, output, device_name=device_name, runtime_name=runtime_name
     )
+    findings = lutra.lint_table(output)
     if as_json:
-        print_json({"table": str(output), **asdict(summary)})
+        found = [asdict(each) for each in findings]
+        print_json({"table": str(output), **asdict(summary), "findings": found})
         return
     line(str(output))
     resolutions = ", ".join(map(str, summary.resolutions))
@@ -87,7 +94,11 @@ def import_(
     for name, count in summary.left_out.items():
         if count:
             note(f"{name}: rows of no network of {summary.space}, left out: {count}")
+    not_known = {"device": device_name, "runtime": runtime_name, "precision, threads, batch": None}
+    note(f"not known: {', '.join(name for name, said in not_known.items() if not said)}")
     note("the files do not say how sure their numbers are: predictions have no interval")
+    for each in findings:
+        note(f"{output}: {finding_text(each)}")
 
 
 def _records(table: lutra.LatencyTable, category: str | None) -> list[dict[str, Any]]:

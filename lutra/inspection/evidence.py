@@ -22,11 +22,15 @@ ENOUGH_OPS = 24  # of one kind: fewer tell nothing of each other
 
 
 class Value(NamedTuple):
-    """A row's latency in ms; ``resolution`` is 0 where the row is good for all of them."""
+    """A row's latency in ms; ``resolution`` is 0 where the row is good for all of them.
+
+    ``is_part`` says that a format counts the op within another row, or not at all.
+    """
 
     op: OpConfig
     resolution: int
     latency_ms: float
+    is_part: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,8 @@ def gather(table: LatencyTable, stale: Sequence[str]) -> Evidence:
         if op is None:
             foreign.append(row.key)
         elif row.imported is not None:
-            values.append(Value(op, row.imported.resolution, row.imported.latency_ms))
+            said = row.imported
+            values.append(Value(op, said.resolution, said.latency_ms, said.entry == ""))
         elif row.measurement is not None:
             values.append(Value(op, 0, row.measurement.latency_ms))
     return Evidence(table.target, rows, values, foreign, stale)

@@ -49,7 +49,8 @@ def lint_table(
     evidence = _evidence(table)
     found = [each for rule in RULES for each in rule(evidence)]
     if not evidence.values:
-        found.append(finding("empty", "warning", "it holds no ops that have a number"))
+        words = "it holds no latency of an op, and lint looks at those alone"
+        found.append(finding("empty", "warning", words))
     if against is not None:
         found += copied(evidence, _evidence(against), _name(against))
     return tuple(sorted(found, key=lambda each: each.severity))

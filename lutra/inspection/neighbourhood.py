@@ -2,8 +2,8 @@
 
 Latency goes roughly as a product of powers of an op's MACs, bytes and kernel size, so its logarithm
 is fitted linearly, with large errors counted little (Huber, "Robust Estimation of a Location
-Parameter", 1964). What remains is common to ops that are alike, such as depthwise 7x7 kernels that a
-runtime has no fast path for: so an op is compared with the median of its nearest ones.
+Parameter", 1964). What remains is common to ops that are alike, such as depthwise 7x7 kernels that
+a runtime has no fast path for: so an op is compared with the median of its nearest ones.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ _OF_ONE_SIDE = 0.9
 
 
 def batch(evidence: Evidence) -> Iterator[Finding]:
-    """Catches batch sizes mixed up: NSGANetV2's and OFA's tables are of 1, others' GPU ones of 64.
+    """Catches batch sizes mixed up: OFA's own networks are named by times of 1 and of 64 images.
 
     Rows fall into two groups at different paces, clear of each other. A group that is all of the
     ops of some kernel size and width is the runtime's doing (a cliff) and is let pass.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from lutra.inspection.evidence import Evidence, Neighbours
+from lutra.inspection.evidence import Evidence, Floats, Neighbours
 from lutra.inspection.finding import Finding, finding
 
 _LEAST_SPAN = 3.0  # of MACs: ops of one resolution span four
@@ -38,7 +38,7 @@ def enqueueing(evidence: Evidence) -> Iterator[Finding]:
         )
 
 
-def _slope(kind: Neighbours, macs: np.ndarray) -> float:
+def _slope(kind: Neighbours, macs: Floats) -> float:
     """How latency goes with MACs among ops of as many kernels."""
     kernels = np.array([len(op.graph.nodes) for op in kind.ops])
     groups = kernels[:, None] == np.unique(kernels)

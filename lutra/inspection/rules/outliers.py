@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from lutra.inspection.evidence import Evidence, Mask
+from lutra.inspection.evidence import Evidence, Floats, Mask
 from lutra.inspection.finding import Finding, Severity, finding
 
 # Times what the ops nearest to it take. In eight sound tables of four devices no row is beyond 2.6.
@@ -29,7 +29,7 @@ def outlier(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _beyond(
-    evidence: Evidence, where: Mask, severity: Severity, factors: np.ndarray
+    evidence: Evidence, where: Mask, severity: Severity, factors: Floats
 ) -> Iterator[Finding]:
     if where.any():
         yield finding(

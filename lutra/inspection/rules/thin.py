@@ -14,14 +14,14 @@ _SCATTERED = 0.5  # standard deviation, relative to the latency
 
 
 def thin(evidence: Evidence) -> Iterator[Finding]:
-    """Catches rows of few runs or that scatter: published tables average 1 to 500 of them."""
+    """Catches rows of few runs or that scatter: a mean alone does not tell."""
     keys = [row.key for row in evidence.rows if _is_thin(row)]
     if keys:
         yield finding(
             "thin",
             "warning",
             f"rows of too few runs or that repeat badly (beyond {_WIDE:.0%}); measure them again"
-            " on a quieter machine: `lutra profile --again unstable`",
+            " on a quieter machine, with `lutra profile --again`",
             keys,
         )
 

@@ -17,7 +17,7 @@ _LARGE = 1e6  # MACs: below, a pace tells of launches and timers
 
 
 def unit(evidence: Evidence) -> Iterator[Finding]:
-    """Catches seconds under a heading of ms: HELP's and BRP-NAS's readers met both units.
+    """Catches seconds, which published tables have, under a heading of ms.
 
     By the pace of rows of a million MACs and more. A whole table is judged by its median where
     others measured it; single rows by what no device at all does.
@@ -56,7 +56,8 @@ def zero(evidence: Evidence) -> Iterator[Finding]:
     (A pooling that its format counts within another row has 0 by right. Negative numbers come into
     no table of lutra's: an import refuses them, and a file with one is damaged.)
     """
-    nothing = (evidence.latencies_ms <= 0) & (evidence.macs > 0)
+    parts = np.array([value.is_part for value in evidence.values], dtype=np.bool_)
+    nothing = (evidence.latencies_ms <= 0) & ~parts
     if nothing.any():
         yield finding(
             "zero",
