@@ -161,7 +161,7 @@ def test_rows_of_another_space(
 def test_another_unit(tmp_path: Path, factor: float, words: str) -> None:
     rows = {key: {"mean": factor * fields["mean"]} for key, fields in document().items()}
     message = error_of(tmp_path, rows)
-    assert "its means are not ms" in message
+    assert "its numbers are not ms" in message
     assert words in message
 
 
