@@ -18,6 +18,8 @@ from lutra.ops import OpConfig
 Floats = npt.NDArray[np.float64]
 
 _NEAREST = 12
+_KERNEL = 7  # among the features
+_KERNEL_FIRST = 3.0  # ops of one kernel size are nearer: cliffs go by it
 _STEPS = 8
 _HUBER = 1.5
 _DEVIATIONS = 1.4826  # of a normal distribution in one median absolute deviation
@@ -66,6 +68,7 @@ def locally_expected(ops: Sequence[OpConfig], features: Floats, apart: Floats) -
     pieces = np.split(apart[order], np.cumsum(np.bincount(own))[:-1])
     remains = np.array([np.median(piece) for piece in pieces])
     scaled = _standardised(features[first])
+    scaled[:, _KERNEL] *= _KERNEL_FIRST
     squares = (scaled**2).sum(axis=1)
     distances = squares[:, None] + squares - 2.0 * scaled @ scaled.T
     np.fill_diagonal(distances, np.inf)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from lutra.errors import TableError, UsageError
 from lutra.interchange.ofa_file import Entry
 from lutra.interchange.ofa_keys import Dialect
+from lutra.ops import Conv, Linear, OpConfig
 from lutra.predictors.efficiency.costs import OpCost
 from lutra.predictors.efficiency.predictor import EfficiencyPredictor
 from lutra.tables import Imported
@@ -26,7 +27,8 @@ def ofa_entries(
     """What OFA's estimator adds up to our predictions at some resolutions, by its keys.
 
     What an op adds to a network stands in its row. What a network has beside, and what the dialect
-    has no row for, stands in the first convolution's, which every network of a resolution has.
+    has no row for, stands in one that every network has: of one resolution in the dearest of them,
+    of several in the first convolution's, which each resolution has for itself.
 
     Raises `MissingOpError` for an op without a price, `UsageError` for a space without keys, and
     `TableError` for predictions that are no such sum.
@@ -34,7 +36,8 @@ def ofa_entries(
     cost = _additive(predictor)
     entries: dict[str, Entry] = {}
     for resolution in resolutions:
-        for key, entry in _at(predictor, cost, dialect, resolution, sources).items():
+        rows = _at(predictor, cost, dialect, resolution, sources, alone=len(resolutions) == 1)
+        for key, entry in rows.items():
             if entries.setdefault(key, entry).mean_ms != entry.mean_ms:
                 raise TableError(
                     f"{predictor.path} has two prices for '{key}', which has one row for several"
@@ -58,19 +61,21 @@ def _at(
     dialect: Dialect,
     resolution: int,
     sources: Sources,
+    *,
+    alone: bool,
 ) -> dict[str, Entry]:
     space = predictor.space
     indices = [int(index) for index in space.op_indices_at([resolution])]
     predictor.require_ops(indices)
     prices = {space.ops[index]: float(cost.prices[index]) for index in indices}
     keys = dialect.keys(space, resolution)
-    stem = dialect.stem_key(space, resolution)
+    carrier = _carrier(prices) if alone else _stem(prices, resolution)
     unlisted = cost.constant + sum(prices[op] for op, key in keys.items() if key is None)
     entries = {}
     for op, key in keys.items():
         if key is None:
             continue
-        mean_ms = prices[op] + unlisted if key == stem else prices[op]
+        mean_ms = prices[op] + unlisted if op == carrier else prices[op]
         if mean_ms < LEAST_MS:
             raise TableError(
                 f"{predictor.path}: {op.key} adds {mean_ms:.3g} ms to networks at {resolution}, and"
@@ -80,6 +85,15 @@ def _at(
         source = sources.get((op.key, resolution))
         entries[key] = Entry(mean_ms, *((source.std_ms, source.runs) if source else (None, None)))
     return entries
+
+
+def _carrier(prices: Mapping[OpConfig, float]) -> OpConfig:
+    """The dearest op that is no choice: these spaces choose among blocks alone."""
+    return max((op for op in prices if isinstance(op, Conv | Linear)), key=prices.__getitem__)
+
+
+def _stem(prices: Mapping[OpConfig, float], resolution: int) -> OpConfig:
+    return next(op for op in prices if op.input_shape.height == resolution)
 
 
 def ofa_text(entries: Mapping[str, Entry], *, as_json: bool) -> bytes:

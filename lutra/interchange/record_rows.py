@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -157,9 +156,9 @@ class _Reader:
             value = float(value) if _NUMBER.fullmatch(value) else value
         if isinstance(value, bool | str) or not isinstance(value, int | float):
             self._refuse(f"{name} must be a number, not '{value!s:.40}'")
-        if not math.isfinite(value) or abs(value) > most:
-            self._refuse(f"{name} is {value:.6g}: it cannot be that large")
-        least = 1 if whole else -math.inf if name == self._latency else 0
+        if not -most <= value <= most:  # NaN neither
+            self._refuse(f"{name} is {value!s:.40}: it cannot be that large")
+        least = 1 if whole else -MOST_MS if name == self._latency else 0
         if value < least or (whole and value != int(value)):
             self._refuse(f"{name} is {value:g}: it must be a {'whole ' * whole}number from {least}")
         return value

@@ -1,4 +1,4 @@
-"""Each fault of published tables is found when it is put into a sound one, and none in sound ones."""
+"""Each fault of published tables is found when it is put into a sound one."""
 
 from __future__ import annotations
 
@@ -73,6 +73,10 @@ def scaled(values: Values, share: float, factor: float, seed: int = 1) -> Values
     }
 
 
+def without_cliff(values: Values) -> Values:
+    return {place: ms for place, ms in values.items() if place[0].attributes().get("k") != 7}
+
+
 def enqueued(values: Values) -> Values:
     return {
         (op, resolution): 0.02 * len(op.graph.nodes) * (1 + 0.02 * np.sin(place))
@@ -103,7 +107,7 @@ FAULTS: dict[str, Callable[[Values], Values]] = {
     "unit": lambda values: {place: ms / 1e3 for place, ms in values.items()},
     "zero": lambda values: scaled(values, 0.1, 0.0),
     "outlier": lambda values: scaled(values, 0.02, 1e-3),
-    "batch": lambda values: scaled(values, 0.4, 8.0),
+    "batch": lambda values: scaled(without_cliff(values), 0.4, 8.0),
     "enqueueing": enqueued,
     "repeated": repeated,
     "interpolated": interpolated,
@@ -119,16 +123,16 @@ def test_a_fault_is_found(rule: str, tmp_path: Path) -> None:
     assert "\n" not in found.message
 
 
-@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 1 << 30))
 def test_sound_tables_have_no_error(tmp_path: Path, seed: int) -> None:
     assert errors(lint(sound(seed, (160, 192)), tmp_path)) == []
 
 
-@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 1 << 30), st.sampled_from([2, 4, 16]), st.floats(0.1, 0.5))
 def test_batches_that_are_mixed_up(tmp_path: Path, seed: int, size: int, share: float) -> None:
-    values = {place: ms for place, ms in sound(seed).items() if place[0].attributes().get("k") != 7}
+    values = without_cliff(sound(seed))
     found = lint(scaled(values, share, size, seed), tmp_path)
     assert "batch" in errors(found), found
 

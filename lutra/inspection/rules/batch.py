@@ -13,7 +13,7 @@ from lutra.inspection.finding import Finding, finding
 from lutra.ops import OpConfig
 
 _LEAST_RATIO, _MOST_RATIO = 1.8, 300.0
-_LEAST_SHARE = 0.05
+_LEAST_SHARE, _LEAST_ROWS = 0.05, 10
 _CLEAR = 4.0  # gaps between groups to their own spread
 _WHOLE = 0.1  # relative: batch 8 takes about 8 times as long
 _DEVIATIONS = 1.4826
@@ -48,7 +48,7 @@ def _slow_group(apart: Floats) -> npt.NDArray[np.bool_] | None:
     """(rows,) -> (rows,): the slower of two groups that are clear of each other, if there are."""
     ordered = np.sort(apart)
     count = len(ordered)
-    least = max(int(_LEAST_SHARE * count), 3)
+    least = max(int(_LEAST_SHARE * count), _LEAST_ROWS)
     gaps = np.diff(ordered)[least - 1 : count - least]
     if not len(gaps):
         return None
@@ -70,12 +70,13 @@ def _spread(values: Floats) -> float:
 
 
 def _is_cliff(kind: Neighbours, slow: Mask) -> bool:
-    """Whether which group a row is in goes by what its op is, not by its size."""
+    """Whether the rows of the smaller group are in it by what their ops are, at any size."""
+    fewer = slow if 2 * slow.sum() <= len(slow) else ~slow
     sides: dict[tuple[object, ...], list[bool]] = defaultdict(list)
-    for op, is_slow in zip(kind.ops, slow, strict=True):
-        sides[_sort(op)].append(bool(is_slow))
-    together = sum(max(sum(side), len(side) - sum(side)) for side in sides.values())
-    return together >= _OF_ONE_SIDE * len(slow)
+    for op, is_of_fewer in zip(kind.ops, fewer, strict=True):
+        sides[_sort(op)].append(bool(is_of_fewer))
+    explained = sum(sum(side) for side in sides.values() if sum(side) >= _OF_ONE_SIDE * len(side))
+    return explained >= _OF_ONE_SIDE * int(fewer.sum())
 
 
 def _sort(op: OpConfig) -> tuple[object, ...]:

@@ -16,10 +16,10 @@ _MOST_SLOPE = 0.1  # of ms with MACs, both as logarithms; sound tables have 0.6 
 def enqueueing(evidence: Evidence) -> Iterator[Finding]:
     """Catches GPUs timed without waiting for them: once-for-all's own measuring did (issue #47).
 
-    Latency then goes with the number of kernels and not with the work. Where a table has the
-    device's own times beside, both are known, and ops that wait for their host are no fault.
+    Latency then goes with the number of kernels and not with the work. What lutra measured waited
+    for the device: there ops that take the same wait for their host, which is no fault.
     """
-    if any(row.measurement and row.measurement.device_ms is not None for row in evidence.rows):
+    if not evidence.target.is_imported:
         return
     for kind in evidence.kinds:
         macs = np.log(evidence.macs[kind.where])
