@@ -90,6 +90,7 @@ class Neighbours:
 
     where: npt.NDArray[np.intp]
     ops: Sequence[OpConfig]
+    features: Floats
     logarithms: Floats
     apart: Floats
     from_neighbours: Floats
@@ -102,7 +103,7 @@ class Neighbours:
         features = features_of(ops)
         apart = logarithms - pace_fit(features, logarithms)
         expected = locally_expected(ops, features, apart)
-        return cls(where, ops, logarithms, apart, apart - expected)
+        return cls(where, ops, features, logarithms, apart, apart - expected)
 
 
 def gather(table: LatencyTable, stale: Sequence[str]) -> Evidence:

@@ -93,7 +93,8 @@ def _carrier(prices: Mapping[OpConfig, float]) -> OpConfig:
 
 
 def _stem(prices: Mapping[OpConfig, float], resolution: int) -> OpConfig:
-    return next(op for op in prices if op.input_shape.height == resolution)
+    stems = (op for op in prices if isinstance(op, Conv))
+    return next(op for op in stems if op.input_shape.height == resolution)
 
 
 def ofa_text(entries: Mapping[str, Entry], *, as_json: bool) -> bytes:

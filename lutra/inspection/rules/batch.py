@@ -30,7 +30,7 @@ def batch(evidence: Evidence) -> Iterator[Finding]:
         slow = _slow_group(kind.apart)
         if slow is None or _is_cliff(kind, slow):
             continue
-        ratio = _ratio(kind.apart, slow)
+        ratio = _fitted_ratio(kind, slow)
         whole = ratio >= 2 * (1 - _WHOLE) and abs(ratio / round(ratio) - 1) <= _WHOLE
         where = np.zeros(len(evidence.values), dtype=np.bool_)
         where[kind.where[slow]] = True
@@ -63,6 +63,12 @@ def _slow_group(apart: Floats) -> npt.NDArray[np.bool_] | None:
 
 def _ratio(apart: Floats, slow: Mask) -> float:
     return float(np.exp(np.median(apart[slow]) - np.median(apart[~slow])))
+
+
+def _fitted_ratio(kind: Neighbours, slow: Mask) -> float:
+    """How much slower the group is where all else that latency goes with is fitted beside it."""
+    design = np.column_stack([np.ones(len(slow)), kind.features, slow])
+    return float(np.exp(np.linalg.lstsq(design, kind.logarithms, rcond=None)[0][-1]))
 
 
 def _spread(values: Floats) -> float:
