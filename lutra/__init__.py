@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from lutra.errors import TransientDeviceError as TransientDeviceError
     from lutra.errors import UsageError as UsageError
     from lutra.inspection.diff import diff_tables as diff_tables
+    from lutra.inspection.lint import lint_table as lint_table
     from lutra.inspection.merge import merge_tables as merge_tables
+    from lutra.interchange.export_table import export_table as export_table
     from lutra.interchange.import_networks import table_from_networks as table_from_networks
     from lutra.interchange.import_table import import_table as import_table
     from lutra.predictors.accuracy.loading import load_accuracy as load_accuracy
@@ -86,6 +88,8 @@ _HOMES = {
     "lutra.interchange.import_networks": ("table_from_networks",),
     "lutra.inspection.diff": ("diff_tables",),
     "lutra.inspection.merge": ("merge_tables",),
+    "lutra.inspection.lint": ("lint_table",),
+    "lutra.interchange.export_table": ("export_table",),
     "lutra.interchange.import_table": ("import_table",),
     "lutra.predictors.accuracy.loading": ("load_accuracy",),
     "lutra.predictors.efficiency.predictor": ("EfficiencyPredictor",),

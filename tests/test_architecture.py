@@ -123,6 +123,7 @@ PACKAGES = {
         "tables/table.py",
     },
     "psutil": {"devices/cpu.py"},
+    "pyarrow": {"interchange/parquet.py"},
     "pynvml": {"devices/worker/nvml.py"},
     "pytest": {"testing.py"},
     "rich": {"cli/output.py"},

@@ -84,6 +84,18 @@ FRONTS = {  # by suffix
 REPORT_NAMED = '<meta name="generator" content="lutra report'
 REPORT = FileKind("a report", lambda data: REPORT_NAMED.encode() in data[:_REPORT_SEEN])
 
+_OFA_TABLE = re.compile(rb'\s*\{?\s*"?\w+-input:\d')
+_AN_EXPORT = "an exported table"
+TABLE_EXPORTS = {  # by suffix
+    ".csv": FileKind(_AN_EXPORT, lambda data: data.startswith(b"category,key,")),
+    ".jsonl": FileKind(_AN_EXPORT, lambda data: data.startswith(b'{"category": ')),
+    ".parquet": FileKind(_AN_EXPORT, lambda data: data.startswith(b"PAR1")),
+    **dict.fromkeys(
+        (".yaml", ".json"),
+        FileKind(_AN_EXPORT, lambda data: _OFA_TABLE.match(data) is not None),
+    ),
+}
+
 
 def is_there(path: Path) -> bool:
     """Whether there is a file; not where the system will not say, as of a name that is too long.

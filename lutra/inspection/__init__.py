@@ -1,1 +1,1 @@
-"""What tables say: what differs between them, and several as one."""
+"""What tables say: how two differ, several as one, and whether one is sound."""

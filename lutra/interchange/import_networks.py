@@ -13,7 +13,7 @@ from lutra.files import write_atomically
 from lutra.files.kinds import is_there
 from lutra.files.scratch import scratch_folder
 from lutra.interchange.networks_file import NetworksFile, read_networks
-from lutra.interchange.units import require_milliseconds
+from lutra.interchange.units import require_pace
 from lutra.predictors.efficiency.composition import Floats
 from lutra.predictors.efficiency.fitting import Fit
 from lutra.predictors.efficiency.stated_error import RESOLUTIONS
@@ -86,7 +86,7 @@ def table_from_networks(
 
 def _require_pace(networks: NetworksFile, space: SearchSpace) -> None:
     macs = sum(space.graph(each).macs for each in networks.runs_ms)
-    require_milliseconds(f"{networks.path}: its networks", macs, sum(networks.latencies_ms))
+    require_pace(f"{networks.path}: its networks", macs, sum(networks.latencies_ms))
 
 
 def _padded(networks: NetworksFile) -> Floats:

@@ -1,4 +1,4 @@
-"""Import: OFA's latency tables as one of ours, for networks of one space."""
+"""Import: latency tables of others as one of ours, for networks of one space."""
 
 from __future__ import annotations
 
@@ -10,16 +10,13 @@ from lutra.errors import NotATableError, TableWriteError, UsageError
 from lutra.files import write_atomically
 from lutra.files.kinds import is_there
 from lutra.files.scratch import scratch_folder
-from lutra.interchange.ofa_file import OfaFile, read_ofa_file
-from lutra.interchange.ofa_keys import DIALECTS, Dialect
-from lutra.interchange.units import require_milliseconds
-from lutra.ops import OpConfig
-from lutra.spaces import SearchSpace, get_space, space_names
-from lutra.tables import Imported, LatencyTable, Target
+from lutra.interchange.file_rows import FileRows, Rows
+from lutra.interchange.ofa_rows import ofa_rows
+from lutra.interchange.record_file import RECORD_FORMATS
+from lutra.interchange.record_rows import record_rows
+from lutra.spaces import SearchSpace, get_space
+from lutra.tables import LatencyTable, Target
 from lutra.tables.profiled import note_profiled
-
-Rows = dict[tuple[str, int], Imported]
-"""What is imported, by op key and resolution."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,13 @@ def import_table(
     device_name: str | None = None,
     runtime_name: str | None = None,
 ) -> ImportSummary:
-    """Make a table of OFA's latency tables: YAML or JSON files, often one for each resolution.
+    """Make a table of others' latency tables, told by their names' endings.
+
+    OFA's are YAML or JSON files, often one for each resolution. Of ``.csv``, ``.jsonl`` and
+    ``.parquet`` files the columns count: ``key`` (`OpConfig.key`), one of ``latency_ms``,
+    ``latency_us`` and ``latency_s``, and where they are there ``resolution`` (pixels of the
+    network's image; without it a row is good for all that the file has every op of), ``runs`` and
+    ``std_ms``; of `export_table`'s the rows of ops.
 
     Predictions of the new ``table`` are the sums that the authors' estimators make: an op has a
     latency of its own at each resolution. They have no interval, since nothing tells how far off
@@ -70,8 +73,9 @@ def import_table(
     rows: Rows = {}
     left_out = {}
     for path in files:
-        file = read_ofa_file(path)
-        left_out[str(path)] = _add_rows(rows, file, space)
+        found = _file_rows(Path(path), space)
+        _add(rows, found.rows, path)
+        left_out[str(path)] = found.left_out
     if not rows:
         raise UsageError("name at least one file to import")
     _write(table, rows, space, Target.of_import(device_name, runtime_name))
@@ -92,93 +96,17 @@ def _write(path: Path, rows: Rows, space: SearchSpace, target: Target) -> None:
         write_atomically(path, made.read_bytes(), TableWriteError, new=True)
 
 
-def _add_rows(rows: Rows, file: OfaFile, space: SearchSpace) -> int:
-    """Add what a file says of the space; how many of its entries no network of it has."""
-    found = _resolutions_in(file, space)
-    if found is None:
-        raise NotATableError(_of_another_space(file, space))
-    dialect, resolutions = found
-    used: set[str | None] = set()
-    for resolution in resolutions:
-        keys = dialect.keys(space, resolution)
-        _require_all(file, space, resolution, keys)
-        _require_milliseconds(file, resolution, keys)
-        used.update(keys.values())
-        for op, key in keys.items():
-            row = _row(file, resolution, key)
-            known = rows.setdefault((op.key, resolution), row)
-            if known.latency_ms != row.latency_ms:
-                raise NotATableError(
-                    f"{file.path} contradicts {known.file}: '{key}' is {row.latency_ms:g} ms here,"
-                    f" {known.latency_ms:g} ms there; import one of the two"
-                )
-    return len(file.entries.keys() - used)
+def _file_rows(path: Path, space: SearchSpace) -> FileRows:
+    in_records = path.suffix.lower() in RECORD_FORMATS
+    return record_rows(path, space) if in_records else ofa_rows(path, space)
 
 
-def _resolutions_in(file: OfaFile, space: SearchSpace) -> tuple[Dialect, list[int]] | None:
-    """The dialect that has most of the file's keys, and whose first layers are in the file."""
-    known = []
-    for dialect in DIALECTS:
-        stems = {r: dialect.stem_key(space, r) for r in space.resolutions}
-        resolutions = [r for r, stem in stems.items() if stem in file.entries]
-        keys = {key for r in resolutions for key in dialect.keys(space, r).values()}
-        known.append((len(keys & file.entries.keys()), resolutions, dialect))
-    most, resolutions, dialect = max(known, key=lambda item: item[0])
-    return (dialect, resolutions) if most else None
-
-
-def _require_all(
-    file: OfaFile, space: SearchSpace, resolution: int, keys: Mapping[OpConfig, str | None]
-) -> None:
-    missing = [key for key in keys.values() if key is not None and key not in file.entries]
-    if missing:
-        raise NotATableError(
-            f"{file.path} lacks {len(missing)} of the {len(keys)} ops of {space.name} at"
-            f" {resolution}, such as '{missing[0]}'{_other_space(file, space)}"
-        )
-
-
-def _require_milliseconds(
-    file: OfaFile, resolution: int, keys: Mapping[OpConfig, str | None]
-) -> None:
-    macs = sum(op.macs for op in keys)
-    total_ms = sum(file.entries[key].mean_ms for key in keys.values() if key is not None)
-    require_milliseconds(f"{file.path}: at {resolution} it", macs, total_ms)
-
-
-def _row(file: OfaFile, resolution: int, key: str | None) -> Imported:
-    """What is stored of an op: nothing, where its estimator has no row for it."""
-    if key is None:
-        return Imported(resolution, 0.0, "", file.name, file.sha256)
-    entry = file.entries[key]
-    return Imported(
-        resolution, entry.mean_ms, key, file.name, file.sha256, entry.runs, entry.std_ms
-    )
-
-
-def _of_another_space(file: OfaFile, space: SearchSpace) -> str:
-    first = next(iter(file.entries), None)
-    if first is None:
-        return f"{file.path} holds no rows"
-    return (
-        f"{file.path} holds no first layer of {space.name}, only such rows as '{first:.200}'"
-        f"{_other_space(file, space)}"
-    )
-
-
-def _other_space(file: OfaFile, space: SearchSpace) -> str:
-    """Words for which spaces have all their ops in the file, where some do."""
-    fitting = [name for name in space_names() if name != space.name and _fits(file, name)]
-    return f": it is a table of {' and of '.join(fitting)}" if fitting else ""
-
-
-def _fits(file: OfaFile, name: str) -> bool:
-    try:
-        found = _resolutions_in(file, get_space(name))
-    except UsageError:
-        return False
-    return found is not None and all(
-        key is None or key in file.entries
-        for resolution in found[1]
-        for key in found[0].keys(get_space(name), resolution).values()
-    )
+def _add(rows: Rows, more: Rows, path: str | Path) -> None:
+    """Add a file's rows; raises `NotATableError` where they contradict another's."""
+    for place, row in more.items():
+        known = rows.setdefault(place, row)
+        if known.latency_ms != row.latency_ms:
+            raise NotATableError(
+                f"{path} contradicts {known.file}: '{row.entry}' is {row.latency_ms:g} ms here,"
+                f" {known.latency_ms:g} ms there; import one of the two"
+            )

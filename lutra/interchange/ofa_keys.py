@@ -18,19 +18,21 @@ from lutra.spaces import SearchSpace
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a kind of table names ops.
+    """How a kind of table, of this ``name`` here, names ops.
 
     ``stem`` is the first convolution, ``normed`` a 1x1 with batch norm, ``plain`` one without;
     ``pooling`` is None where no row is the pooling's. ``block`` and ``classifier`` make a key: the
-    latter's pooling may count with it.
+    latter's pooling may count with it. ``holds_several`` resolutions in one file it may.
     """
 
+    name: str
     stem: str
     normed: str
     plain: str
     pooling: str | None
     block: Callable[[MBConv], str]
     classifier: Callable[[Linear, Pool], str]
+    holds_several: bool = False
 
     def keys(self, space: SearchSpace, resolution: int) -> dict[OpConfig, str | None]:
         """The key of each op that the space has at a resolution; None for what has no row.
@@ -86,6 +88,7 @@ def _mobilenet_block(op: MBConv) -> str:
 DIALECTS: Sequence[Dialect] = (
     # OFA-MobileNetV3's: blocks by their middle channels.
     Dialect(
+        "ofa-mbv3",
         "Conv",
         "Conv_1",
         "Conv_2",
@@ -95,6 +98,7 @@ DIALECTS: Sequence[Dialect] = (
     ),
     # OFA-ProxylessNAS's: blocks by their ratio, the pooling within the classifier.
     Dialect(
+        "ofa-proxyless",
         "Conv",
         "Conv_1",
         "Conv_2",
@@ -104,11 +108,26 @@ DIALECTS: Sequence[Dialect] = (
     ),
     # NSGANetV2's of OFA-MobileNetV3: all resolutions in one file; the pooling is not counted.
     Dialect(
+        "nsganetv2",
         "first_conv",
         "final_expand_layer",
         "feature_mix_layer",
         None,
         lambda op: f"{_block('MBConv', op, _ratio(op))}-se:{op.se:d}",
         lambda op, pool: f"classifier-input:{op.input_shape.channels}-output:{op.out_features}",
+        holds_several=True,
     ),
 )
+
+
+def dialect_of(name: str | None, space: SearchSpace) -> Dialect:
+    """The dialect of a name, or the one of the ``ofa`` package's estimator for a space.
+
+    Raises `UsageError` for an unknown name.
+    """
+    known = {dialect.name: dialect for dialect in DIALECTS}
+    if name is None:
+        return next((known[each] for each in known if space.name.startswith(each)), DIALECTS[0])
+    if name not in known:
+        raise UsageError(f"unknown dialect '{name:.40}'; known: {', '.join(known)}")
+    return known[name]

@@ -9,7 +9,7 @@ from lutra.errors import NotATableError
 _LEAST_MACS_PER_MS, _MOST_MACS_PER_MS = 2e4, 1e9
 
 
-def require_milliseconds(what: str, macs: float, total_ms: float) -> None:
+def require_pace(what: str, macs: float, total_ms: float) -> None:
     """Raise `NotATableError` where no device is as fast, or as slow, as the numbers say.
 
     ``macs`` are multiply-accumulates that take ``total_ms`` by them; ``what`` names both.
