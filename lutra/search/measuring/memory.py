@@ -1,0 +1,48 @@
+"""The memory that what was found takes: a fresh process loads and runs each network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from lutra.errors import DeviceError
+from lutra.profiler.bench import Bench
+from lutra.profiler.watch import Watch
+from lutra.profiler.workload import Workload
+from lutra.search.candidate import Candidate, MeasuredMemory
+
+_TELLS_NOT = (
+    "this device does not tell what memory a network takes; Linux does for workers on a CPU, and"
+    " benchmark_model's interpreter build for itself"
+)
+
+
+def with_memory(
+    bench: Bench,
+    candidates: Sequence[Candidate],
+    workloads: Sequence[Workload],
+    limit_seconds: float,
+    watch: Watch,
+) -> tuple[Candidate, ...]:
+    """The candidates with what was measured for their workloads; ``watch`` is told what was not."""
+    found = [
+        replace(candidate, memory=_measured(bench, workload, limit_seconds, watch))
+        for candidate, workload in zip(candidates, workloads, strict=True)
+    ]
+    return tuple(found)
+
+
+def _measured(
+    bench: Bench, workload: Workload, limit_seconds: float, watch: Watch
+) -> MeasuredMemory:
+    peak = running = None
+    try:
+        taken = bench.process_memory(workload, limit_seconds)
+    except DeviceError as error:  # its latency was measured, and is not lost for this
+        watch.on_note(f"the memory that a network takes could not be measured: {error}")
+    else:
+        if taken is None:
+            watch.on_note(_TELLS_NOT)
+        else:
+            peak, running = taken.peak_bytes, taken.running_bytes
+    return MeasuredMemory(peak, running, bench.store.path(workload).stat().st_size)
