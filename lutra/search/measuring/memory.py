@@ -25,24 +25,21 @@ def with_memory(
     watch: Watch,
 ) -> tuple[Candidate, ...]:
     """The candidates with what was measured for their workloads; ``watch`` is told what was not."""
-    found = [
-        replace(candidate, memory=_measured(bench, workload, limit_seconds, watch))
-        for candidate, workload in zip(candidates, workloads, strict=True)
-    ]
+    found = []
+    tells = True
+    for candidate, workload in zip(candidates, workloads, strict=True):
+        taken = None
+        try:
+            taken = bench.process_memory(workload, limit_seconds) if tells else None
+            tells = taken is not None
+        except DeviceError as error:  # its latency was measured, and is not lost for this
+            watch.on_note(f"the memory that a network takes could not be measured: {error}")
+        memory = MeasuredMemory(
+            None if taken is None else taken.peak_bytes,
+            None if taken is None else taken.running_bytes,
+            bench.store.path(workload).stat().st_size,
+        )
+        found.append(replace(candidate, memory=memory))
+    if not tells:
+        watch.on_note(_TELLS_NOT)
     return tuple(found)
-
-
-def _measured(
-    bench: Bench, workload: Workload, limit_seconds: float, watch: Watch
-) -> MeasuredMemory:
-    peak = running = None
-    try:
-        taken = bench.process_memory(workload, limit_seconds)
-    except DeviceError as error:  # its latency was measured, and is not lost for this
-        watch.on_note(f"the memory that a network takes could not be measured: {error}")
-    else:
-        if taken is None:
-            watch.on_note(_TELLS_NOT)
-        else:
-            peak, running = taken.peak_bytes, taken.running_bytes
-    return MeasuredMemory(peak, running, bench.store.path(workload).stat().st_size)
