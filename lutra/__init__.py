@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from lutra.interchange.export_table import export_table as export_table
     from lutra.interchange.import_networks import table_from_networks as table_from_networks
     from lutra.interchange.import_table import import_table as import_table
+    from lutra.interchange.networks_to_time import write_networks as write_networks
     from lutra.predictors.accuracy.loading import load_accuracy as load_accuracy
     from lutra.predictors.efficiency.predictor import EfficiencyPredictor as EfficiencyPredictor
     from lutra.profiler.networks.calibration import calibrate as calibrate
@@ -91,6 +92,7 @@ _HOMES = {
     "lutra.inspection.lint": ("lint_table",),
     "lutra.interchange.export_table": ("export_table",),
     "lutra.interchange.import_table": ("import_table",),
+    "lutra.interchange.networks_to_time": ("write_networks",),
     "lutra.predictors.accuracy.loading": ("load_accuracy",),
     "lutra.predictors.efficiency.predictor": ("EfficiencyPredictor",),
     "lutra.profiler.networks.calibration": ("calibrate", "validate"),

@@ -51,7 +51,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "lutra.profiler",
         "lutra.supernets",
     ),
-    "lutra.interchange": (*MEASURED, "lutra.predictors"),
+    "lutra.interchange": (*MEASURED, "lutra.emitters", "lutra.predictors"),
     "lutra.inspection": (*MEASURED, "lutra.predictors", "lutra.profiler"),
     "lutra.report": (*MEASURED, "lutra.predictors", "lutra.search"),
     "lutra.cli": ("lutra",),

@@ -21,6 +21,8 @@ from lutra.interchange.ofa_keys import DIALECTS
 from lutra.spaces import get_space
 from tests.conftest import SPACE
 from tests.interchange.estimator import write_table
+from tests.interchange.test_networks import timed
+from tests.interchange.test_networks import written as write_timed
 from tests.supernets.images import write_idx
 
 ROOT = Path(__file__).parents[1]
@@ -54,6 +56,7 @@ def worked_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     keys = DIALECTS[0].keys(get_space(SPACE), 224)
     rows = {key: {"count": 500, "mean": 0.01 + op.macs / 1e7} for op, key in keys.items() if key}
     write_table(folder / "224_lookup_table.yaml", rows)
+    write_timed(folder / "farm.csv", timed(60))
     write_idx(folder / "images", 96)
     small = get_space("ofa-mbv3-w0.25/classes=10/channels=1/stem=1/r=20:28:4")
     lutra.export(small.decode(small.choice_counts * 0), folder / "small.onnx")

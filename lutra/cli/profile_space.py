@@ -98,6 +98,7 @@ class SpaceWork(Work):
         print_rows(_SUMMARY_COLUMNS, [spec for spec, *_ in done], rows, with_spec=with_spec)
         for _, table, summary in done:
             _note_flags(table, summary)
+            _note_filled(table)
         fitted = [self._note_fit(table) for _, table, _ in done]
         for (spec, table, summary), fits in zip(done, fitted, strict=True):
             note_next(self._next(spec, table, summary, fits))
@@ -197,6 +198,15 @@ def _note_flags(table: Path, summary: RunSummary) -> None:
     for flag, reason in _WRONG.items():
         if flag in summary.flags:
             note(f"{table}: {summary.flags[flag]} visits {reason}")
+
+
+def _note_filled(table: Path) -> None:
+    """Say what was not measured."""
+    with lutra.LatencyTable.open(table) as opened:
+        filled, measured = opened.filled(), len(opened.op_latencies())
+    if filled:
+        source = f"the {measured} that were" if measured else "whole networks"
+        note(f"{table}: {len(filled)} ops were not measured but filled in from {source}")
 
 
 def _summary_row(table: Path, summary: RunSummary) -> list[object]:

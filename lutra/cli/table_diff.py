@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 import lutra
-from lutra.cli.options import FILE, as_json, space_option
+from lutra.cli.options import FILE, as_json, plot_option, space_option
 from lutra.cli.output import line, note, print_json, print_table
 from lutra.errors import UsageError
 
@@ -35,6 +35,7 @@ _COLUMNS = ["a_ms", "b_ms", "change_percent", "from", "to"]
     "--top", type=click.IntRange(0), default=5, show_default=True, help="Ops that explain it."
 )
 @space_option
+@plot_option
 @as_json
 def command(
     a: Path,
@@ -43,6 +44,7 @@ def command(
     fail_above: str | None,
     top: int,
     space_name: str | None,
+    plot: Path | None,
     as_json: bool,
 ) -> int:
     """What table B says otherwise than table A: overall, per kind, and the ops that explain it.
@@ -51,7 +53,16 @@ def command(
     """
     limit = None if fail_above is None else _parse_percent(fail_above)
     names = [name.strip() for name in differs.split(",") if name.strip()]
+    if plot is not None:
+        from lutra.report.figures.picture import check_picture
+
+        check_picture(plot)
     found = lutra.diff_tables(a, b, space=space_name, differs=names)
+    if plot is not None:
+        from lutra.report.figures.difference import difference
+        from lutra.report.figures.picture import write_picture
+
+        write_picture(difference(found.to_frame()), plot)
     failed = limit is not None and found.overall.percent > limit
     if as_json:
         print_json({**found.to_json(), "fail_above_percent": limit, "failed": failed})

@@ -14,9 +14,16 @@ from lutra.files import check_output
 from lutra.files.kinds import RESULT
 
 if TYPE_CHECKING:
-    from lutra.search.candidate import Verified
+    from lutra.search.candidate import Candidate, Verified
 
 _WORTH_SAYING = 0.01  # of a latency
+_MIB = 1 << 20
+_MEMORY_COLUMNS = ["features MiB", "file MiB", "running MiB", "peak MiB"]
+_ABOUT_MEMORY = (
+    "memory: features are what the search counts, alive at once; the file is nearly all weights;"
+    " running and peak are by how much a fresh process grew at most while it ran the network, and"
+    " with loading it: features, weights, copies that the runtime packs of them, and its own"
+)
 
 
 @click.command("verify")
@@ -29,13 +36,18 @@ _WORTH_SAYING = 0.01  # of a latency
     show_default=True,
     help="How many of the best candidates to measure.",
 )
+@click.option(
+    "--memory", is_flag=True, help="Measure also the memory that a process takes for each."
+)
 @as_json
-def command(result: Path, device_spec: str, count: int, as_json: bool) -> None:
+def command(result: Path, device_spec: str, count: int, memory: bool, as_json: bool) -> None:
     """Measure the found subnets end to end; the result file gains what was measured."""
     found = lutra.SearchResult.read(result)
     check_output(result, RESULT)
     with progress("verify") as report:
-        verified = lutra.verify(found, device=device_spec, count=count, watch=watch(report))
+        verified = lutra.verify(
+            found, device=device_spec, count=count, memory=memory, watch=watch(report)
+        )
     try:  # before it is written: where that fails, it is on the screen
         if as_json:
             print_json(verified.to_json())
@@ -53,6 +65,7 @@ def print_verified(verified: lutra.SearchResult, count: int) -> None:
     budget_ms = verified.limits.get("latency_ms")
     evaluated = any(each.evaluated for each in shown)
     mixed = bool(verified.alternatives)
+    occupied = any(each.memory for each in shown)
     print_table(
         [
             *(["precision"] if mixed else []),
@@ -65,6 +78,7 @@ def print_verified(verified: lutra.SearchResult, count: int) -> None:
             "upper_ms",
             "error %",
             "within budget",
+            *(_MEMORY_COLUMNS if occupied else []),
             "flags",
         ],
         [
@@ -79,12 +93,15 @@ def print_verified(verified: lutra.SearchResult, count: int) -> None:
                 each.verified.upper_ms,
                 each.verified.error_percent,
                 _within(each.verified, budget_ms),
+                *(_memory_cells(each) if occupied else []),
                 ",".join(each.verified.flags),
             ]
             for each in shown
             if each.verified is not None
         ],
     )
+    if occupied:
+        note(_ABOUT_MEMORY)
     best = verified.best.verified
     shift = best.raw_ms / best.measured_ms - 1.0 if best else 0.0
     if best and abs(shift) > _WORTH_SAYING:
@@ -94,6 +111,17 @@ def print_verified(verified: lutra.SearchResult, count: int) -> None:
             f" the first one takes {best.raw_ms:.4g} ms now; what stands above is brought to the"
             " table's state"
         )
+
+
+def _memory_cells(candidate: Candidate) -> list[float | None]:
+    found = candidate.memory
+    counts = (
+        candidate.memory_bytes,
+        None if found is None else found.model_file_bytes,
+        None if found is None else found.running_memory_bytes,
+        None if found is None else found.measured_memory_bytes,
+    )
+    return [None if count is None else count / _MIB for count in counts]
 
 
 def _within(found: Verified, budget_ms: float | None) -> str:

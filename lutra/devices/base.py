@@ -28,6 +28,7 @@ FailureKind = Literal["load", "run", "crash", "timeout", "link"]
 _MS, _MHZ = (1e-9, 1e12), (1e-9, 1e9)
 _SECONDS, _SHARE = (0.0, 1e12), (-1e6, 1e6)
 _COUNT = (0, 2**31 - 1)
+_BYTES = (0, 2**62)
 
 
 def _require(what: str, limits: tuple[float, float], *values: float | None) -> None:
@@ -111,7 +112,8 @@ class TimingRequest:
     At least ``min_blocks`` blocks and ``seconds`` of measuring after at most ``warmup_seconds`` of
     warming up; a block is as many runs as last ``block_seconds``, at least one. Given up after
     ``limit_seconds`` all in all. ``keep`` asks the session to keep the model loaded for the
-    requests to come, as long as there is room for it.
+    requests to come, as long as there is room for it. ``memory`` asks also for the memory that the
+    process takes, if it tells: make it the first request after `Session.restart`.
     """
 
     id: int
@@ -122,6 +124,7 @@ class TimingRequest:
     limit_seconds: float = 60.0
     min_blocks: int = 3
     keep: bool = False
+    memory: bool = False
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,22 @@ class SystemShare:
 
 
 @dataclass(frozen=True)
+class ProcessMemory:
+    """By how many bytes a process grew at most for one model, since before it loaded it.
+
+    ``peak_bytes`` in all, ``running_bytes`` while it ran the model, where that is told apart. What
+    is resident counts, whatever it is for: weights, copies that the runtime packs of them, feature
+    maps, work space, and the runtime's own code and data that were touched first for this model.
+    """
+
+    peak_bytes: int
+    running_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        _require("bytes", _BYTES, self.peak_bytes, self.running_bytes)
+
+
+@dataclass(frozen=True)
 class Sample:
     """Blocks of runs: ``block_ms`` holds each block's milliseconds per run.
 
@@ -155,7 +174,8 @@ class Sample:
     ``device_ms`` is what the device alone needed where the host may have been slower, ``clock_mhz``
     its clock meanwhile, ``flags`` what the device says was wrong (``shared``, ``throttled``),
     ``system`` what its operating system did, where it tells. ``minimum_ms`` is the fastest run,
-    where it is told apart from the block that it was in.
+    where it is told apart from the block that it was in. ``memory`` is what the process took, where
+    it was asked for and the device tells.
 
     Raises ValueError for what cannot have been measured: no block, or one of no time.
     """
@@ -173,6 +193,7 @@ class Sample:
     flags: tuple[str, ...] = ()
     system: SystemShare | None = None
     minimum_ms: float | None = None
+    memory: ProcessMemory | None = None
 
     def __post_init__(self) -> None:
         if not self.block_ms:

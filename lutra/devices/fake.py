@@ -18,6 +18,7 @@ from lutra.devices.base import (
     DeviceInfo,
     Health,
     Outcome,
+    ProcessMemory,
     RequestFailure,
     RuntimeConfig,
     RuntimeInfo,
@@ -38,6 +39,12 @@ def latency_from_size(model: Path) -> float:
     return 0.01 + 1e-6 * model.stat().st_size
 
 
+def memory_from_size(model: Path) -> ProcessMemory | None:
+    """Three times the file, a third of it only while the model is loaded."""
+    size = model.stat().st_size
+    return ProcessMemory(3 * size, 2 * size)
+
+
 @dataclass
 class FakeScript:
     """What the fake device will do.
@@ -48,7 +55,8 @@ class FakeScript:
     CPU. ``clock_mhz`` makes it a device that tells its clock, at
     which it works, and ``flags`` what it says was wrong, both by the requests answered so far;
     ``device_ms`` is what a model takes without the host, ``system`` what the operating system did,
-    by the requests answered so far. ``processes`` counts those that were begun.
+    by the requests answered so far, ``memory`` what its process takes. ``processes`` counts those
+    that were begun.
     """
 
     latency_ms: Callable[[Path], float] = latency_from_size
@@ -59,6 +67,7 @@ class FakeScript:
     flags: Callable[[int], tuple[str, ...]] = lambda _: ()
     device_ms: Callable[[Path], float] | None = None
     system: Callable[[int], SystemShare | None] = lambda _: None
+    memory: Callable[[Path], ProcessMemory | None] = memory_from_size
     failures: Mapping[int, str] = field(default_factory=dict)
     seed: int = 0
     answered: int = 0
@@ -143,6 +152,7 @@ class FakeSession(Session):
             clock_mhz=script.clock_mhz(ordinal) if script.clock_mhz else None,
             flags=script.flags(ordinal),
             system=script.system(ordinal),
+            memory=script.memory(request.model) if request.memory else None,
         )
 
     def _blocks(self, model: Path, ordinal: int) -> tuple[float, ...]:

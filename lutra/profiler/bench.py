@@ -7,10 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lutra.devices.base import Device, RuntimeConfig, Session
+from lutra.devices.base import (
+    Device,
+    ProcessMemory,
+    RequestFailure,
+    RuntimeConfig,
+    Session,
+    TimingRequest,
+)
 from lutra.devices.registry import format_of, opened_device, runtimes_of
 from lutra.emitters.emission import Emission
-from lutra.errors import PermanentDeviceError, TableError
+from lutra.errors import PermanentDeviceError, TableError, TransientDeviceError
 from lutra.files.kinds import is_there
 from lutra.files.scratch import scratch_folder
 from lutra.profiler.protocols import TimingProtocol
@@ -27,6 +34,8 @@ from lutra.tables import LatencyTable, Target, opened_table
 from lutra.tables.profiled import device_of
 
 _ANOTHER_FILE = "Use another -o file, or the setting the table was made with"
+
+_A_MOMENT = 0.001  # seconds: that it runs a few times is enough
 
 DeviceOrSpec = Device | str
 """A device that is open, or the spec string of one that is opened and closed again."""
@@ -79,6 +88,21 @@ class Bench:
             other_processes=lambda: self.device.health().other_processes,
         )
         return run.measure(workloads, anchors)
+
+    def process_memory(self, workload: Workload, limit_seconds: float) -> ProcessMemory | None:
+        """What a process of its own takes for the workload; None where the device does not tell.
+
+        Raises `ModelError`, and `TransientDeviceError` where it cannot be run.
+        """
+        path = self.store.path(workload)
+        self.session.restart()
+        request = TimingRequest(
+            0, path, _A_MOMENT, 0.0, limit_seconds=limit_seconds, min_blocks=1, memory=True
+        )
+        (outcome,) = self.session.measure([request])
+        if isinstance(outcome, RequestFailure):
+            raise TransientDeviceError(outcome.message)
+        return outcome.memory
 
 
 @contextlib.contextmanager

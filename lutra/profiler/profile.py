@@ -209,7 +209,9 @@ def _ops(
     ops = space.ops_at(resolutions)
     if asked is not None and asked.sample is not None:
         known = asked.table.op_latencies() if asked.table else {}
-        ops = most_informative(space, resolutions, _sampled(len(ops), bench, asked), known)
+        ops = most_informative(
+            space, resolutions, _sampled(len(ops), bench, asked), known, asked.networks
+        )
     return [op_workload(op, bench.emission) for op in ops]
 
 

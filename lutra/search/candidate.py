@@ -59,6 +59,19 @@ class Evaluated:
 
 
 @dataclass(frozen=True)
+class MeasuredMemory:
+    """What a process grew by at most for a candidate, in bytes, weights and the runtime's own too.
+
+    ``measured_memory_bytes`` from before the model is loaded to the end, ``running_memory_bytes``
+    while it runs: None where the device does not tell. ``model_file_bytes`` is nearly all weights.
+    """
+
+    measured_memory_bytes: int | None
+    running_memory_bytes: int | None
+    model_file_bytes: int
+
+
+@dataclass(frozen=True)
 class Candidate:
     """One architecture that was found, with its predictions (ms, percent, counts).
 
@@ -81,6 +94,7 @@ class Candidate:
     elsewhere: dict[str, Predicted] = field(default_factory=dict)
     precision: str | None = None
     basis: Basis | None = None
+    memory: MeasuredMemory | None = None
 
     @property
     def stated_percent(self) -> float | None:
@@ -101,13 +115,14 @@ class Candidate:
     def to_json(self) -> dict[str, Any]:
         """The dictionary that `from_json` reads.
 
-        With ``measured_ms`` once verified, ``measured_accuracy`` once evaluated.
+        With ``measured_ms`` once verified, ``measured_accuracy`` once evaluated, and
+        ``measured_memory_bytes`` once that was measured.
         """
         document = asdict(self)
         if self.basis is not None:  # a list, as JSON has it
             document["basis"]["rows"] = list(document["basis"]["rows"])
         document["architecture"] = self.architecture.to_json()
-        for part in ("verified", "evaluated"):
+        for part in ("verified", "evaluated", "memory"):
             document.update(document.pop(part) or {})
         return document
 
@@ -140,6 +155,7 @@ class Candidate:
             _elsewhere(fields) if "elsewhere" in fields else {},
             _text_or_none(fields, "precision"),
             _basis(fields),
+            _memory(fields) if "measured_memory_bytes" in fields else None,
         )
 
 
@@ -171,6 +187,14 @@ def _evaluated(fields: Fields) -> Evaluated:
         accuracy_low=fields.number("accuracy_low", 0.0, 100.0),
         accuracy_high=fields.number("accuracy_high", 0.0, 100.0),
         evaluated_images=fields.whole("evaluated_images"),
+    )
+
+
+def _memory(fields: Fields) -> MeasuredMemory:
+    return MeasuredMemory(
+        measured_memory_bytes=fields.whole_or_none("measured_memory_bytes"),
+        running_memory_bytes=fields.whole_or_none("running_memory_bytes"),
+        model_file_bytes=fields.whole("model_file_bytes"),
     )
 
 

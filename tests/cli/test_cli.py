@@ -115,7 +115,9 @@ def test_the_whole_job_on_the_scripted_device(
     assert json.loads(result.read_text()) == found
     predicted = call_json(capsys, "predict", table_path, "--arch", result)
     assert predicted["predicted_ms"] == pytest.approx(found["predicted_ms"])
-    verified = call_json(capsys, "verify", result, "--device", "fake")
+    verified = call_json(capsys, "verify", result, "--device", "fake", "--memory")
+    assert verified["measured_memory_bytes"] == 3 * verified["model_file_bytes"]
+    assert verified["model_file_bytes"] == pytest.approx(4 * found["params"], rel=0.02)
     assert verified["measured_ms"] == pytest.approx(found["predicted_ms"], rel=0.02)
     assert verified["within_budget"] in (True, False)
     assert json.loads(result.read_text()) == verified
@@ -126,6 +128,18 @@ def test_the_whole_job_on_the_scripted_device(
     metadata = {item.key: item.value for item in model.metadata_props}
     assert "random" in metadata["weights"]
     assert json.loads(metadata["architecture"]) == found["architecture"]
+
+
+def test_memory_is_shown_beside_latency(result_path: Path, capsys: Capture) -> None:
+    capsys.readouterr()
+    assert call("verify", result_path, "--device", "fake", "--memory") == 0
+    shown = capsys.readouterr()
+    assert "features MiB  file MiB  running MiB  peak MiB" in shown.out
+    best = SearchResult.read(result_path).best
+    assert best.memory is not None
+    assert best.memory.measured_memory_bytes is not None
+    assert f"{best.memory.measured_memory_bytes / 2**20:.4g}" in shown.out.split()
+    assert "memory: features are what the search counts" in shown.err
 
 
 def test_a_search_that_measures(tmp_path: Path, capsys: Capture) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from lutra.devices.android import AndroidDevice, android_device, attached_devices
-from lutra.devices.base import Device, RuntimeConfig, Sample, TimingRequest
+from lutra.devices.base import Device, ProcessMemory, RuntimeConfig, Sample, TimingRequest
 from lutra.devices.benchmark_model.binary import ENVIRONMENT
 from lutra.devices.registry import open_device
 from lutra.devices.remote.adb_shell import AdbShell, advice_for, attached
@@ -27,7 +27,12 @@ from lutra.ops import Conv, Shape
 from lutra.profiler.doctor import examine
 from lutra.profiler.workload import ModelStore, op_workload
 from lutra.testing import DeviceContract
-from tests.devices.benchmark_model.programs import latency_ms, write_models, write_program
+from tests.devices.benchmark_model.programs import (
+    RESULT,
+    latency_ms,
+    write_models,
+    write_program,
+)
 from tests.devices.remote.runs import SETTING, after_visits, measure
 from tests.peers.adb_server import AdbServer
 from tests.peers.phone import Phone
@@ -88,6 +93,22 @@ class TestContract(DeviceContract):
     def device(self, phone: Phone, monkeypatch: pytest.MonkeyPatch) -> Device:
         monkeypatch.setenv(ENVIRONMENT, str(benchmark_model("amd64")))
         return AndroidDevice(phone.serial)
+
+
+def test_memory_is_what_the_program_says(
+    phone: Phone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = "Memory footprint delta from the start of the tool (MB): init=1.5 overall=2.5"
+    program = write_program(tmp_path, result=f"{RESULT}\necho 'INFO: {said}'\n")
+    monkeypatch.setenv(ENVIRONMENT, str(program))
+    (model,) = write_models(tmp_path, 1)
+    requests = [TimingRequest(0, model, memory=True), TimingRequest(1, model)]
+    with AndroidDevice(phone.serial).open(RuntimeConfig("benchmark_model")) as session:
+        asked, unasked = session.measure(requests)
+    assert isinstance(asked, Sample)
+    assert isinstance(unasked, Sample)
+    assert asked.memory == ProcessMemory(int(2.5 * 2**20), None)
+    assert unasked.memory is None
 
 
 class TestInfo:

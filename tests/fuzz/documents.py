@@ -20,7 +20,7 @@ from hypothesis.strategies import DrawFn, SearchStrategy
 from lutra.cli.verify import print_verified
 from lutra.errors import AccuracyError
 from lutra.predictors.accuracy import load_accuracy
-from lutra.search.candidate import Candidate, Verified
+from lutra.search.candidate import Candidate, MeasuredMemory, Verified
 from lutra.search.result import SearchResult, read_found
 from lutra.spaces import get_space, parse_architecture
 from tests.fuzz.grammar import ESCAPES, HOSTILE, damaged, edited_json, json_bytes
@@ -86,7 +86,10 @@ def _results() -> list[dict[str, Any]]:
         plain = Candidate(architecture, 2.5, 2.4, 2.6, 75.1, 230_000_000, 5_000_000)
         verified = Verified(2.51, 2.6, 2.5, 2.52, 2.53, True, -0.4, ("drift",))
         candidates = (
-            Candidate(architecture, 2.5, None, None, 75.1, 230_000_000, 5_000_000, verified),
+            Candidate(
+                *(architecture, 2.5, None, None, 75.1, 230_000_000, 5_000_000, verified),
+                memory=MeasuredMemory(60_000_000, None, 20_000_000),
+            ),
             plain,
         )
         result = SearchResult(

@@ -197,7 +197,9 @@ def test_one_model_is_compared_too(tmp_path: Path, capsys: Capture) -> None:
     for path in paths:
         lutra.profile_models("fake", [model], path)
     scaled(paths[1], lambda key: 2.0)
-    assert run(["table", "diff", *map(str, paths)]) == 0
+    picture = tmp_path / "diff.svg"
+    assert run(["table", "diff", *map(str, paths), "--plot", str(picture)]) == 0
+    assert "slower by, %" in picture.read_text()
     out, err = capsys.readouterr()
     assert "conv.onnx" in out
     assert "not separated, +100.00 %" in err

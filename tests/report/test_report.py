@@ -248,8 +248,8 @@ def test_validate_and_search_draw_theirs(table_path: Path, tmp_path: Path, capsy
 
 
 def test_a_difference_of_two_tables(tmp_path: Path) -> None:
-    columns = ["key", "kind", "a_ms", "b_ms", "ratio", "verdict"]
-    rows = [("a $1$", "conv", 1.0, 1.5, 1.5, "slower"), ("b", "conv", 2.0, 2.0, 1.0, "same")]
+    columns = ["key", "kind", "a_ms", "b_ms", "percent", "verdict"]
+    rows = [("a $1$", "conv", 1.0, 1.5, 50.0, "slower"), ("b", "conv", 2.0, 2.0, 0.0, "same")]
     drawing = difference(pd.DataFrame(rows, columns=columns))
     svg = inline_svg(drawing, "difference")
     assert "conv a $1$\n1 ms, then 1.5 ms: +50.0 %; slower" in svg

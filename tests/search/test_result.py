@@ -19,7 +19,9 @@ from lutra.search.result import SearchResult, read_found
 @pytest.fixture(scope="module")
 def document(profiled_once: Path) -> dict[str, Any]:
     found = find_networks(profiled_once, max_latency_ms=20.0, algorithm="random")
-    read: dict[str, Any] = json.loads(json.dumps(verify(found, device="fake").to_json()))
+    read: dict[str, Any] = json.loads(
+        json.dumps(verify(found, device="fake", memory=True).to_json())
+    )
     return read
 
 
@@ -77,6 +79,8 @@ INFINITY, NAN = float("inf"), float("nan")
         (("candidates", 0, "predicted_ms"), -3, "predicted_ms' must be a positive number, not -3"),
         (("candidates", 0, "predicted_ms"), True, "predicted_ms' must be a positive number"),
         (("candidates", 0, "accuracy"), 101, "accuracy' must be a finite number from 0 to 100"),
+        (("candidates", 0, "running_memory_bytes"), -1, "must be a whole number from 0, not -1"),
+        (("candidates", 0, "model_file_bytes"), None, "model_file_bytes' must be a whole number"),
         (("candidates", 0, "measured_ms"), 0, "candidates[0].measured_ms' must be a positive"),
         (("candidates", 0, "within_budget"), 1, "within_budget' must be true, false or null"),
         (("candidates", 0, "flags"), [1], "flags' must be a list of texts"),

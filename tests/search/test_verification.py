@@ -7,15 +7,20 @@ from pathlib import Path
 
 import pytest
 
+from lutra.devices.base import RuntimeConfig
 from lutra.devices.fake import FakeDevice, latency_from_size
 from lutra.predictors.accuracy import load_accuracy
 from lutra.predictors.efficiency.predictor import EfficiencyPredictor
+from lutra.profiler.bench import open_bench
 from lutra.profiler.networks.calibration import calibrate
 from lutra.profiler.profile import profile
+from lutra.profiler.watch import Watch
 from lutra.profiler.workload import network_workload
 from lutra.search.find import find_networks, half_way_budget_ms
+from lutra.search.measuring.memory import with_memory
 from lutra.search.measuring.verification import verify
 from lutra.search.result import SearchResult
+from lutra.spaces import get_space
 from tests.machines import machine
 
 SPACE = "ofa-mbv3-w1.0"
@@ -74,6 +79,27 @@ def test_without_anything_known_it_says_what_it_measured(result: SearchResult) -
     assert found.verified is not None
     assert found.verified.measured_ms == found.verified.raw_ms
     assert found.verified.flags == ("drift",)
+
+
+def test_memory_that_is_not_told_is_null_and_said(result: SearchResult) -> None:
+    notes: list[str] = []  # each reason once: who does not tell is not asked again
+    script = replace(machine(), failures={0: "crash"}, memory=lambda _: None)
+    space, config = get_space(result.space), RuntimeConfig(result.target.runtime)
+    with open_bench(FakeDevice(script), config) as bench:
+        workloads = [
+            network_workload(space, candidate.architecture, "", bench.emission)
+            for candidate in result.candidates[:3]
+        ]
+        found = with_memory(
+            bench, result.candidates[:3], workloads, 1.0, Watch(on_note=notes.append)
+        )
+    for each in found:
+        assert each.memory is not None
+        assert each.memory.measured_memory_bytes is each.memory.running_memory_bytes is None
+        assert each.memory.model_file_bytes > each.params
+    failed, silent = notes
+    assert "could not be measured: scripted crash" in failed
+    assert "does not tell what memory a network takes" in silent
 
 
 def test_anchors_are_kept_with_the_result(result: SearchResult, tmp_path: Path) -> None:

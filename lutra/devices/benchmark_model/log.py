@@ -37,6 +37,7 @@ _BLOCK_LINE = re.compile(
 )
 _SUMMARY_PART = re.compile(rf"(?P<name>[A-Z][A-Za-z ()]{{1,30}}|no stats): (?P<us>{_NUMBER})")
 _SESSION = re.compile(rf"Initialized session in (?P<ms>{_NUMBER})ms\.?")
+_GROWN = re.compile(rf"Memory footprint delta .{{1,40}}: init={_NUMBER} overall=(?P<mib>{_NUMBER})")
 _REPLACED = re.compile(
     r"Replacing (?P<taken>[0-9]{1,9}) out of (?P<all>[0-9]{1,9}) node\(s\) with delegate"
 )
@@ -76,6 +77,7 @@ class Log:
     block_runs: dict[str, int] = field(default_factory=dict)
     session_ms: float | None = None
     delegated: tuple[int, int] | None = None
+    grown_mib: float | None = None
     last: str = ""
     trouble: str = ""
 
@@ -204,6 +206,11 @@ def _read_block_line(log: Log, body: str) -> None:
         log.block_runs[match["name"]] = int(match["runs"] or 0)
 
 
+def _read_grown(log: Log, body: str) -> None:
+    if match := _GROWN.fullmatch(body):
+        log.grown_mib = float(match["mib"])
+
+
 _READERS: tuple[tuple[str, Callable[[Log, str], None]], ...] = (
     ("STARTING!", _read_start),
     ("Running benchmark for ", _read_series),
@@ -211,6 +218,7 @@ _READERS: tuple[tuple[str, Callable[[Log, str], None]], ...] = (
     ("Inference timings in us: ", _read_summary),
     ("Average inference timings in us: ", _read_summary),
     ("Initialized session in ", _read_session),
+    ("Memory footprint delta ", _read_grown),
     ("===", _read_block),
     ("Model initialization:", _read_block_line),
     ("Warmup (", _read_block_line),

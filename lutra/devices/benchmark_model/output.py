@@ -11,7 +11,7 @@ one after the measurement, also when they ran nothing (``count=0``):
 
 A text without that close is refused: the program was stopped, or its output cut off. Stdout must
 come first in the text, or both in the order they were printed: then one that was cut off anywhere
-is refused, or reads as it did when whole.
+is refused, or reads as it did when whole, if without its memory, which is said last.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class BenchmarkRun:
     there, all times are rounded to 0.01 ms. ``init_ms`` is the time until the model was ready.
     ``warmup_runs`` is 0, and ``warmup_mean_ms`` None, when nothing was warmed up or the text does
     not tell. ``delegated`` counts the model's operators and those that its first delegate took;
-    None when no line counts both.
+    None when no line counts both. ``memory_bytes`` is by how much the program says that it grew at
+    most, to six digits; None where it does not, as the CompiledModel build.
     """
 
     runs: int
@@ -55,6 +56,7 @@ class BenchmarkRun:
     warmup_mean_ms: float | None
     program: Program
     delegated: tuple[int, int] | None
+    memory_bytes: int | None = None
 
 
 def parse_benchmark(output: str | Iterable[str]) -> BenchmarkRun:
@@ -81,6 +83,7 @@ def parse_benchmark(output: str | Iterable[str]) -> BenchmarkRun:
         warmup_mean_ms=_positive(warmup.mean) if warmup and warmup.runs else None,
         program=program,
         delegated=log.delegated,
+        memory_bytes=_memory_bytes(log),
     )
 
 
@@ -182,6 +185,11 @@ def _init_ms(log: Log) -> float | None:
         if value is not None and math.isfinite(value) and value >= 0:
             return value
     return None
+
+
+def _memory_bytes(log: Log) -> int | None:
+    grown = _positive(math.nan if log.grown_mib is None else log.grown_mib)
+    return None if grown is None else round(grown * 2**20)
 
 
 def _positive(value: float) -> float | None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from lutra.devices.base import (
     FailureKind,
     Outcome,
+    ProcessMemory,
     RequestFailure,
     RuntimeConfig,
     RuntimeInfo,
@@ -323,7 +324,12 @@ def _sample(request: TimingRequest, run: BenchmarkRun, process: int) -> Sample:
         timed_seconds=timed,
         nodes=run.delegated,
         minimum_ms=run.minimum_ms,
+        memory=_memory(run) if request.memory else None,
     )
+
+
+def _memory(run: BenchmarkRun) -> ProcessMemory | None:
+    return None if run.memory_bytes is None else ProcessMemory(run.memory_bytes)
 
 
 def _ending(status: int) -> tuple[FailureKind, str]:

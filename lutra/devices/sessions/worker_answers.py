@@ -10,7 +10,14 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple, get_args
 
-from lutra.devices.base import FailureKind, Outcome, RequestFailure, Sample, SystemShare
+from lutra.devices.base import (
+    FailureKind,
+    Outcome,
+    ProcessMemory,
+    RequestFailure,
+    Sample,
+    SystemShare,
+)
 from lutra.devices.sessions.worker_client import WorkerDied
 from lutra.errors import PermanentDeviceError
 from lutra.text import printable_line
@@ -86,6 +93,7 @@ def _sample(request_id: int, answer: Mapping[str, Any], process: int) -> Sample:
         clock_mhz=_number_if_any(answer, "clock_mhz"),
         flags=_flags(answer),
         system=_system(answer.get("system")),
+        memory=_memory(answer.get("memory")),
     )
 
 
@@ -100,6 +108,17 @@ def _system(answer: Any) -> SystemShare | None:
         _whole(answer["preemptions"], "preemptions"),
         _whole(answer["page_faults"], "page_faults"),
         _number(answer["others_cores"], "others_cores"),
+    )
+
+
+def _memory(answer: Any) -> ProcessMemory | None:
+    if answer is None:
+        return None
+    if not isinstance(answer, dict):
+        raise TypeError("memory is no object")
+    return ProcessMemory(
+        _whole(answer["peak_bytes"], "peak_bytes"),
+        _whole(answer["running_bytes"], "running_bytes"),
     )
 
 

@@ -145,4 +145,5 @@ def _wire(request: TimingRequest, place: Callable[[Path], str]) -> dict[str, Any
         "block_seconds": request.block_seconds,
         "min_blocks": request.min_blocks,
         "keep": request.keep,
+        "memory": request.memory,
     }

@@ -6,10 +6,11 @@ Requests come on stdin, one answer each goes to stdout, in order::
      "module": "lutra.devices.worker.runtimes.onnxruntime", "install": "onnxruntime",
      "options": {}, "cuda": null}
     {"do": "time", "id": 7, "model": "/tmp/x.onnx", "seconds": 0.04, "warmup_seconds": 0.02,
-     "block_seconds": 0.0005, "min_blocks": 3, "keep": false}
+     "block_seconds": 0.0005, "min_blocks": 3, "keep": false, "memory": false}
 
 ``module`` times the runtime, and ``install`` is what pip calls the package that it needs.
-``cuda`` is the number of the GPU to work on, as nvidia-smi counts. An answer has ``ok``; where it
+``cuda`` is the number of the GPU to work on, as nvidia-smi counts. ``memory`` asks also what the
+process grew by: its first model must be this one. An answer has ``ok``; where it
 is false, ``kind`` and ``message`` say why, ``fatal`` that this process can do no more, and
 ``transient`` that a retry may help. Between requests the worker blocks on stdin and costs nothing;
 it ends when stdin closes.
@@ -24,6 +25,7 @@ import time
 from typing import Any, TextIO
 
 from lutra.devices.worker.device_timing import timed_by_device
+from lutra.devices.worker.high_water import HighWater
 from lutra.devices.worker.host_timing import timed_by_host
 from lutra.devices.worker.runtimes import load_runtime
 from lutra.devices.worker.system_counts import has_room
@@ -67,16 +69,21 @@ class Worker:
 
     def _time(self, request: dict[str, Any]) -> dict[str, Any]:
         path = request["model"]
+        memory = HighWater() if request["memory"] and self._watch is None else None
         try:
             loading = time.perf_counter()
             model = self._kept.get(path) or self._runtime.load(path, self._config)
         except Exception as error:
             return self._failed("load", error)
         loaded = time.perf_counter()
+        if memory is not None:
+            memory.loaded()
         try:
             answer = self._timed(model, request)
         except Exception as error:
             return self._failed("run", error)
+        if memory is not None:
+            answer["memory"] = memory.grown()
         if path in self._kept or (request["keep"] and has_room()):
             self._kept[path] = model
         else:

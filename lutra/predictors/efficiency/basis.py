@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from lutra.predictors.efficiency.composition import Floats
 from lutra.spaces import SearchSpace
 from lutra.tables import Measurement
+from lutra.tables.measurement import Filled
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,8 @@ class RowShare:
     """A row that a network's prediction rests on.
 
     ``latency_ms`` is what the table has, within ``half_width_percent`` (95 %) by so many
-    ``visits``. ``share`` is of the square of the prediction's interval, None where it has none.
+    ``visits``, none where it was filled in. ``share`` is of the square of the prediction's
+    interval, None where it has none.
     """
 
     key: str
@@ -52,12 +55,31 @@ class Basis:
         return self.rest_share == 0.0
 
 
-class RowErrors:
-    """How surely a table knows the ops of a space, by what it ``measured`` of their keys."""
+class KnownRow(NamedTuple):
+    """What a table has for an op, how surely (relative half width of 95 %), by how many visits."""
 
-    def __init__(self, space: SearchSpace, measured: Mapping[str, Measurement]) -> None:
+    latency_ms: float
+    half_width: float
+    visits: int
+
+
+class RowErrors:
+    """How surely a table knows the ops of a space: by what it ``measured`` or ``filled`` in."""
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        measured: Mapping[str, Measurement],
+        filled: Mapping[str, Filled],
+    ) -> None:
         self._space = space
-        self._measured = measured
+        self._known = {
+            key: KnownRow(each.latency_ms, each.high_ms / each.latency_ms - 1.0, 0)
+            for key, each in filled.items()
+        } | {
+            key: KnownRow(each.latency_ms, each.half_width, each.rounds)
+            for key, each in measured.items()
+        }
 
     def basis(
         self,
@@ -74,7 +96,7 @@ class RowErrors:
         percents: dict[str, float] = {}
         for index in indices:
             key = self._space.ops[index].key
-            if key not in self._measured:
+            if key not in self._known:
                 return None
             part = abs(float(parts_ms[index])) / latency_ms
             percents[key] = percents.get(key, 0.0) + part * self._percent(key)
@@ -89,8 +111,8 @@ class RowErrors:
         return Basis(tuple(rows), rows_percent, rest)
 
     def _percent(self, key: str) -> float:
-        return 100.0 * self._measured[key].half_width
+        return 100.0 * self._known[key].half_width
 
     def _row(self, key: str, share: float | None) -> RowShare:
-        measured = self._measured[key]
-        return RowShare(key, measured.latency_ms, self._percent(key), measured.rounds, share)
+        known = self._known[key]
+        return RowShare(key, known.latency_ms, self._percent(key), known.visits, share)

@@ -118,7 +118,7 @@ class EfficiencyPredictor:
         self.host_and_device = (
             HostAndDevice.read(table, self.space, self._alone_ms) if self.on_gpu else None
         )
-        self._row_errors = RowErrors(self.space, measured)
+        self._row_errors = RowErrors(self.space, measured, table.filled())
         self.latency = self._latency()
         self.macs = macs_cost(self.space)
         self.params = params_cost(self.space)

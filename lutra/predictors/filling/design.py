@@ -22,24 +22,32 @@ def most_informative(
     resolutions: Sequence[int],
     count: int,
     known: Collection[str] = (),
+    networks: int = 20,
 ) -> list[OpConfig]:
     """``count`` ops of a space at these resolutions, those with ``known`` keys among them first.
 
     One after another, each the one whose measurement leaves the least variance in what random
     networks take (the A-optimal design of Krause et al. 2008, greedily), given what is usually
-    known of ops before any is measured. So both sides of a cliff are measured where networks
-    stand on both.
+    known of ops before any is measured, and that so many ``networks`` are measured too: they tell
+    sums, so that ops are to tell what sums do not. Both sides of a cliff are measured where
+    networks stand on both.
     """
     ops = space.ops_at(resolutions)
-    networks = sample_networks(space, resolutions, _NETWORKS, _SEED)
-    rows = np.stack([space.encode(network) for network in networks])
+    drawn = sample_networks(space, resolutions, _NETWORKS, _SEED)
+    rows = np.stack([space.encode(network) for network in drawn])
     counts = space.op_counts(rows)[:, space.op_indices_at(resolutions)]
     first = [index for index, op in enumerate(ops) if op.key in known]
-    return [ops[index] for index in chosen(OpNodes.of(ops), counts, min(count, len(ops)), first)]
+    indices = chosen(OpNodes.of(ops), counts, min(count, len(ops)), first, networks)
+    return [ops[index] for index in indices]
 
 
-def chosen(nodes: OpNodes, counts: Floats, count: int, first: Sequence[int] = ()) -> list[int]:
-    """Indices of ``count`` ops, those of ``first`` before all; ``counts`` is (networks, ops)."""
+def chosen(
+    nodes: OpNodes, counts: Floats, count: int, first: Sequence[int] = (), measured: int = 0
+) -> list[int]:
+    """Indices of ``count`` ops, those of ``first`` before all; ``counts`` is (networks, ops).
+
+    The first so many ``measured`` networks stand for those that are.
+    """
     totals = np.asarray(nodes.counts.sum(axis=0)) @ nodes.quantities
     baseline = Baseline.at(nodes.counts, nodes.quantities, 1.0 / totals)
     scales = Scales()
@@ -49,6 +57,9 @@ def chosen(nodes: OpNodes, counts: Floats, count: int, first: Sequence[int] = ()
     weights = counts * baseline.latency_ms
     weights /= weights.sum(axis=1, keepdims=True)
     noise, found = scales.noise**2, list[int]()
+    for network in weights[:measured]:  # others will be, but they say as much
+        along = covariance @ network
+        covariance -= np.outer(along, along) / (network @ along + noise)
     for index in (*first, *[-1] * (count - len(first))):
         variances = np.diag(covariance) + noise
         if index < 0:

@@ -23,7 +23,7 @@ def difference(frame: pandas.DataFrame) -> Drawing:
     """By how many percent the second of two tables is slower, by the first one's latency in ms.
 
     ``frame`` has a row for each workload that both hold, with the columns ``key``, ``kind``,
-    ``a_ms``, ``b_ms``, ``ratio`` (b / a) and ``verdict``, which is the series. Raises
+    ``a_ms``, ``b_ms``, ``percent`` (`diff_tables`) and ``verdict``, which is the series. Raises
     `NothingToDraw` for a frame without rows.
     """
     if not len(frame):
@@ -33,7 +33,7 @@ def difference(frame: pandas.DataFrame) -> Drawing:
     axes.axhline(0.0, color=FAINT, linewidth=0.9, zorder=1)
     for series, verdict in enumerate(sorted(set(frame["verdict"]))):
         rows = frame[frame["verdict"] == verdict]
-        a_ms, b_ms, percent = rows["a_ms"].tolist(), rows["b_ms"].tolist(), _percent(rows)
+        a_ms, b_ms, percent = (rows[name].tolist() for name in ("a_ms", "b_ms", "percent"))
         texts = [
             f"{kind} {key}\n{ms(a)}, then {ms(b)}: {by:+.1f} %; {verdict}"
             for kind, key, a, b, by in zip(
@@ -47,7 +47,3 @@ def difference(frame: pandas.DataFrame) -> Drawing:
     axes.set_ylabel("the second one slower by, %")
     drawing.legend()
     return drawing
-
-
-def _percent(rows: pandas.DataFrame) -> list[float]:
-    return [100.0 * (ratio - 1.0) for ratio in rows["ratio"]]

@@ -17,6 +17,7 @@ from lutra.profiler.watch import UNWATCHED, Watch
 from lutra.profiler.workload import Workload, network_workload
 from lutra.search.candidate import Candidate, Verified
 from lutra.search.measuring.caution import CONFIDENCE, deviations_of, upper_ms
+from lutra.search.measuring.memory import with_memory
 from lutra.search.result import SearchResult
 from lutra.spaces import get_space
 from lutra.tables import LatencyTable, Measurement
@@ -33,12 +34,14 @@ def verify(
     *,
     device: DeviceOrSpec | None = None,
     count: int = 1,
+    memory: bool = False,
     watch: Watch = UNWATCHED,
 ) -> SearchResult:
     """The result, or the one in a file, with its first ``count`` candidates measured, in ms.
 
-    Each is measured as the table of its precision was. The file stays as it is:
-    `SearchResult.write` writes the new one. ``device`` is by default that of the table. Raises
+    Each is measured as the table of its precision was. With ``memory`` it is also loaded and run in
+    a process of its own: what that takes, in bytes, is its `MeasuredMemory`. The file stays as it
+    is: `SearchResult.write` writes the new one. ``device`` is by default that of the table. Raises
     `ResultError` for a file that holds no result, `UsageError` when the device must be named,
     `TargetMismatchError` when it is not the one of the search, and `DeviceError` (transient when a
     network could not be measured).
@@ -56,7 +59,8 @@ def verify(
         own = tuple(each for each in chosen if each.precision == precision)
         part = replace(result.at(precision), candidates=own)
         with bench_of_target(device or _device_of(part), part.target) as bench:
-            found[precision] = iter(verify_on(bench, part, count, watch=watch).candidates)
+            measured = verify_on(bench, part, count, memory=memory, watch=watch)
+            found[precision] = iter(measured.candidates)
     verified = (next(found[each.precision]) for each in chosen)
     return replace(result, candidates=(*verified, *result.candidates[count:]))
 
@@ -77,6 +81,8 @@ def verify_on(
     count: int = 1,
     protocol: TimingProtocol = NETWORK_PROTOCOL,
     watch: Watch = UNWATCHED,
+    *,
+    memory: bool = False,
 ) -> SearchResult:
     """`verify` on a bench that is open."""
     result.target.require(bench.target, "the search result")
@@ -102,6 +108,8 @@ def verify_on(
         now_ms = {key: row.measurement.latency_ms for key, row in rows.items() if row.measurement}
         now_ms |= reference_baseline(table)
         spread = process_spread(table.all_visits("network").values())
+    if memory:
+        chosen = with_memory(bench, chosen, workloads, protocol.limit_seconds, watch)
     state = _state(result, now_ms)
     loop = result.closed_loop
     deviations = deviations_of(loop.confidence if loop else CONFIDENCE)

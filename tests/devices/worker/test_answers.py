@@ -95,6 +95,9 @@ NO_ANSWERS = [
     timed(system=[]),
     timed(system={}),
     timed(device_ms="1"),
+    timed(memory=[]),
+    timed(memory={}),
+    timed(memory={"peak_bytes": 1.5, "running_bytes": 1}),
 ]
 IMPOSSIBLE = [
     timed(block_ms=[]),
@@ -105,6 +108,7 @@ IMPOSSIBLE = [
     timed(block_ms=[float("inf")]),
     timed(block_ms=[10**400]),
     timed(runs_per_block=0),
+    timed(memory={"peak_bytes": -4096, "running_bytes": 0}),
     timed(runs_per_block=2**70),
     timed(timed_seconds=float("nan")),
     timed(nodes=[-1, 0]),

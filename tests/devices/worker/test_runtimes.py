@@ -26,6 +26,7 @@ from lutra.emitters.torch import emit_torch
 from lutra.errors import PermanentDeviceError, UsageError
 from lutra.ops import MBConv, OpConfig, Shape, seeded_weights
 from lutra.profiler.bench import open_bench, runtime_config_of
+from lutra.profiler.workload import op_workload
 from tests.tflite_runtimes import INTERPRETERS
 
 BLOCK = MBConv(Shape(14, 14, 16), 16, 64, 3, 1, "h_swish", se=True, residual=True)
@@ -57,6 +58,31 @@ def test_every_precision_of_every_runtime(runtime: str, tmp_path: Path) -> None:
         (outcome,) = measure(RuntimeConfig(runtime), model_file(tmp_path, emission))
         assert isinstance(outcome, Sample), outcome
         assert min(outcome.block_ms) > 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux's /proc tells")
+@pytest.mark.parametrize("runtime", ["onnxruntime", "litert", "tflite-runtime"], indirect=True)
+def test_memory_is_features_and_weights_and_what_the_runtime_adds(runtime: str) -> None:
+    """A block of wide feature maps, and one of many weights: each process grows by at least both.
+
+    A tenth less is allowed for what freed memory of the imports serves again.
+    """
+    features = MBConv(Shape(224, 224, 16), 16, 64, 3, 1, "h_swish", se=False, residual=True)
+    weights = MBConv(Shape(7, 7, 512), 512, 3072, 3, 1, "h_swish", se=False, residual=True)
+    running = []
+    with open_bench(CpuDevice(), RuntimeConfig(runtime)) as bench:
+        for op in (BLOCK, features, weights):
+            workload = op_workload(op, bench.emission)
+            found = bench.process_memory(workload, 60.0)
+            assert found is not None
+            assert found.running_bytes is not None
+            assert found.running_bytes <= found.peak_bytes
+            alive = 4 * op.peak_activation_elements + bench.store.path(workload).stat().st_size
+            assert 0.9 * alive <= found.running_bytes <= 5 * alive + (24 << 20)
+            running.append(found.running_bytes)
+    most_alive = 4 * features.peak_activation_elements
+    assert most_alive > 20e6
+    assert running[1] - running[0] >= 0.9 * most_alive
 
 
 def test_batch(runtime: str, tmp_path: Path) -> None:

@@ -148,6 +148,7 @@ def test_worker_speaks_json_lines_and_ends_with_its_input(model: Path) -> None:
             "block_seconds": 0.001,
             "keep": False,
             "min_blocks": 5,
+            "memory": False,
         },
         {"do": "dance"},
     ]

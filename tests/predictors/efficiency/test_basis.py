@@ -24,7 +24,7 @@ def measured_by(path: Path) -> RowErrors:
         op.key: replace(one, latency_ms=2.0, ci_low_ms=2 - half, ci_high_ms=2 + half, rounds=visits)
         for op, half, visits in zip(TINY.ops, (0.02, 0.2), (6, 9), strict=False)
     }
-    return RowErrors(TINY, rows)
+    return RowErrors(TINY, rows, {})
 
 
 def test_shares_are_of_the_interval_s_square(profiled_once: Path) -> None:
