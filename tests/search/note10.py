@@ -53,14 +53,20 @@ def published_name(op: OpConfig) -> str:
 
 
 @cache
-def latency(folder: Path) -> OpCost:
-    """Milliseconds of every op at the tables' resolutions, NaN at the others."""
-    space = get_space(SPACE)
+def published_means(folder: Path) -> dict[str, float]:
+    """Milliseconds by OFA's name of an op; of those in several tables, the first's."""
     means: dict[str, float] = {}
     for path in sorted(folder.glob("*_lookup_table.yaml")):
         found = re.findall(r"^(\S+):\n  count: \d+\n  mean: (\S+)", path.read_text(), re.MULTILINE)
         for name, mean in found:
-            means.setdefault(name, float(mean))  # some ops are in several tables
+            means.setdefault(name, float(mean))
+    return means
+
+
+@cache
+def latency(folder: Path) -> OpCost:
+    """Milliseconds of every op at the tables' resolutions, NaN at the others."""
+    space, means = get_space(SPACE), published_means(folder)
     prices = np.array([means.get(published_name(op), np.nan) for op in space.ops])
     return OpCost("latency", "ms", space, prices)
 

@@ -86,7 +86,7 @@ def test_it_comes_near_the_exact_front_of_a_real_space() -> None:
     front = run(problem, (Objective("accuracy", None), Objective("latency", cost.of)))
     assert front.evaluations == len(accuracy.scored) <= 20_001
     reached = hypervolume(front.values, worst) / hypervolume(best, worst)
-    assert 0.985 < reached <= 1.0
+    assert 0.996 < reached <= 1.0  # without a choice of children it is 0.995
     assert not any(  # what it found is real: nothing lies beyond the exact front
         (best >= vector).all(axis=1).any() and not np.isclose(best, vector).all(axis=1).any()
         for vector in front.values
@@ -130,7 +130,14 @@ def test_impossible_limits_never_start_a_search() -> None:
 
 
 @pytest.mark.parametrize(
-    "setting", [{"population": 3}, {"generations": 0}, {"neighbours": 0}, {"crossover_ratio": 2}]
+    "setting",
+    [
+        {"population": 3},
+        {"generations": 0},
+        {"neighbours": 0},
+        {"candidates": 0},
+        {"crossover_ratio": 2},
+    ],
 )
 def test_settings_out_of_range_are_refused(setting: dict[str, int]) -> None:
     with pytest.raises(UsageError, match=f"search setting {next(iter(setting))}"):

@@ -13,7 +13,7 @@ _IMAGES = ("torchvision", "torchvision.transforms", "torchvision.transforms.func
 def reference(space: str) -> Any:
     """OFA's supernet of a space, with weights of chance; skips where ``ofa`` is missing."""
     pytest.importorskip("ofa", reason="needs the package ofa: pip install lutra[dev]")
-    _without_images()
+    without_images()
     from ofa.imagenet_classification.elastic_nn import networks
 
     mbconv = {"ks_list": [3, 5, 7], "expand_ratio_list": [3, 4, 6], "depth_list": [2, 3, 4]}
@@ -32,7 +32,7 @@ def reference(space: str) -> Any:
     return network(n_classes=1000, bn_param=(0.1, epsilon), dropout_rate=0, **settings)
 
 
-def _without_images() -> None:
+def without_images() -> None:
     """Stand-ins for what is imported but not used, where torchvision is not there."""
     if "torchvision" not in sys.modules and importlib.util.find_spec("torchvision") is None:
         modules: Any = [types.ModuleType(name) for name in (*_IMAGES, "torchvision.datasets")]

@@ -28,14 +28,13 @@ from lutra.search.algorithms.base import (
 )
 from lutra.search.algorithms.climbing import climb
 from lutra.search.algorithms.descent import descend
-from lutra.search.algorithms.paths import Floats
+from lutra.search.algorithms.ridge import AdditiveModel
 from lutra.search.moves import Row
 from lutra.search.problem import Problem
-from lutra.spaces import Lattice, Rows
+from lutra.spaces import Rows
 
 _LABELS = (100,)  # a model that is wrong by more need not be solved to the last path
 _TEMPERATURE = 1.0  # percent: what is so much worse than the best counts 1/e in a fit
-_RIDGE = 1e-3
 _MUTATION = 0.1
 _CHILD_MUTATION = 0.05
 _BEHIND = (0.8, 0.5, 0.4, 0.3)  # percent behind the best, after each round, that ends a resolution
@@ -167,9 +166,6 @@ class _Model:
         self._problem = problem
         self._archive = archive
         self._chosen = chosen
-        first = np.cumsum([0, *(problem.space.choice_counts - 1)])
-        self._features = int(first[-1])
-        self._first = first[:-1]  # the feature of each gene's choice 1; choice 0 has none
         self.rows: Rows = problem.anchor[None, :]
         self._accuracy = archive.score(self.rows)
         self._score(self._fresh(lambda count: problem.moves.draw(count, rng), chosen.samples, rng))
@@ -216,23 +212,8 @@ class _Model:
     def _fitted(self) -> Scores:
         """Ridge regression on the choices, weighted by how near the best each row is."""
         worse = (self._accuracy - self.best) / _TEMPERATURE
-        weights = np.exp(worse)
-        design = np.zeros((len(self.rows), self._features + 1))
-        design[:, -1] = 1.0
-        places, genes = np.nonzero(self.rows)
-        design[places, self._first[genes] + self.rows[places, genes] - 1] = 1.0
-        ridge = np.full(self._features + 1, _RIDGE)
-        ridge[-1] = 1e-9
-        normal = design.T @ (design * weights[:, None]) + np.diag(ridge)
-        coefficients = np.linalg.solve(normal, design.T @ (weights * worse))
-        return lambda lattice: (float(coefficients[-1]), self._edge_scores(lattice, coefficients))
-
-    def _edge_scores(self, lattice: Lattice, coefficients: Floats) -> Floats:
-        scores = np.zeros(len(lattice.edges))
-        edges, genes = np.nonzero(lattice.edge_genes)
-        choices = lattice.edge_genes[edges, genes]
-        np.add.at(scores, edges, coefficients[self._first[genes] + choices - 1])
-        return scores
+        model = AdditiveModel(self._problem.space, self.rows, worse, np.exp(worse))
+        return lambda lattice: (model.constant, model.edge_scores(lattice))
 
 
 register_algorithm(SurrogateSearch())

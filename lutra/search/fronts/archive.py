@@ -46,14 +46,18 @@ class FrontArchive:
     def score(self, rows: Rows) -> Values:
         """(N, genes) distinct feasible canonical rows -> (N, k): their values."""
         accuracy = self.scored.score(rows)
-        columns = [-accuracy if item.of is None else item.of(rows) for item in self._objectives]
-        values = np.stack(columns, axis=1)
+        values = self.values_of(rows, accuracy)
         every = np.concatenate([self._values, values])
         kept = nondominated(every)
         self._values = every[kept]
         self._rows = np.concatenate([self._rows, rows])[kept]
         self._accuracy = np.concatenate([self._accuracy, accuracy])[kept]
         return values
+
+    def values_of(self, rows: Rows, accuracy: npt.NDArray[np.float64]) -> Values:
+        """(N, genes) and their accuracy in percent (N,), predicted or supposed -> (N, k)."""
+        columns = [-accuracy if item.of is None else item.of(rows) for item in self._objectives]
+        return np.stack(columns, axis=1)
 
     def front(self, most: int) -> Front:
         """At most ``most`` of the front's architectures, spread over it."""

@@ -2,7 +2,8 @@
 
 A generation is drawn, checked and scored as whole arrays, no architecture is scored twice, and
 the front of all that was ever scored counts, not that of the last population. Parents are near
-each other on the front: a fast and a large network have children that are neither.
+each other on the front: a fast and a large network have children that are neither. More children
+are drawn than are scored: an additive model of what was scored last says which.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from lutra.search.algorithms.base import Hyperparameters, OnStep, fresh_rows
+from lutra.search.algorithms.ridge import AdditiveModel
 from lutra.search.fronts.archive import Front, FrontArchive
 from lutra.search.fronts.dominance import Places, Values, crowding, ranked
 from lutra.search.fronts.objectives import Objective
 from lutra.search.problem import Problem
 from lutra.spaces import Rows
+
+_FITTED = 10  # populations that the model is fitted to; older ones are of another part of the space
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +33,8 @@ class Nsga2Hyperparameters(Hyperparameters):
     ``crossover_ratio`` of them take each gene from either of two parents, the others from one; a
     gene then changes with probability ``mutation_probability``. The second parent is at most
     ``neighbours`` places from the first in the order of the first objective. ``keep`` bounds the
-    front.
+    front. The children are chosen of ``candidates`` times as many by their costs and the accuracy
+    that an additive model expects; with 1 there is no choice.
     """
 
     keep: int = 400
@@ -38,12 +43,14 @@ class Nsga2Hyperparameters(Hyperparameters):
     crossover_ratio: float = 0.8
     mutation_probability: float = 0.02
     neighbours: int = 5
+    candidates: int = 2
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_count("population", 4)
         self.check_count("generations")
         self.check_count("neighbours")
+        self.check_count("candidates")
         for ratio in ("crossover_ratio", "mutation_probability"):
             self.check(ratio, 0, 1)
 
@@ -96,26 +103,39 @@ class _Run:
         """A random population, and the anchor, which meets all limits."""
         anchor = self._problem.anchor[None, :]
         values = self.archive.score(anchor)
-        rows = self._fresh(lambda n: self._problem.moves.draw(n, self._rng))
+        count = self._hyperparameters.population
+        rows = self._fresh(lambda n: self._problem.moves.draw(n, self._rng), count)
         rows, values = (
             np.concatenate([anchor, rows]),
             np.concatenate([values, self.archive.score(rows)]),
         )
-        self._population = _survivors(rows, values, self._hyperparameters.population)
+        self._population = _survivors(rows, values, count)
+        self._last = rows
 
     def breed(self) -> None:
         """One generation: children of tournament winners, and the best of all."""
-        children = self._fresh(self._children)
+        count = self._hyperparameters.population
+        children = self._fresh(self._children, self._hyperparameters.candidates * count)
+        if len(children) > count:
+            children = self._promising(children)
         values = self.archive.score(children)
         before = self._population
         self._population = _survivors(
             np.concatenate([before.rows, children]),
             np.concatenate([before.values, values]),
-            self._hyperparameters.population,
+            count,
         )
+        self._last = np.concatenate([self._last, children])[-_FITTED * count :]
 
-    def _fresh(self, draw: Callable[[int], Rows]) -> Rows:
-        count = self._hyperparameters.population
+    # docs/decisions.md: Children that promise most
+    def _promising(self, children: Rows) -> Rows:
+        """A population of the children: the best, if the accuracy is what the model expects."""
+        accuracy = self.archive.scored.score(self._last)
+        model = AdditiveModel(self._problem.space, self._last, accuracy, np.ones(len(accuracy)))
+        expected = self.archive.values_of(children, model.of(children))
+        return _survivors(children, expected, self._hyperparameters.population).rows
+
+    def _fresh(self, draw: Callable[[int], Rows], count: int) -> Rows:
         return fresh_rows(self._problem, self.archive.scored, draw, count, self._rng)
 
     def _children(self, count: int) -> Rows:
