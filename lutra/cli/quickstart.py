@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 PROFILE_SECONDS = 100.0
 NETWORKS_SECONDS = 80.0
 SEARCH_SECONDS = 40.0
+CANDIDATES, ITERATIONS = 4, 2  # what there is time for; `lutra search --verify` goes on
 CALIBRATE_NETWORKS = 20
 VALIDATE_NETWORKS = 20
 
@@ -198,6 +199,8 @@ def _search(
             table,
             limit,
             device=device_spec,
+            candidates=CANDIDATES,
+            iterations=ITERATIONS,
             watch=watch(report, SEARCH_SECONDS),
             on_result=lambda result: result.write(result_file),
         )

@@ -152,6 +152,11 @@ def _of_rows(content: Content) -> list[str]:
         said.append(f"Rows are flagged: {of}.")
     if status["unstable"]:
         said.append(f"{status['unstable']} rows are unstable: their intervals stayed wide.")
+    if status["filled"]:
+        said.append(
+            f"{status['filled']} ops were not measured but filled in from others: they are in no"
+            " figure of ops, and in every prediction."
+        )
     if status["partial"]:
         said.append(f"{status['partial']} rows are partial: their run was stopped.")
     if thin:
