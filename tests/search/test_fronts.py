@@ -56,7 +56,7 @@ def tiny_problem(seed: int, *limits: Limit) -> tuple[Problem, tuple[Objective, .
 @given(st.integers(0, 1000), st.sampled_from([2, 3]))
 def test_nothing_of_a_tiny_space_is_missed(seed: int, count: int) -> None:
     problem, objectives = tiny_problem(seed)
-    front = run(problem, objectives[:count], seed, population=40, generations=40)
+    front = run(problem, objectives[:count], seed, population=80, generations=60)
     rows = TINY.every_row
     assert isinstance(problem.accuracy, AdditiveAccuracy)
     columns = [-problem.accuracy.gain.of(rows)]
