@@ -42,6 +42,10 @@ space_option = click.option(
 device_option = click.option(
     "--device", "device_spec", help="Device spec; by default the one the table was made with."
 )
+device_name_option = click.option(
+    "--device-name", help="The device that was measured, as you know it."
+)
+runtime_name_option = click.option("--runtime-name", help="The runtime that it ran.")
 budget_option = click.option(
     "--budget", help="Stop after this long, such as 10m; the same command goes on."
 )

@@ -16,7 +16,7 @@ from lutra.cli import (
     table_merge,
     table_show,
 )
-from lutra.cli.options import FILE, as_json
+from lutra.cli.options import FILE, as_json, device_name_option, runtime_name_option
 from lutra.cli.output import line, note, print_json
 
 
@@ -37,8 +37,8 @@ command.add_command(table_from_networks.command)
 @click.argument("files", type=FILE, nargs=-1, required=True)
 @click.option("--space", "space_name", required=True, help="The space that the rows are of.")
 @click.option("-o", "--output", type=FILE, required=True, help="The new table.")
-@click.option("--device-name", help="The device that was measured, as you know it.")
-@click.option("--runtime-name", help="The runtime that it ran.")
+@device_name_option
+@runtime_name_option
 @as_json
 def import_(
     files: tuple[Path, ...],

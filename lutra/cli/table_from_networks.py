@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 import lutra
-from lutra.cli.options import FILE, as_json
+from lutra.cli.options import FILE, as_json, device_name_option, runtime_name_option
 from lutra.cli.output import line, note, note_next, print_json
 
 
@@ -16,8 +16,8 @@ from lutra.cli.output import line, note, note_next, print_json
 @click.argument("file", type=FILE)
 @click.option("--space", "space_name", required=True, help="The space that the networks are of.")
 @click.option("-o", "--output", type=FILE, required=True, help="The new table.")
-@click.option("--device-name", help="The device that ran them, as you know it.")
-@click.option("--runtime-name", help="The runtime that it used.")
+@device_name_option
+@runtime_name_option
 @as_json
 def command(
     file: Path,

@@ -14,8 +14,7 @@ from lutra.files.kinds import is_there
 from lutra.files.scratch import scratch_folder
 from lutra.interchange.networks_file import NetworksFile, read_networks
 from lutra.interchange.units import require_pace
-from lutra.predictors.efficiency.composition import Floats
-from lutra.predictors.efficiency.fitting import Fit
+from lutra.predictors.efficiency.fitting import Fit, padded
 from lutra.predictors.efficiency.stated_error import RESOLUTIONS
 from lutra.predictors.filling.from_networks import solve_networks
 from lutra.spaces import SearchSpace, get_space
@@ -75,7 +74,8 @@ def table_from_networks(
     measured_ms = np.array(networks.latencies_ms)
     _require_pace(networks, space)
     try:
-        filled, fit = solve_networks(space, resolutions, rows, measured_ms, _padded(networks))
+        runs_ms = padded(networks.runs_ms.values())
+        filled, fit = solve_networks(space, resolutions, rows, measured_ms, runs_ms)
     except TableError as error:
         raise TableError(f"{file}: {error}") from error
     _write(table, networks, space, filled, fit, Target.of_import(device_name, runtime_name))
@@ -89,15 +89,6 @@ def _require_pace(networks: NetworksFile, space: SearchSpace) -> None:
     require_pace(f"{networks.path}: its networks", macs, sum(networks.latencies_ms))
 
 
-def _padded(networks: NetworksFile) -> Floats:
-    """(N, the most runs): each network's; NaN behind those of fewer."""
-    runs = list(networks.runs_ms.values())
-    padded = np.full((len(runs), max(map(len, runs))), np.nan)
-    for row, values in zip(padded, runs, strict=True):
-        row[: len(values)] = values
-    return padded
-
-
 def _write(
     path: Path,
     networks: NetworksFile,
@@ -108,7 +99,7 @@ def _write(
 ) -> None:
     """The whole table, or none."""
     resolutions = sorted({each.r for each in networks.runs_ms})
-    document = {**fit.to_json(), RESOLUTIONS: resolutions, "solved_from": networks.path.name}
+    document = {**fit.to_json(), RESOLUTIONS: resolutions}
     with scratch_folder() as folder:
         made = folder / "solved.lut"
         with LatencyTable.create(made, target) as table:

@@ -105,16 +105,15 @@ class Graph:
     @property
     def macs(self) -> int:
         """Multiply-accumulates for one input."""
-        return sum(
-            math.prod(self.weight_shape(node))
-            * (
-                1
-                if node.op == "linear"
-                else self.shapes[node.name].elements // self.shapes[node.name].channels
-            )
-            for node in self.nodes
-            if node.has_weights
-        )
+        return sum(map(self.node_macs, self.nodes))
+
+    def node_macs(self, node: Node) -> int:
+        """One node's multiply-accumulates for one input; 0 for what has no weights."""
+        if not node.has_weights:
+            return 0
+        outputs = self.shapes[node.name]
+        uses = 1 if node.op == "linear" else outputs.elements // outputs.channels
+        return math.prod(self.weight_shape(node)) * uses
 
     @property
     def params(self) -> int:

@@ -128,18 +128,27 @@ class Imported:
     std_ms: float | None = None
 
 
+FILLED_REACH = 1.96  # standard deviations of a normal distribution that hold 95 %
+
+
 @dataclass(frozen=True)
 class Filled:
     """An op's latency in ms that was not measured but told from ``rows`` others, with the interval
     that 95 % of such ops are in.
 
-    The rows are ops like it, or whole networks in a table of networks.
+    The rows are ops like it, or whole networks in a table of networks. ``high_ms`` is
+    `FILLED_REACH` standard deviations above; ``low_ms`` may be cut off.
     """
 
     latency_ms: float
     low_ms: float
     high_ms: float
     rows: int
+
+    @property
+    def deviation_ms(self) -> float:
+        """The standard deviation of what such ops take."""
+        return (self.high_ms - self.latency_ms) / FILLED_REACH
 
 
 @dataclass(frozen=True)

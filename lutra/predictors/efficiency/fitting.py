@@ -9,7 +9,7 @@ there is a form for each, and cross-validation says whether the larger of the tw
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
@@ -192,6 +192,15 @@ def fit(networks: Networks) -> Fit:
         elsewhere_percent=_elsewhere_percent(networks, best),
         spread=forms.spread,
     )
+
+
+def padded(runs_ms: Iterable[Sequence[float]]) -> Floats:
+    """(N, the most): what networks took in each process or run; NaN behind those of fewer."""
+    rows = list(runs_ms)
+    table = np.full((len(rows), max(map(len, rows))), np.nan)
+    for row, values in zip(table, rows, strict=True):
+        row[: len(values)] = values
+    return table
 
 
 def conformal_percent(errors: Floats, networks: int | None = None) -> float:

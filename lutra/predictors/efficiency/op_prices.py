@@ -2,43 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
 from lutra.predictors.efficiency.composition import Floats
 from lutra.spaces import SearchSpace
 from lutra.spaces.by_resolution import by_resolution
-from lutra.tables import LatencyTable
+from lutra.tables import LatencyTable, Row
+from lutra.tables.measurement import Filled
 
-_COVERED = 1.96  # standard deviations of a normal distribution that hold 95 %
 
-
-def priced_space(table: LatencyTable, space: SearchSpace) -> tuple[SearchSpace, Floats]:
+def priced_space(
+    table: LatencyTable, rows: Sequence[Row], space: SearchSpace
+) -> tuple[SearchSpace, Floats]:
     """The space as a table has prices for it, and what each of its ops takes alone (ops,), in ms.
 
-    NaN where the table does not know it.
+    ``rows`` are the table's of ops; NaN where it does not know one.
     """
-    imported = table.imported_latencies()
+    imported = table.imported_latencies() if table.target.is_imported else {}
     if not imported:
-        filled = {key: each.latency_ms for key, each in table.filled().items()}
-        known = {**filled, **table.op_latencies()}
+        found = {row.key: row.measurement or row.filled for row in rows}
+        known = {key: each.latency_ms for key, each in found.items() if each}
         return space, np.array([known.get(op.key, np.nan) for op in space.ops])
     apart = by_resolution(space)
     keys = zip((op.key for op in apart.ops), apart.op_resolutions, strict=True)
     return apart, np.array([imported.get(key, np.nan) for key in keys])
 
 
-def filled_deviations(table: LatencyTable, space: SearchSpace) -> Floats | None:
-    """(ops,): the standard deviation of what was filled in, in ms, else 0; None where nothing was.
-
-    A high end is so many of them above: the low one may be cut off.
-    """
-    filled = table.filled()
+def filled_deviations(filled: Mapping[str, Filled], space: SearchSpace) -> Floats | None:
+    """(ops,): standard deviations of what was filled in, in ms, else 0; None where nothing was."""
     if not filled:
         return None
     found = [filled.get(op.key) for op in space.ops]
-    return np.array(
-        [(each.high_ms - each.latency_ms) / _COVERED if each else 0.0 for each in found]
-    )
+    return np.array([each.deviation_ms if each else 0.0 for each in found])
 
 
 def origin_of(table: LatencyTable) -> str | None:

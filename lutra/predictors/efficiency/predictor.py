@@ -97,16 +97,18 @@ class EfficiencyPredictor:
         self, table: LatencyTable, space: SearchSpace | str | None, *, plain_sum: bool
     ) -> None:
         known_space, self.resolutions = _space_and_resolutions(table, space)
-        self.space, self._alone_ms = priced_space(table, known_space)
+        rows = table.rows("op")
+        filled = {row.key: row.filled for row in rows if row.filled}
+        self.space, self._alone_ms = priced_space(table, rows, known_space)
         self.origin = origin_of(table)
-        self._filled_ms = filled_deviations(table, self.space)
+        self._filled_ms = filled_deviations(filled, self.space)
         self.target = table.target
         self.path = table.path
         name = self.space.name
         calibration = None if plain_sum else read_document(table, CALIBRATION, name)
         self.composition, self.launch = _compositions(calibration)
         self.calibrated = calibration is not None
-        measured = {row.key: row.measurement for row in table.rows("op") if row.measurement}
+        measured = {row.key: row.measurement for row in rows if row.measurement}
         latencies = {key: measurement.latency_ms for key, measurement in measured.items()}
         self.stale = calibration is not None and is_stale(calibration, latencies)
         self.stated = None if plain_sum else StatedError.read(table, name, latencies)
@@ -118,7 +120,7 @@ class EfficiencyPredictor:
         self.host_and_device = (
             HostAndDevice.read(table, self.space, self._alone_ms) if self.on_gpu else None
         )
-        self._row_errors = RowErrors(self.space, measured, table.filled())
+        self._row_errors = RowErrors(self.space, measured, filled)
         self.latency = self._latency()
         self.macs = macs_cost(self.space)
         self.params = params_cost(self.space)

@@ -51,9 +51,7 @@ def chosen(
     totals = np.asarray(nodes.counts.sum(axis=0)) @ nodes.quantities
     baseline = Baseline.at(nodes.counts, nodes.quantities, 1.0 / totals)
     scales = Scales()
-    covariance = (
-        baseline.shares @ (baseline.shares @ scales.covariance(nodes.alikeness)).T
-    )  # (ops, ops), of relative departures
+    covariance = baseline.covariance(scales.covariance(nodes.alikeness))  # (ops, ops)
     weights = counts * baseline.latency_ms
     weights /= weights.sum(axis=1, keepdims=True)
     noise, found = scales.noise**2, list[int]()

@@ -13,11 +13,10 @@ from lutra.predictors.filling.nodes import Floats, OpNodes
 from lutra.predictors.filling.process import Baseline, Seen, most_likely_scales, posterior
 from lutra.spaces import SearchSpace
 from lutra.tables import LatencyTable
-from lutra.tables.measurement import Filled
+from lutra.tables.measurement import FILLED_REACH, Filled
 
 LEAST_OPS = 3  # to tell others from
 _LEAST_SHARE = 0.1  # of its baseline that an op is said to take
-_COVERED = 1.96  # standard deviations of a normal distribution that hold 95 %
 
 
 def fill_in(table: LatencyTable, space: SearchSpace, resolutions: Sequence[int]) -> None:
@@ -53,14 +52,8 @@ def filled_from_ops(
     seen = Seen(baseline, seen_ms)
     asked = Baseline.at(nodes.counts[missing], nodes.quantities, baseline.paces)
     found = posterior(seen, asked, nodes, most_likely_scales(seen, nodes))
-    return {
-        ops[index].key: filled
-        for index, filled in zip(
-            missing,
-            as_filled(asked, found.departures, found.deviations, len(measured)),
-            strict=True,
-        )
-    }
+    filled = as_filled(asked, found.departures, found.deviations, len(measured))
+    return dict(zip((ops[index].key for index in missing), filled, strict=True))
 
 
 def as_filled(
@@ -68,7 +61,7 @@ def as_filled(
 ) -> list[Filled]:
     """Records of what ops take: (ops,) and relative to their baseline; told from so many rows."""
     expected = baseline.latency_ms * np.maximum(1.0 + departures, _LEAST_SHARE)
-    reach = _COVERED * baseline.latency_ms * deviations
+    reach = FILLED_REACH * baseline.latency_ms * deviations
     least = _LEAST_SHARE * baseline.latency_ms
     return [
         Filled(float(middle), float(max(middle - half, low)), float(middle + half), rows)

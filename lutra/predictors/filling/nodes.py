@@ -11,6 +11,7 @@ more than one of 160: `Alikeness.alignment`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
-QUANTITIES = ("macs", "bytes", "kernels")
 _WIDEST_VECTOR = 4  # log2 of the channels that a vector holds at most, 16
 
 
@@ -54,7 +54,7 @@ class Alikeness:
 @dataclass(frozen=True, eq=False)
 class OpNodes:
     """Ops by their nodes: ``counts`` (ops, nodes), sparse, and ``quantities`` (nodes, 3), what each
-    kind of node computes and moves: `QUANTITIES`, bytes in fp32.
+    kind of node computes and moves: MACs, bytes in fp32, and one kernel.
     """
 
     counts: csr_array
@@ -85,23 +85,15 @@ class OpNodes:
 def _key(graph: Graph, node: Node) -> tuple[Hashable, ...]:
     source, target = graph.shapes[node.inputs[0]], graph.shapes[node.name]
     pointwise = node.op == "conv2d" and node.kernel == 1
-    operation = (
-        f"{node.op}-{node.function}-{pointwise}-{node.groups if not _depthwise(node) else 0}"
-    )
-    window = (node.kernel, node.stride)
+    groups = 0 if node.op == "depthwise" else node.groups  # as many as channels there
+    operation, window = (node.op, node.function, pointwise, groups), (node.kernel, node.stride)
     return operation, window, source.channels, target.channels, target.height
 
 
-def _depthwise(node: Node) -> bool:
-    return node.op == "depthwise"
-
-
 def _quantities(graph: Graph, node: Node) -> tuple[float, float, float]:
-    target = graph.shapes[node.name]
-    weights = float(np.prod(graph.weight_shape(node))) if node.has_weights else 0.0
-    uses = 1 if node.op == "linear" else target.elements // target.channels
-    moved = target.elements + sum(graph.shapes[name].elements for name in node.inputs) + weights
-    return weights * uses, 4.0 * moved, 1.0
+    weights = math.prod(graph.weight_shape(node)) if node.has_weights else 0
+    features = sum(graph.shapes[name].elements for name in (*node.inputs, node.name))
+    return float(graph.node_macs(node)), 4.0 * (features + weights), 1.0
 
 
 def _alikeness(keys: Sequence[tuple[Hashable, ...]]) -> Alikeness:

@@ -109,6 +109,11 @@ class Baseline:
         paces = np.maximum(found[:3], _LEAST_SHARE / size[:3])
         return cls.at(counts, quantities, paces, float(found[3]) if constant else 0.0)
 
+    def covariance(self, of_nodes: Floats) -> Floats:
+        """(nodes, nodes) -> (rows, rows): of relative departures from this."""
+        result: Floats = self.shares @ (self.shares @ of_nodes).T
+        return result
+
 
 @dataclass(frozen=True, eq=False)
 class Seen:
@@ -178,7 +183,7 @@ def posterior(seen: Seen, asked: Baseline, nodes: OpNodes, scales: Scales) -> Po
     among = asked.shares @ covariance  # (asked, nodes)
     prior = np.asarray(asked.shares.multiply(among).sum(axis=1)).ravel()
     between = (seen.baseline.shares @ among.T).T  # (asked, seen)
-    of_seen = seen.baseline.shares @ (seen.baseline.shares @ covariance).T
+    of_seen = seen.baseline.covariance(covariance)
     of_seen[np.diag_indices(len(of_seen))] += scales.noise**2
     inverse = np.linalg.inv(of_seen)
     weights = between @ inverse  # (asked, seen)

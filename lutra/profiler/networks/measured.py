@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lutra.errors import TableError
+from lutra.predictors.efficiency.fitting import padded
 from lutra.predictors.efficiency.predictor import Floats
 from lutra.profiler.statistics import process_ratios, repeatability_percent
 from lutra.spaces import Architecture, Rows, SearchSpace
@@ -58,15 +59,7 @@ def collected(table: LatencyTable, architectures: Sequence[Architecture]) -> Mea
     return Measured(
         used,
         measured_ms,
-        measured_ms[:, None] * _padded([process_ratios(seen) for seen in visits]),
+        measured_ms[:, None] * padded([process_ratios(seen) for seen in visits]),
         float(np.mean(known)) if known else float("nan"),
         drifted=sum(1 for key in keys if rows[key].flags),
     )
-
-
-def _padded(rows: Sequence[Sequence[float]]) -> Floats:
-    """(N, the longest), NaN behind the shorter ones."""
-    padded = np.full((len(rows), max(map(len, rows))), np.nan)
-    for row, values in zip(padded, rows, strict=True):
-        row[: len(values)] = values
-    return padded
