@@ -21,6 +21,7 @@ from lutra.files.kinds import TABLE, is_there
 from lutra.files.locks import Lock, take
 from lutra.tables.columns import insert
 from lutra.tables.schema import APPLICATION_ID, MIGRATIONS, VERSION, migrate
+from lutra.tables.transaction import snapshot
 from lutra.tables.values import check_values
 
 _BUSY_SECONDS = 5.0
@@ -226,8 +227,21 @@ def check_schema(path: Path, connection: sqlite3.Connection) -> bool:
 
     Raises `NotATableError` and `TableVersionError`.
     """
+    with snapshot(connection):  # another process may bring it up to date meanwhile
+        version = _checked_version(path, connection)
+    problem = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+    if problem != "ok":
+        raise NotATableError(f"{path} is damaged: {problem}")
+    if version < VERSION:
+        return False
+    check_values(path, connection)
+    return True
+
+
+def _checked_version(path: Path, connection: sqlite3.Connection) -> int:
+    """The number of the schema that the file says it has, and has."""
     application = connection.execute("PRAGMA application_id").fetchone()[0]
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if path.stat().st_size == 0:
         raise NotATableError(f"{path} is an empty file, no latency table; delete it")
     if application != APPLICATION_ID:
@@ -241,13 +255,7 @@ def check_schema(path: Path, connection: sqlite3.Connection) -> bool:
     # Before any row is looked at, where expressions of a foreign schema would be computed.
     if schema_of(connection) != expected_schema(version):
         raise NotATableError(f"{path} is damaged: its schema is not the one that lutra writes")
-    problem = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
-    if problem != "ok":
-        raise NotATableError(f"{path} is damaged: {problem}")
-    if version < VERSION:
-        return False
-    check_values(path, connection)
-    return True
+    return version
 
 
 def schema_of(connection: sqlite3.Connection) -> list[tuple[str, str, str | None]]:

@@ -1,4 +1,4 @@
-"""A transaction of SQLite's, begun and ended by us."""
+"""Transactions of SQLite's, begun and ended by us."""
 
 from __future__ import annotations
 
@@ -18,3 +18,14 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
             connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")
+
+
+@contextlib.contextmanager
+def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
+    """What is read in the block is of one moment, whatever others write meanwhile."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        if connection.in_transaction:  # else a damaged file has ended it
+            connection.execute("ROLLBACK")
