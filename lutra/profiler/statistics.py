@@ -7,11 +7,12 @@ are spread in time, whose order-statistic interval needs no assumption about the
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from functools import lru_cache
-from statistics import median
+from statistics import fmean, median
 
 import numpy as np
 
@@ -22,7 +23,6 @@ SHARED_LIMIT = 0.02  # docs/decisions.md: A core of its own
 VISIT_QUANTILE = 0.2  # docs/decisions.md: Low quantile, median
 CONFIDENCE = 0.95
 _THIN, _ENOUGH_VISITS = 0.15, 6
-_OF_MEDIAN = float(np.pi / 2.0)  # the variance of a median, to that of a mean of as many
 
 
 def visit_from_sample(sample: Sample, round_number: int, process: int, run: int = 0) -> Visit:
@@ -146,31 +146,31 @@ def process_ratios(visits: Sequence[Visit]) -> list[float]:
 def process_spread(networks: Iterable[Sequence[Visit]]) -> float:
     """How far processes that run the same network lie apart: a relative standard deviation.
 
-    Beside what visits of one process differ by, which says nothing of the next process. The median
-    over networks counts: a burst of other work in one process is no property of processes. 0 where
-    each network ran in one process only.
+    Beside what visits of one process differ by, which says nothing of the next process; that is
+    told by how the medians of a process's halves differ, which bursts of other work move as little
+    as they move the process's own. The median over networks counts: a burst in one process is no
+    property of processes. 0 where each network ran in one process only.
     """
     between, within = [], []
     for visits in networks:
-        ran = [np.array(own) for own in _by_process(visits)]
+        ran = _by_process(visits)
         if len(ran) > 1 and min(map(len, ran)) > 1:
-            middle = float(np.median(np.concatenate(ran)))
-            medians = [float(np.median(own)) / middle for own in ran]
-            between.append(_usual_variance(medians))
-            within.append(
-                np.mean([_OF_MEDIAN * np.var(own / middle, ddof=1) / len(own) for own in ran])
-            )
+            middle = median(value for own in ran for value in own)
+            medians = [median(own) / middle for own in ran]
+            halves = [(median(own[::2]) - median(own[1::2])) / middle for own in ran]
+            between.append(_usual_variance(float(np.var(medians, ddof=1)), len(ran) - 1))
+            # Two halves differ by four times the variance of a whole.
+            within.append(_usual_variance(fmean(half**2 for half in halves) / 4.0, len(ran)))
     if not between:
         return 0.0
-    return float(np.sqrt(max(np.median(between) - np.median(within), 0.0)))
+    return math.sqrt(max(median(between) - median(within), 0.0))
 
 
-def _usual_variance(values: Sequence[float]) -> float:
+def _usual_variance(variance: float, free: int) -> float:
     """A variance of normal values, such that the median of many is right, as their mean is."""
     from scipy.special import chdtri  # scipy.stats takes half a second to import
 
-    free = len(values) - 1
-    return float(np.var(values, ddof=1) * free / chdtri(free, 0.5))
+    return float(variance * free / chdtri(free, 0.5))
 
 
 def _by_process(visits: Sequence[Visit]) -> list[list[float]]:

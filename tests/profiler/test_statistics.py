@@ -129,16 +129,23 @@ class TestStoppingRule:
         assert self.rule.judge(flagged).status == "partial"
 
 
-@pytest.mark.parametrize(("between", "within"), [(0.0, 0.01), (0.02, 0.0), (0.02, 0.01)])
-def test_the_spread_of_processes_is_not_that_of_visits(between: float, within: float) -> None:
+@pytest.mark.parametrize(
+    ("between", "within", "disturbed"),
+    [(0.0, 0.01, 0.0), (0.02, 0.0, 0.0), (0.02, 0.01, 0.0), (0.01, 0.004, 0.15)],
+)
+def test_the_spread_of_processes_is_not_that_of_visits(
+    between: float, within: float, disturbed: float
+) -> None:
+    """Nor that of bursts of other work, in a share of the visits or in whole processes."""
     rng = np.random.default_rng(0)
 
     def network(bursts: float = 1.0) -> list[Visit]:
         return [
-            visit(own * rng.normal(1.0, within), number, process)
+            visit(own * rng.normal(1.0, within) * (1.0 + burst), number, process)
             for process in range(3)
             for own in [3.0 * rng.normal(1.0, between) * (bursts if process else 1.0)]
             for number in range(6)
+            for burst in [rng.exponential(0.05) * (rng.random() < disturbed)]
         ]
 
     networks = [network() for _ in range(400)] + [network(1.5) for _ in range(10)]
