@@ -22,10 +22,10 @@ from lutra.supernets.checkpoints.checkpoint import load_supernet, read_checkpoin
 from lutra.supernets.data.base import ImageSet
 from lutra.supernets.data.loading import load_images
 from lutra.supernets.deployment.fine_tuning import fine_tune
+from lutra.supernets.elastic.names import layout_of
+from lutra.supernets.elastic.supernet import Supernet
 from lutra.supernets.evaluation import top1, tune_statistics
-from lutra.supernets.names import layout_of
 from lutra.supernets.subnet import Subnet, initialise
-from lutra.supernets.supernet import Supernet
 
 DROPOUT = 0.1  # as the supernet's
 

@@ -26,8 +26,8 @@ from lutra.search.find import find_networks
 from lutra.spaces import Architecture
 from lutra.supernets.checkpoints.checkpoint import load_supernet
 from lutra.supernets.data.loading import load_images
+from lutra.supernets.elastic.supernet import Supernet
 from lutra.supernets.evaluation import top1, tune_statistics
-from lutra.supernets.supernet import Supernet
 from lutra.tables import LatencyTable, Target
 from lutra.tables.measurement import VERIFY
 from lutra.tables.profiled import device_of

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lutra.spaces.architecture import Architecture
-from lutra.supernets.supernet import Supernet
+from lutra.supernets.elastic.supernet import Supernet
 
 SPACES = {
     "ofa-mbv3-w0.25/classes=10/channels=1/stem=1/r=20:28:4": 64,

@@ -1,6 +1,6 @@
 """Which networks exist: search spaces, their architectures and the ops they need."""
 
-from lutra.spaces import mbconv_spaces, resnet50d
+from lutra.spaces import mbconv_spaces, resnet50d, widths
 from lutra.spaces.architecture import Architecture
 from lutra.spaces.base import Gene, Indices, Rows, SearchSpace
 from lutra.spaces.lattice import NO_OP, Edge, Lattice, LatticeBuilder
@@ -31,4 +31,5 @@ __all__ = [
     "resnet50d",
     "sample_networks",
     "space_names",
+    "widths",
 ]

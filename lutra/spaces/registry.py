@@ -1,7 +1,8 @@
 """Spaces by name: ours, and those of other packages (entry points of the group ``lutra.spaces``).
 
 An entry point's name is the space's, its object a callable that makes the `SearchSpace`. A family
-has more members than are listed: of any width, for other images and classes (`variant`).
+has more members than are listed: of any width, for other images and classes (`variant`). A derived
+space is made from a network of another one (`widths`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ DEFAULT_SPACE = "ofa-mbv3-w1.0"
 _GROUP = "lutra.spaces"
 _FACTORIES: dict[str, Callable[[], SearchSpace]] = {}
 _FAMILIES: dict[str, Callable[[FamilyName], SearchSpace]] = {}
+_DERIVED: dict[str, Callable[[str], SearchSpace]] = {}
 _SPACES: dict[str, SearchSpace] = {}
 
 
@@ -32,6 +34,11 @@ def register_space(name: str, factory: Callable[[], SearchSpace]) -> None:
 def register_family(family: str, factory: Callable[[FamilyName], SearchSpace]) -> None:
     """Make every member of a family known, by names that `parse_family_name` reads."""
     _FAMILIES[family] = factory
+
+
+def register_derived(mark: str, factory: Callable[[str], SearchSpace]) -> None:
+    """Make spaces known whose names are those of others, then ``/mark/`` and what is theirs."""
+    _DERIVED[mark] = factory
 
 
 def space_names() -> tuple[str, ...]:
@@ -59,6 +66,9 @@ def _made(name: str) -> SearchSpace:
     if name in space_names():
         factory: Callable[[], SearchSpace] = _FACTORIES.get(name) or load_plugin(_GROUP, name)
         return factory()
+    for mark, derived in _DERIVED.items():
+        if f"/{mark}/" in name:
+            return derived(name)
     parts = parse_family_name(name, _FAMILIES.__contains__)
     if parts is None:
         near = did_you_mean(name, space_names())

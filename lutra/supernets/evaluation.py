@@ -15,8 +15,8 @@ from lutra.errors import DataError
 from lutra.spaces.architecture import Architecture
 from lutra.supernets.batch_norm import reestimate_statistics
 from lutra.supernets.data.base import ImageSet, shuffled
+from lutra.supernets.elastic.supernet import Supernet
 from lutra.supernets.subnet import Subnet
-from lutra.supernets.supernet import Supernet
 
 ENOUGH_IMAGES = 2000  # for statistics, as in OFA's code
 _BATCH_PIXELS = 1 << 21

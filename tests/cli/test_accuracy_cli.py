@@ -11,7 +11,7 @@ from lutra.devices.fake import FakeDevice, FakeScript
 from lutra.predictors.accuracy.mlp_fitting import MlpLearner
 from lutra.profiler.profile import profile
 from lutra.supernets.checkpoints.checkpoint import save_supernet
-from lutra.supernets.supernet import Supernet
+from lutra.supernets.elastic.supernet import Supernet
 from tests.cli.test_cli import Capture, assert_one_line, call, call_json
 from tests.supernets.file_server import Served, serving
 from tests.supernets.small_data import write_small_data

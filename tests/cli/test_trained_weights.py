@@ -10,8 +10,8 @@ import torch
 
 from lutra.supernets.checkpoints.checkpoint import save_supernet
 from lutra.supernets.data.loading import load_images
+from lutra.supernets.elastic.supernet import Supernet
 from lutra.supernets.evaluation import top1, tune_statistics
-from lutra.supernets.supernet import Supernet
 from tests.cli.test_cli import Capture, assert_one_line, call, call_json
 from tests.supernets.folders import write_images
 

@@ -49,7 +49,7 @@ def _checkpoints() -> list[bytes]:
     """Ours and the published form, in halves: a mutation that is cut off at 64 KiB is of no use."""
     import torch
 
-    from lutra.supernets.supernet import Supernet
+    from lutra.supernets.elastic.supernet import Supernet
 
     torch.manual_seed(0)
     weights = Supernet(small_space()).state_dict()

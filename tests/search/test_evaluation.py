@@ -19,7 +19,7 @@ from lutra.search.result import SearchResult
 from lutra.spaces import Rows, get_space
 from lutra.supernets.accuracy.inherited import InheritedAccuracy
 from lutra.supernets.checkpoints.checkpoint import save_supernet
-from lutra.supernets.supernet import Supernet
+from lutra.supernets.elastic.supernet import Supernet
 from tests.supernets.small_data import write_small_data
 from tests.supernets.test_supernet import MBV3, PROXYLESS, disturbed
 

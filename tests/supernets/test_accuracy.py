@@ -18,7 +18,7 @@ from lutra.supernets.accuracy.sampling import architectures, sample_accuracy
 from lutra.supernets.checkpoints.checkpoint import save_supernet
 from lutra.supernets.data.base import shuffled
 from lutra.supernets.data.loading import load_images
-from lutra.supernets.supernet import Supernet
+from lutra.supernets.elastic.supernet import Supernet
 from tests.supernets.small_data import write_small_data
 from tests.supernets.test_supernet import MBV3, RESNET, disturbed
 

@@ -19,7 +19,7 @@ from lutra.supernets.checkpoints.checkpoint import (
     read_checkpoint,
     save_supernet,
 )
-from lutra.supernets.supernet import Supernet
+from lutra.supernets.elastic.supernet import Supernet
 from tests.supernets.test_supernet import MBV3, PROXYLESS, RESNET, disturbed
 
 

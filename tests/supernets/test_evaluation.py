@@ -9,8 +9,8 @@ from scipy.stats import binomtest
 
 from lutra.errors import DataError
 from lutra.supernets.data.loading import load_images
+from lutra.supernets.elastic.supernet import Supernet
 from lutra.supernets.evaluation import Accuracy, batch_of, top1, tune_statistics
-from lutra.supernets.supernet import Supernet
 from tests.supernets.images import write_idx
 from tests.supernets.test_supernet import MBV3, disturbed
 

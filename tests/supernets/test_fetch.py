@@ -24,7 +24,7 @@ from lutra.files.https import _CheckedRedirects
 from lutra.spaces import get_space
 from lutra.supernets.checkpoints.checkpoint import load_supernet
 from lutra.supernets.checkpoints.fetch import PUBLISHED, fetch_supernet, published
-from lutra.supernets.supernet import Supernet
+from lutra.supernets.elastic.supernet import Supernet
 from tests.supernets.file_server import Served, serving
 from tests.supernets.test_supernet import MBV3, PROXYLESS
 

@@ -12,9 +12,9 @@ from lutra.emitters.emission import Emission
 from lutra.emitters.torch import torch_module
 from lutra.errors import UsageError
 from lutra.spaces import Architecture, SearchSpace, get_space
-from lutra.supernets.sorting import sort_channels
+from lutra.supernets.elastic.sorting import sort_channels
+from lutra.supernets.elastic.supernet import Supernet
 from lutra.supernets.subnet import Subnet, initialise
-from lutra.supernets.supernet import Supernet
 from tests.supernets.reference import reference
 
 MBV3 = "ofa-mbv3-w0.25/classes=10/channels=1/stem=1/r=20:28:4"

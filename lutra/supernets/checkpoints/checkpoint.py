@@ -1,7 +1,8 @@
-"""Supernets' weights in files: ours, and those that OFA's authors publish.
+"""Weights in files: of supernets, ours and those that OFA's authors publish, and of one network.
 
 A file is a PyTorch archive of ``{"lutra_supernet": 1, "space": NAME, "about": {...},
-"state_dict": {...}}``. Published files are ``{"state_dict": {...}}`` and do not name their space.
+"state_dict": {...}}``. Published files are ``{"state_dict": {...}}`` and do not name their space. A
+network's has ``{"lutra_network": 1, "architecture": {...}, ...}`` instead (`network`).
 """
 
 from __future__ import annotations
@@ -16,15 +17,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
-from lutra.errors import CheckpointError
+from lutra.errors import CheckpointError, ResultError, UsageError
 from lutra.files import read_bounded, write_atomically
 from lutra.files.kinds import MODELS
 from lutra.files.torch_file import Tensor, parameters_in, read_torch_file
+from lutra.spaces.architecture import Architecture
 from lutra.spaces.base import SearchSpace
-from lutra.supernets.supernet import Supernet
+from lutra.spaces.registry import get_space, parse_architecture
+from lutra.supernets.elastic.supernet import Supernet
 
 MAGIC = "lutra_supernet"
+NETWORK = "lutra_network"
 VERSION = 1
 MAX_FILE_BYTES = 1 << 30  # ResNet50D's weights have 193 MB
 _TOO_LARGE = f"is larger than {MAX_FILE_BYTES >> 20} MiB: too large for a supernet's checkpoint"
@@ -39,7 +44,8 @@ _LARGEST_NAMED_VERSION = 999
 class Checkpoint:
     """Weights by name as a file has them, the space that it names, what it says of its making.
 
-    ``about`` may be anything, nested without end if need be: it is not to be printed whole.
+    ``architecture`` is that of one network's weights, None where they are a supernet's. ``about``
+    may be anything, nested without end if need be: it is not to be printed whole.
     """
 
     source: str
@@ -47,6 +53,7 @@ class Checkpoint:
     space: str | None
     about: Mapping[str, Any] = field(repr=False)
     tensors: Mapping[str, object] = field(repr=False)
+    architecture: Architecture | None = None
 
 
 def save_supernet(
@@ -59,11 +66,21 @@ def save_supernet(
 
     Raises `CheckpointError`; an older checkpoint of that name is there until the new one is whole.
     """
+    document = {MAGIC: VERSION, "space": supernet.space.name, "about": dict(about)}
+    write_weights(supernet, document, path, dtype)
+
+
+def write_weights(
+    module: nn.Module,
+    document: Mapping[str, Any],
+    path: Path,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write weights as ``dtype``, and what else a file says. Raises `CheckpointError`."""
     tensors = {
         name: tensor.detach().cpu().to(dtype if tensor.is_floating_point() else tensor.dtype)
-        for name, tensor in supernet.state_dict().items()
+        for name, tensor in module.state_dict().items()
     }
-    document = {MAGIC: VERSION, "space": supernet.space.name, "about": dict(about)}
     buffer = io.BytesIO()
     torch.save({**document, "state_dict": tensors}, buffer)
     write_atomically(path, buffer.getvalue(), CheckpointError, kind=MODELS["torch"])
@@ -81,13 +98,24 @@ def parse_checkpoint(data: bytes, source: str) -> Checkpoint:
     state = read_torch_file(data, source, _WHAT, CheckpointError)
     space, about = state.get("space"), state.get("about")
     _require_version(state.get(MAGIC), source)
+    _require_version(state.get(NETWORK), source)
     return Checkpoint(
         source,
         hashlib.sha256(data).hexdigest(),
         space if isinstance(space, str) else None,
         about if isinstance(about, dict) else {},
         parameters_in(state),
+        _architecture(state, source) if NETWORK in state else None,
     )
+
+
+def _architecture(state: Mapping[str, object], source: str) -> Architecture:
+    try:
+        architecture = parse_architecture(state.get("architecture"))
+        get_space(architecture.space).encode(architecture)
+        return architecture
+    except (ResultError, UsageError) as error:
+        raise CheckpointError(f"{source} names no network of a space: {error}") from error
 
 
 def _require_version(version: object, source: str) -> None:
@@ -110,6 +138,10 @@ def load_supernet(
     """
     if not isinstance(checkpoint, Checkpoint):
         checkpoint = read_checkpoint(checkpoint)
+    if checkpoint.architecture is not None:
+        raise CheckpointError(
+            f"{checkpoint.source} holds one network; a supernet is needed (`lutra supernet train`)"
+        )
     wanted = space.name if isinstance(space, SearchSpace) else space
     if wanted is None and checkpoint.space is None:
         raise CheckpointError(f"{checkpoint.source} does not name its space: name it")
@@ -120,25 +152,25 @@ def load_supernet(
         )
     with torch.device("meta"):  # no memory is taken for what the file does not hold
         supernet = Supernet(space or checkpoint.space or "", **options)
-    load_weights(supernet, checkpoint)
+    load_weights(supernet, checkpoint, f"supernet of {supernet.space.name}")
     return supernet.eval()
 
 
 @torch.no_grad()
-def load_weights(supernet: Supernet, checkpoint: Checkpoint) -> None:
-    """Give a supernet on the device "meta" memory, and fill it.
+def load_weights(module: nn.Module, checkpoint: Checkpoint, what: str) -> None:
+    """Give a module on the device "meta" memory, and fill it; ``what`` it is, messages say.
 
     Raises `CheckpointError` for missing or foreign names, or other shapes.
     """
-    own = supernet.state_dict()
+    own = module.state_dict()
     given = {_own_name(name, own): tensor for name, tensor in checkpoint.tensors.items()}
-    _require_names(given, own, checkpoint, supernet)
+    _require_names(given, own, checkpoint, what)
     tensors = {
-        name: _require_shape(tensor, tuple(own[name].shape), name, checkpoint, supernet)
+        name: _require_shape(tensor, tuple(own[name].shape), name, checkpoint, what)
         for name, tensor in given.items()
     }
     _require_numbers(tensors, checkpoint)
-    own = supernet.to_empty(device="cpu").state_dict()
+    own = module.to_empty(device="cpu").state_dict()
     for name in own.keys() - tensors.keys():
         own[name].zero_()  # batches that batch normalisations have seen
     for name, tensor in tensors.items():
@@ -149,7 +181,7 @@ def _require_names(
     given: Mapping[str, object],
     own: Mapping[str, object],
     checkpoint: Checkpoint,
-    supernet: Supernet,
+    what: str,
 ) -> None:
     counters = [name for name in own if name.endswith("num_batches_tracked")]
     missing = [name for name in own if name not in given and name not in counters]
@@ -158,10 +190,7 @@ def _require_names(
         which, names = ("lacks", missing) if missing else ("has also", foreign)
         listed = ", ".join(name[:_NAMED_LETTERS] for name in names[:_NAMED])
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-        raise CheckpointError(
-            f"{checkpoint.source} is no supernet of {supernet.space.name}: it {which}"
-            f" {listed}{more}"
-        )
+        raise CheckpointError(f"{checkpoint.source} is no {what}: it {which} {listed}{more}")
 
 
 def _require_shape(
@@ -169,14 +198,14 @@ def _require_shape(
     shape: tuple[int, ...],
     name: str,
     checkpoint: Checkpoint,
-    supernet: Supernet,
+    what: str,
 ) -> Tensor:
     if not isinstance(tensor, Tensor):
         raise CheckpointError(f"{checkpoint.source}: {name} is not an array of numbers")
     if tensor.shape != shape:
         raise CheckpointError(
-            f"{checkpoint.source}: {name} has the shape {_shape_text(tensor.shape)} where"
-            f" {supernet.space.name} has {shape}: a checkpoint of another width, class count or"
+            f"{checkpoint.source}: {name} has the shape {_shape_text(tensor.shape)} where a {what}"
+            f" has {shape}: a checkpoint of another width, class count or"
             " number of channels?"
         )
     return tensor

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor, nn
 from torch.nn import functional
 
 from lutra.errors import DataError, TrainingError
 from lutra.supernets.data.base import ImageSet
 from lutra.supernets.evaluation import OnStep
-from lutra.supernets.subnet import Subnet
 from lutra.supernets.training.losses import LABEL_SMOOTHING
 from lutra.supernets.training.optimization import optimizer_of, set_rate
 
 LEARNING_RATE = 0.01  # at this batch
 BATCH = 64
 
+Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
+"""Of a network, images (N, C, H, W) and labels (N,), on the device where all three are."""
+
+
+def label_loss(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy with the labels, smoothed by 0.1."""
+    return functional.cross_entropy(network(images), labels, label_smoothing=LABEL_SMOOTHING)
+
 
 def fine_tune(
-    subnet: Subnet,
+    network: nn.Module,
     images: ImageSet,
     resolution: int,
     epochs: int,
@@ -29,20 +38,21 @@ def fine_tune(
     learning_rate: float = LEARNING_RATE,
     batch: int = BATCH,
     seed: int = 0,
+    loss: Loss = label_loss,
     on_step: OnStep = lambda done, expected: None,
 ) -> None:
     """Train on augmented images: SGD with Nesterov's momentum, cosine from ``learning_rate`` to 0.
 
-    Labels are smoothed by 0.1, biases and batch normalisations are not decayed, as OFA does. Runs
-    on a GPU where torch has one. Leaves the network in inference mode on the CPU; its statistics
-    are those of the last batches: `tune_statistics` makes them of many images. Raises
-    `TrainingError` where the loss is no number, `DataError` for images that cannot be read.
+    Biases and batch normalisations are not decayed, as OFA does. Runs on a GPU where torch has one.
+    Leaves the network in inference mode on the CPU; its statistics are those of the last batches:
+    `tune_statistics` makes them of many images. Raises `TrainingError` where the loss is no number,
+    `DataError` for images that cannot be read.
     """
     if len(images) < 2:
         raise DataError(f"{images.source}: fine-tuning needs at least 2 images, not {len(images)}")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    subnet.to(device).train()
-    optimizer = optimizer_of(subnet)
+    network.to(device).train()
+    optimizer = optimizer_of(network)
     rng = np.random.default_rng(seed)
     batch = min(batch, len(images))
     steps = epochs * (len(images) // batch)
@@ -51,18 +61,17 @@ def fine_tune(
     ):
         set_rate(optimizer, learning_rate * (1 + math.cos(math.pi * step / steps)) / 2)
         features, labels = images.batch(indices, resolution, rng)
-        answers = subnet(features.to(device))
-        loss = functional.cross_entropy(answers, labels.to(device), label_smoothing=LABEL_SMOOTHING)
-        if not math.isfinite(loss.item()):
+        value = loss(network, features.to(device), labels.to(device))
+        if not math.isfinite(value.item()):
             raise TrainingError(
-                f"fine-tuning: the loss is {loss.item()} after {step} of {steps} steps;"
+                f"fine-tuning: the loss is {value.item()} after {step} of {steps} steps;"
                 f" try a smaller learning rate than {learning_rate:g}"
             )
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        value.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         on_step(step + 1, steps)
-    subnet.to("cpu").eval()
+    network.to("cpu").eval()
 
 
 def _batches(order: npt.NDArray[np.int64], size: int) -> list[npt.NDArray[np.int64]]:

@@ -12,7 +12,8 @@ from lutra.emitters.emission import Emission
 from lutra.emitters.export import Filling
 from lutra.errors import DataError
 from lutra.spaces import Architecture, get_space
-from lutra.supernets.checkpoints.checkpoint import Checkpoint, load_supernet, read_checkpoint
+from lutra.supernets.checkpoints.checkpoint import Checkpoint, read_checkpoint
+from lutra.supernets.checkpoints.network import load_network
 from lutra.supernets.data.base import (
     AUGMENTATIONS,
     Augmentation,
@@ -26,7 +27,8 @@ from lutra.supernets.evaluation import OnStep, tune_statistics
 from lutra.supernets.subnet import Subnet
 
 CALIBRATION_IMAGES = 256
-_OWN = (
+_OWN = "the network's own"
+_SHARED = (
     "the supernet's own, which all its subnets share: accuracy will be poor except for the largest"
     " net's"
 )
@@ -36,7 +38,8 @@ _OWN = (
 class Training:
     """Where weights come from and what is done to them before they are deployed.
 
-    ``data`` is a folder of training images, for batch-norm statistics and ``fine_tune_epochs``;
+    ``checkpoint`` is a supernet's file, or one network's. ``data`` is a folder of training images,
+    for batch-norm statistics and ``fine_tune_epochs``;
     ``calibration_data`` one for the ranges of 8 bits, by default the same.
     """
 
@@ -53,9 +56,9 @@ def trained_filling(
     emission: Emission,
     on_step: OnStep = lambda done, expected: None,
 ) -> Filling:
-    """The architecture's weights from a supernet's checkpoint, batch normalisations folded in.
+    """The architecture's weights from a checkpoint, batch normalisations folded in.
 
-    Raises `CheckpointError` for a file that holds no supernet of the architecture's space,
+    Raises `CheckpointError` for a file of neither the architecture nor a supernet of its space,
     `DataError` for images that cannot be read or do not fit it, `TrainingError` from fine-tuning.
     """
     space = get_space(architecture.space)
@@ -64,13 +67,13 @@ def trained_filling(
     if training.data is not None:
         images = load_images(training.data, "train", _augmentation(checkpoint))
         images.require_fit(space)
-    subnet = load_supernet(checkpoint, space).subnet(architecture)
+    _, subnet = load_network(checkpoint, architecture)
     calibration, calibrated_on = None, ""
     if emission.precision == "int8":
         calibration, calibrated_on = _calibration(subnet, images, training.calibration_data)
     notes = {
         "weights": f"trained: {Path(checkpoint.source).name}, SHA-256 {checkpoint.digest}",
-        **_adapted(subnet, images, architecture.r, training, on_step),
+        **_adapted(subnet, images, checkpoint, architecture.r, training, on_step),
         "pixels": _pixels_text(subnet.graph.input_shape.channels),
     }
     if calibrated_on:
@@ -87,13 +90,14 @@ def _augmentation(checkpoint: Checkpoint) -> Augmentation:
 def _adapted(
     subnet: Subnet,
     images: ImageSet | None,
+    checkpoint: Checkpoint,
     resolution: int,
     training: Training,
     on_step: OnStep,
 ) -> dict[str, str]:
     """Fine-tune and re-estimate as asked; what was done, for the metadata."""
     if images is None:
-        return {"statistics": _OWN}
+        return {"statistics": _OWN if checkpoint.architecture else _SHARED}
     notes = {}
     if training.fine_tune_epochs:
         epochs = training.fine_tune_epochs

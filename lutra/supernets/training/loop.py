@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from lutra.errors import TrainingError
 from lutra.spaces.architecture import Architecture
 from lutra.supernets.data.base import ImageSet
+from lutra.supernets.elastic.sorting import sort_channels
+from lutra.supernets.elastic.supernet import Supernet
 from lutra.supernets.evaluation import inherited_top1
-from lutra.supernets.sorting import sort_channels
-from lutra.supernets.supernet import Supernet
 from lutra.supernets.training.batches import Batches
 from lutra.supernets.training.chance import Use, generator, torch_seed
 from lutra.supernets.training.events import Clock, EventLog, OnNote, OnStep

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lutra.spaces.architecture import Architecture
-from lutra.supernets.supernet import Supernet
+from lutra.supernets.elastic.supernet import Supernet
 
 LABEL_SMOOTHING = 0.1
 DROPOUT = 0.1

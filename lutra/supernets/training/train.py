@@ -21,8 +21,8 @@ from lutra.spaces.variant import parse_family_name
 from lutra.supernets.checkpoints.checkpoint import save_supernet
 from lutra.supernets.data.base import AUGMENTATIONS, Augmentation, ImageSet
 from lutra.supernets.data.loading import load_images
+from lutra.supernets.elastic.supernet import Supernet
 from lutra.supernets.subnet import initialise
-from lutra.supernets.supernet import Supernet
 from lutra.supernets.training.chance import Use, torch_seed
 from lutra.supernets.training.events import OnNote, OnStep
 from lutra.supernets.training.loop import Surroundings, Training

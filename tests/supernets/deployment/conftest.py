@@ -15,7 +15,7 @@ from lutra.spaces import Architecture
 from lutra.supernets.checkpoints.checkpoint import save_supernet
 from lutra.supernets.data.base import ImageSet
 from lutra.supernets.data.loading import load_images
-from lutra.supernets.supernet import Supernet
+from lutra.supernets.elastic.supernet import Supernet
 from tests.supernets.images import write_idx
 from tests.supernets.test_supernet import MBV3
 

@@ -14,7 +14,7 @@ from lutra.errors import ModelError
 from lutra.ops import Conv, Graph, Shape, chain_graph, seeded_weights
 from lutra.ops.linear import Linear
 from lutra.supernets.deployment.runners import input_form, open_model
-from lutra.supernets.supernet import Supernet
+from lutra.supernets.elastic.supernet import Supernet
 from tests.supernets.test_supernet import MBV3, PROXYLESS, RESNET, disturbed
 
 KINDS = [(name, precision) for name, known in FORMATS.items() for precision in known]

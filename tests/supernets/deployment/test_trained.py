@@ -22,9 +22,9 @@ from lutra.supernets.deployment.file_accuracy import evaluate
 from lutra.supernets.deployment.fine_tuning import fine_tune
 from lutra.supernets.deployment.runners import open_model
 from lutra.supernets.deployment.trained import Training, trained_filling
+from lutra.supernets.elastic.supernet import Supernet
 from lutra.supernets.evaluation import top1, tune_statistics
 from lutra.supernets.subnet import Subnet, initialise
-from lutra.supernets.supernet import Supernet
 from tests.supernets.deployment.conftest import Trained
 from tests.supernets.folders import write_images
 from tests.supernets.images import write_idx

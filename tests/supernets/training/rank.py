@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lutra.supernets.elastic.supernet import Supernet
 from lutra.supernets.subnet import initialise
-from lutra.supernets.supernet import Supernet
 from lutra.supernets.training import loop
 from lutra.supernets.training.processes import Processes, joined_processes
 from lutra.supernets.training.train import train_supernet

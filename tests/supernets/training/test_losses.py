@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lutra.supernets.elastic.supernet import Supernet
 from lutra.supernets.subnet import initialise
-from lutra.supernets.supernet import Supernet
 from lutra.supernets.training.losses import Batch, Passes, sandwich_losses, shrinking_losses
 from lutra.supernets.training.optimization import casting_of, optimizer_of, scaler_of
 from tests.supernets.test_supernet import random_architectures

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from lutra.errors import UsageError
 from lutra.spaces.base import SearchSpace
 from lutra.spaces.mbconv_spaces import MBConvSpace
+from lutra.spaces.registry import get_space
 from lutra.spaces.resnet50d import BLOCKS, ResNet50DSpace
+from lutra.spaces.widths import WidthSpace
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,13 @@ def layout_of(space: SearchSpace) -> Layout:
         f"there are no supernets of space '{space.name}': lutra has OFA's families"
         " (ofa-mbv3, ofa-proxyless, ofa-resnet50d)"
     )
+
+
+def norm_epsilon_of(space: SearchSpace) -> float:
+    """What batch normalisations of a space's networks add to variances; raises `UsageError`."""
+    if isinstance(space, WidthSpace):
+        space = get_space(space.base.space)
+    return layout_of(space).norm_epsilon
 
 
 def _plain(name: str) -> NodeNames:

@@ -17,9 +17,9 @@ from lutra.ops.graph import Node
 from lutra.spaces.architecture import Architecture
 from lutra.spaces.base import SearchSpace
 from lutra.spaces.registry import get_space
-from lutra.supernets.elastic import ElasticLayer, Recomputing, Transforms, recomputing
+from lutra.supernets.elastic.layers import ElasticLayer, Recomputing, Transforms, recomputing
+from lutra.supernets.elastic.names import Layout, layout_of
 from lutra.supernets.execution import run_graph
-from lutra.supernets.names import Layout, layout_of
 from lutra.supernets.subnet import Subnet, initialise, layer_of
 
 _NORM_MOMENTUM = 0.1

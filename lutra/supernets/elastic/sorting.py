@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from lutra.spaces.architecture import Architecture
-from lutra.supernets.elastic import ElasticLayer
-from lutra.supernets.supernet import Supernet, local_name
+from lutra.supernets.elastic.layers import ElasticLayer
+from lutra.supernets.elastic.supernet import Supernet, local_name
 
 
 class _Border(NamedTuple):

@@ -1,0 +1,71 @@
+"""One network's weights in a file: what training a subnet on its own ends with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lutra.errors import CheckpointError
+from lutra.spaces.architecture import Architecture
+from lutra.spaces.registry import get_space
+from lutra.supernets.checkpoints.checkpoint import (
+    NETWORK,
+    VERSION,
+    Checkpoint,
+    load_supernet,
+    load_weights,
+    read_checkpoint,
+    write_weights,
+)
+from lutra.supernets.elastic.names import norm_epsilon_of
+from lutra.supernets.subnet import Subnet
+
+
+def save_network(
+    subnet: Subnet, architecture: Architecture, path: Path, about: Mapping[str, Any]
+) -> None:
+    """Write a network's weights; ``about`` (plain data) says how they came to be.
+
+    Raises `CheckpointError`; an older file of that name is there until the new one is whole.
+    """
+    document = {NETWORK: VERSION, "architecture": architecture.to_json(), "about": dict(about)}
+    write_weights(subnet, {**document, "space": architecture.space}, path)
+
+
+def load_network(
+    checkpoint: str | Path | Checkpoint, architecture: Architecture | None = None
+) -> tuple[Architecture, Subnet]:
+    """A network with the weights of a file, ready to evaluate: its own, or a supernet's.
+
+    ``architecture`` is needed for a supernet's file, and must be that of a network's. A supernet's
+    batch-norm statistics are shared by all its subnets: `tune_statistics` makes a network's own.
+    Raises `CheckpointError` for a file that is not whole or another network's.
+    """
+    if not isinstance(checkpoint, Checkpoint):
+        checkpoint = read_checkpoint(checkpoint)
+    own = checkpoint.architecture
+    if own is None:
+        if architecture is None:
+            raise CheckpointError(
+                f"{checkpoint.source} is a supernet's: name one of its networks, a search's result"
+                " for example"
+            )
+        supernet = load_supernet(checkpoint, architecture.space)
+        return architecture, supernet.subnet(architecture)
+    if architecture not in (None, own):
+        raise CheckpointError(
+            f"{checkpoint.source} holds another network than the one that was named"
+        )
+    return own, _own_weights(checkpoint, own)
+
+
+def _own_weights(checkpoint: Checkpoint, architecture: Architecture) -> Subnet:
+    space = get_space(architecture.space)
+    with torch.device("meta"):
+        graph = space.graph(architecture)
+        subnet = Subnet(graph, norm_epsilon=norm_epsilon_of(space))
+    load_weights(subnet, checkpoint, f"network of {space.name}")
+    return subnet.eval()

@@ -1,0 +1,99 @@
+"""The narrower forms of a network: what belongs together stays together, paths are networks."""
+
+import numpy as np
+import pytest
+
+from lutra.errors import UsageError
+from lutra.ops import MBConv
+from lutra.spaces import get_space
+from lutra.spaces.widths import WidthSpace, width_space_name
+
+NAMES = ("ofa-mbv3-fashion", "ofa-proxyless-w1.3", "ofa-resnet50d")
+
+
+@pytest.fixture(params=NAMES)
+def space(request: pytest.FixtureRequest) -> WidthSpace:
+    base = get_space(request.param)
+    (row,) = base.sample(1, np.random.default_rng(1))
+    return WidthSpace(base.decode(row))
+
+
+def test_the_full_width_is_the_network(space: WidthSpace) -> None:
+    assert space.ops_of(space.full) == get_space(space.base.space).ops_of(space.base)
+
+
+def test_a_name_is_all_that_is_needed(space: WidthSpace) -> None:
+    found = get_space(space.name)
+    assert isinstance(found, WidthSpace)
+    assert found.base == space.base
+    architecture = found.decode(found.sample(1, np.random.default_rng(0))[0])
+    assert found.from_key(architecture.key) == architecture
+
+
+def test_every_row_is_a_network_whose_blocks_still_expand(space: WidthSpace) -> None:
+    expanding = [
+        isinstance(op, MBConv) and op.mid_channels != op.input_shape.channels
+        for op in space.ops_of(space.full)
+    ]
+    for row in space.sample(20, np.random.default_rng(0)):
+        architecture = space.decode(row)
+        assert np.array_equal(space.encode(architecture), row)
+        space.graph(architecture)  # raises where one op does not take what another gives
+        ops = space.ops_of(architecture)
+        assert [
+            isinstance(op, MBConv) and op.mid_channels != op.input_shape.channels for op in ops
+        ] == expanding
+
+
+def test_paths_are_rows(space: WidthSpace) -> None:
+    """What is cheapest on the lattice has that sum, and nothing is cheaper."""
+    prices = np.random.default_rng(2).uniform(1.0, 2.0, len(space.ops))
+    lattice = space.lattice(space.base.r)
+    least, row = lattice.cheapest(prices)
+    assert np.array_equal(space.canonical(row[None]), row[None])
+    assert prices[space.op_indices(row[None])].sum() == pytest.approx(least)
+    others = space.sample(200, np.random.default_rng(0))
+    assert prices[space.op_indices(others)].sum(axis=1).min() >= least
+    assert {edge.op for edge in lattice.edges} == {*range(-1, len(space.ops))}
+
+
+def test_a_lattice_has_each_network_once(space: WidthSpace) -> None:
+    """Paths drawn by chance are canonical rows of those ops, and no two paths are one network."""
+    lattice = space.lattice(space.base.r)
+    leaving = [np.flatnonzero(lattice.sources == node) for node in range(lattice.nodes)]
+    rng = np.random.default_rng(0)
+    paths: dict[tuple[int, ...], list[int]] = {}
+    for _ in range(300):
+        path: list[int] = []
+        node = 0
+        while node != lattice.nodes - 1:
+            path.append(int(rng.choice(leaving[node])))
+            node = lattice.edges[path[-1]].target
+        row = lattice.edge_genes[path].sum(axis=0, dtype=np.int16)
+        assert np.array_equal(space.canonical(row[None])[0], row)
+        ops = [lattice.edges[edge].op for edge in path if lattice.edges[edge].op >= 0]
+        assert space.op_indices(row[None])[0].tolist() == ops
+        assert paths.setdefault(tuple(row.tolist()), path) == path
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ofa-mbv3-fashion/widths/",
+        "ofa-mbv3-fashion/widths/ks=3/e=3/d=2/r=28",
+        "ofa-mbv3-fashion/widths/ks=x/r=28",
+        "unknown/widths/ks=3/r=28",
+    ],
+)
+def test_names_of_no_network_are_refused_in_one_line(name: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        get_space(name)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_name_that_says_more_than_it_needs_is_refused() -> None:
+    base = get_space("ofa-mbv3-fashion")
+    architecture = base.decode(np.zeros(len(base.genes), dtype=np.int16))
+    name = width_space_name(architecture)
+    with pytest.raises(UsageError, match="canonical"):
+        get_space(name.replace("/r=20", "/r=20.0"))
