@@ -1,0 +1,100 @@
+"""The narrower forms of any graph, a user's own module for example, op by op.
+
+Unlike a network of a space it has no blocks that are measured whole: its ops are its convolutions
+with what follows them at once, linear layers and pools. What adds and scales costs nothing of its
+own; `calibrate` tells what whole networks have beside their ops.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+
+from lutra.errors import UsageError
+from lutra.ops import Conv, Graph, Linear, OpConfig, Pool
+from lutra.ops.graph import Activation, Node
+from lutra.ops.narrowing import channel_groups, narrowed
+from lutra.spaces.architecture import Architecture
+from lutra.spaces.narrower import Group, NarrowerForms, Slot
+
+_DIGITS = 12
+
+
+class GraphWidthSpace(NarrowerForms):
+    """The narrower forms of ``full_graph``; equal graphs have one name.
+
+    Raises `UsageError` for a graph without a layer that can be narrowed.
+    """
+
+    def __init__(self, full_graph: Graph) -> None:
+        self.full_graph = full_graph
+        maps = channel_groups(full_graph)
+        if not any(group is not None for group in maps.values()):
+            raise UsageError("the module has no layer whose channels could be fewer")
+        channels = {
+            group: full_graph.shapes[name].channels
+            for name, group in maps.items()
+            if group is not None
+        }
+        slots = [
+            Slot(op, (maps[node.inputs[0]], maps[node.name]))
+            for node in full_graph.nodes
+            if (op := _op_of(full_graph, node)) is not None
+        ]
+        groups = [Group(channels[place]) for place in range(len(channels))]
+        super().__init__(_name_of(full_graph), full_graph.input_shape.height, groups, slots)
+
+    def narrowed(self, slot: Slot, channels: Sequence[int]) -> OpConfig:
+        op = slot.op
+        inputs, outputs = channels
+        shape = op.input_shape._replace(channels=inputs or op.input_shape.channels)
+        if isinstance(op, Linear):
+            return replace(op, input_shape=shape, out_features=outputs or op.out_features)
+        if not isinstance(op, Conv):
+            return replace(op, input_shape=shape)
+        made = outputs or op.out_channels
+        depthwise = 1 < op.groups == op.out_channels
+        groups = made if depthwise else op.groups
+        return replace(op, input_shape=shape, out_channels=made, groups=groups)
+
+    def graph(self, architecture: Architecture) -> Graph:
+        return narrowed(self.full_graph, dict(enumerate(self.channels_of(architecture))))
+
+
+def _op_of(graph: Graph, node: Node) -> OpConfig | None:
+    """The measured op of a node; None for those that have none of their own."""
+    shape = graph.shapes[node.inputs[0]]
+    channels = graph.shapes[node.name].channels
+    match node.op:
+        case "conv2d" | "depthwise":
+            return Conv(
+                shape,
+                channels,
+                kernel=node.kernel,
+                stride=node.stride,
+                groups=node.groups,
+                activation=_following(graph, node),
+                bias=node.bias,
+            )
+        case "linear":
+            return Linear(shape, channels)
+        case "global_pool":
+            return Pool(shape, "global")
+        case "max_pool":
+            return Pool(shape, "max", node.kernel, node.stride)
+    return None
+
+
+def _following(graph: Graph, node: Node) -> Activation:
+    """The activation that alone reads a node, which runtimes fuse with it."""
+    readers = [other for other in graph.nodes if node.name in other.inputs]
+    if len(readers) == 1 and readers[0].op == "activation":
+        return readers[0].function
+    return "none"
+
+
+def _name_of(graph: Graph) -> str:
+    told = repr([str(graph.input_shape), graph.output, *(asdict(node) for node in graph.nodes)])
+    shapes = repr(sorted((name, str(shape)) for name, shape in graph.shapes.items()))
+    return f"module-{hashlib.sha256((told + shapes).encode()).hexdigest()[:_DIGITS]}"

@@ -1,0 +1,169 @@
+"""Networks with fewer channels, as a search space: what `widths` and `graph_widths` share.
+
+Channels that are kept or go together, because maps of them are added or scaled by one another, are
+a group. A group is a gene, and its choices are numbers of channels.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+
+from lutra.errors import UsageError
+from lutra.ops import OpConfig
+from lutra.spaces.architecture import Architecture
+from lutra.spaces.base import Gene, Indices, Rows, SearchSpace
+from lutra.spaces.lattice import Lattice, LatticeBuilder
+
+_MOST_CHOICES = 8
+_LEAST_SHARE = 0.25  # of a layer's channels
+_MOST_STATES = 20_000  # of groups that a lattice must remember at once
+
+Place = int | None
+"""Of a group among the space's; None where the number of channels is fixed."""
+
+_Choices = tuple[int, ...]
+
+
+class Slot(NamedTuple):
+    """An op at full width, and the groups that its numbers of channels belong to."""
+
+    op: OpConfig
+    places: tuple[Place, ...]
+
+    @property
+    def own(self) -> tuple[int, ...]:
+        """The groups, each once."""
+        return tuple(dict.fromkeys(place for place in self.places if place is not None))
+
+
+@dataclass(frozen=True)
+class Group:
+    """Channels of one group: how many at full width; ``inner`` are those within an op."""
+
+    channels: int
+    inner: bool = False
+
+    @cached_property
+    def choices(self) -> tuple[int, ...]:
+        """At most eight steps of a power of two, from a quarter to all."""
+        step = 2
+        while self.channels > step * _MOST_CHOICES:
+            step *= 2
+        least = max(step, _LEAST_SHARE * self.channels)
+        return (*(c for c in range(step, self.channels, step) if c >= least), self.channels)
+
+
+class NarrowerForms(SearchSpace):
+    """Rows: [channels between ops | channels within ops | resolution], as ``out``, ``mid``, ``r``.
+
+    The network at full width has the last choice of every gene.
+    """
+
+    def __init__(
+        self, name: str, resolution: int, groups: Sequence[Group], slots: Sequence[Slot]
+    ) -> None:
+        self.name = name
+        self.resolutions = (resolution,)
+        self._groups = groups
+        self._slots = slots
+        self._order = sorted(range(len(groups)), key=lambda place: groups[place].inner)
+        self._columns = {place: column for column, place in enumerate(self._order)}
+
+    @abstractmethod
+    def narrowed(self, slot: Slot, channels: Sequence[int]) -> OpConfig | None:
+        """The slot's op with other numbers of channels, by place; None where that is no such op.
+
+        A number is 0 where it is fixed.
+        """
+
+    @cached_property
+    def genes(self) -> tuple[Gene, ...]:
+        ordered = [self._groups[place] for place in self._order]
+        widths = [Gene("mid" if group.inner else "out", group.choices) for group in ordered]
+        return (*widths, Gene("r", self.resolutions))
+
+    @cached_property
+    def full(self) -> Architecture:
+        """The network at full width."""
+        return self.decode(self.choice_counts - 1)
+
+    @cached_property
+    def ops(self) -> tuple[OpConfig, ...]:
+        return self._catalogue[0]
+
+    @cached_property
+    def _catalogue(self) -> tuple[tuple[OpConfig, ...], list[Indices]]:
+        """The ops; for each slot their indices by its own groups' choices, -1 for none."""
+        index_of: dict[OpConfig, int] = {}
+        tables = []
+        for slot in self._slots:
+            shape = [len(self._groups[place].choices) for place in slot.own]
+            table = np.full(shape, -1, dtype=np.int32)
+            for choices in product(*map(range, shape)):
+                chosen = dict(zip(slot.own, choices, strict=True))
+                op = self.narrowed(slot, [self._channels(place, chosen) for place in slot.places])
+                if op is not None:
+                    table[choices] = index_of.setdefault(op, len(index_of))
+            tables.append(table)
+        return tuple(index_of), tables
+
+    def _channels(self, place: Place, chosen: Mapping[int, int]) -> int:
+        return 0 if place is None else self._groups[place].choices[chosen[place]]
+
+    def channels_of(self, architecture: Architecture) -> list[int]:
+        """(groups,): how many channels each group has in a network."""
+        row = self.encode(architecture)
+        return [
+            group.choices[row[self._columns[place]]] for place, group in enumerate(self._groups)
+        ]
+
+    def op_indices(self, rows: Rows) -> Indices:
+        rows = self.canonical(rows)
+        result = np.empty((len(rows), len(self._slots)), dtype=np.int32)
+        for number, (slot, table) in enumerate(zip(self._slots, self._catalogue[1], strict=True)):
+            result[:, number] = table[tuple(rows[:, self._columns[place]] for place in slot.own)]
+        return result
+
+    def canonical(self, rows: Rows) -> Rows:
+        return rows.copy()
+
+    def build_lattice(self, resolution: int) -> Lattice:
+        columns = len(self.genes)
+        builder = LatticeBuilder(columns, ((columns - 1, 0),))
+        last_use = {place: n for n, slot in enumerate(self._slots) for place in slot.own}
+        live: tuple[int, ...] = ()  # groups that are decided and that ops to come ask for
+        nodes: dict[_Choices, int] = {(): 0}  # by the choices of those
+        for number, (slot, table) in enumerate(zip(self._slots, self._catalogue[1], strict=True)):
+            new = tuple(place for place in slot.own if place not in live)
+            kept = tuple(place for place in (*live, *new) if last_use[place] > number)
+            following: dict[_Choices, int] = {}
+            for state, node in nodes.items():
+                for choices in product(*(range(len(self._groups[p].choices)) for p in new)):
+                    chosen = dict(zip((*live, *new), (*state, *choices), strict=True))
+                    op = int(table[tuple(chosen[place] for place in slot.own)])
+                    if op < 0:
+                        continue
+                    target = tuple(chosen[place] for place in kept)
+                    if target not in following:
+                        following[target] = builder.node()
+                    fixed = tuple((self._columns[place], chosen[place]) for place in new)
+                    builder.edge(node, following[target], op, fixed)
+            self._require_few(following)
+            live, nodes = kept, following
+        (end,) = nodes.values()
+        return builder.build(end)
+
+    def _require_few(self, nodes: Mapping[_Choices, int]) -> None:
+        if len(nodes) > _MOST_STATES:
+            raise UsageError(
+                f"{self.name}: so many channels depend on one another that the best numbers of"
+                " them cannot be found exactly; narrower forms are for networks of plain layers"
+                " and shortcuts"
+            )
