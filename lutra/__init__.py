@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     from lutra.predictors.efficiency.predictor import EfficiencyPredictor as EfficiencyPredictor
     from lutra.profiler.networks.calibration import calibrate as calibrate
     from lutra.profiler.networks.calibration import validate as validate
+    from lutra.profiler.networks.model_files import profile_models as profile_models
     from lutra.profiler.profile import profile as profile
-    from lutra.profiler.profile import profile_models as profile_models
     from lutra.profiler.stopping import Again as Again
     from lutra.profiler.watch import Progress as Progress
     from lutra.profiler.watch import Watch as Watch
@@ -96,7 +96,8 @@ _HOMES = {
     "lutra.predictors.accuracy.loading": ("load_accuracy",),
     "lutra.predictors.efficiency.predictor": ("EfficiencyPredictor",),
     "lutra.profiler.networks.calibration": ("calibrate", "validate"),
-    "lutra.profiler.profile": ("profile", "profile_models"),
+    "lutra.profiler.networks.model_files": ("profile_models",),
+    "lutra.profiler.profile": ("profile",),
     "lutra.profiler.stopping": ("Again",),
     "lutra.profiler.watch": ("Progress", "Watch"),
     "lutra.report.write": ("write_report",),

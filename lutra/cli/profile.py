@@ -57,6 +57,12 @@ _INCOMPLETE = 3
     " others in from them.",
 )
 @click.option(
+    "--ops",
+    type=FILE,
+    metavar="FILE",
+    help="Measure only these ops: a key per line; or a search's result, whose networks' they are.",
+)
+@click.option(
     "--model",
     "models",
     type=FILE,

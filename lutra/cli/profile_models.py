@@ -41,7 +41,7 @@ class ModelWork(Work):
         )
 
     def plan(self, spec: str, table: Path) -> dict[str, Any]:
-        from lutra.profiler.profile import plan_models
+        from lutra.profiler.networks.model_files import plan_models
 
         target = plan_models(
             spec,
@@ -94,7 +94,7 @@ def model_work(paths: Sequence[Path], given: dict[str, Any]) -> ModelWork:
 
 
 def _refuse_space_options(models: list[ModelFile], given: dict[str, Any]) -> None:
-    for name in ("space", "resolutions", "networks", "sample"):
+    for name in ("space", "resolutions", "networks", "sample", "ops"):
         if given[name] is not None:
             raise UsageError(f"--model and --{name} exclude each other: a model file is whole")
     if given["batch"] is not None:

@@ -33,6 +33,7 @@ _SUMMARY_COLUMNS = (
     "seconds",
     "timing %",
 )
+_MAX_FILE_BYTES = 16 << 20
 _FIT_FIGURES = (
     "networks",
     "drifted_networks",
@@ -57,6 +58,7 @@ class SpaceWork(Work):
     precision: str
     networks: int | None
     sample: Sample | None
+    ops: tuple[str, ...] | None
 
     def measure(self, device: Device, table: Path, watch: lutra.Watch) -> RunSummary:
         return lutra.profile(device, self.space, table, **self._asked(), watch=watch)
@@ -73,6 +75,7 @@ class SpaceWork(Work):
             "resolutions": self.resolutions,
             "networks": self.networks,
             "sample": self.sample,
+            "ops": self.ops,
             "again": self.again,
             "runtime": self.runtime,
             "precision": self.precision,
@@ -172,7 +175,24 @@ def space_work(given: dict[str, Any]) -> SpaceWork:
         precision=precision,
         networks=given["networks"],
         sample=None if given["sample"] is None else _sample(given["sample"]),
+        ops=None if given["ops"] is None else _ops(given["ops"], space),
     )
+
+
+def _ops(path: Path, space: SearchSpace) -> tuple[str, ...]:
+    """The keys in a file, one per line; of a result or an architecture those of its networks."""
+    from lutra.files import read_bounded
+    from lutra.search.result import read_networks
+
+    data = read_bounded(path, _MAX_FILE_BYTES, "is too large for a list of ops", UsageError)
+    text = data.decode(errors="replace")
+    if text.lstrip().startswith("{"):
+        networks = read_networks(path, space.name)
+        return tuple({op.key: None for network in networks for op in space.ops_of(network)})
+    keys = tuple(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
+    if not keys:
+        raise UsageError(f"{path} names no op")
+    return keys
 
 
 def _sample(text: str) -> Sample:

@@ -1,18 +1,18 @@
-"""Profile into a table: every unique op of a space, or whole model files."""
+"""Profile into a table: every unique op of a space, or some of them."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from lutra.devices.base import RuntimeConfig
-from lutra.devices.registry import opened_device, runtimes_of
-from lutra.emitters.model_file import ModelFile, read_model_files
+from lutra.devices.registry import opened_device
 from lutra.errors import TableError, UsageError
 from lutra.files.kinds import is_there
+from lutra.ops import OpConfig
 from lutra.predictors.efficiency.predictor import GPU
 from lutra.predictors.filling.design import most_informative
 from lutra.predictors.filling.fill import fill_in
@@ -31,11 +31,12 @@ from lutra.profiler.protocols import NETWORK_PROTOCOL, OP_PROTOCOL, TimingProtoc
 from lutra.profiler.record import RunSummary
 from lutra.profiler.stopping import Again
 from lutra.profiler.watch import UNWATCHED, Watch
-from lutra.profiler.workload import Workload, model_workload, network_workload, op_workload
+from lutra.profiler.workload import Workload, network_workload, op_workload
 from lutra.spaces import SearchSpace, get_space
-from lutra.tables import LatencyTable, Target
+from lutra.tables import LatencyTable
 from lutra.tables.measurement import CALIBRATE
 from lutra.tables.profiled import note_profiled, read_profiled, resolutions_of
+from lutra.text import printable_line
 
 DEFAULT_RESOLUTIONS = (224,)
 DEFAULT_NETWORKS = 20
@@ -63,6 +64,7 @@ def profile(
     resolutions: Sequence[int] = DEFAULT_RESOLUTIONS,
     networks: int | None = None,
     sample: Sample | None = None,
+    ops: Collection[str] | None = None,
     again: Again | None = None,
     runtime: str | None = None,
     precision: str = "fp32",
@@ -84,9 +86,10 @@ def profile(
     although it is done.
 
     With a ``sample`` only the ops are measured that say most of networks, and the others are filled
-    in from them, with an interval of their own; a later run without it measures those.
+    in from them, with an interval of their own; a later run without it measures those. ``ops`` are
+    the keys of those that are measured, where not all of the space's are wanted.
 
-    Raises `UsageError` (resolution, runtime, option), `TargetMismatchError` (a table of another
+    Raises `UsageError` (resolution, op, runtime, option), `TargetMismatchError` (a table of another
     target), `DeviceError` and `TableError`; whatever was measured before stays in the table.
 
     >>> summary = profile("cpu", "ofa-mbv3-w1.0", "cpu.lut", watch=Watch(budget_seconds=600))
@@ -94,6 +97,7 @@ def profile(
     (116, 20, True)
     """
     space = get_space(space)
+    named = _named(space, resolutions, ops, sample)
     setting = _Setting(runtime, precision, threads, batch, options or {})
     with _bench_of_space(device, space, table, resolutions, again, setting) as bench:
         count = _count(networks, bench)
@@ -102,8 +106,8 @@ def profile(
             watch.on_ready(bench.target)
             covered = resolutions_of(stored, space.name)[1]
             whole = _networks(stored, space, covered, count, bench)
-            ops = _ops(space, resolutions, bench, _Asked(sample, stored, protocol, len(whole)))
-            workloads = ops + whole
+            asked = _Asked(sample, stored, protocol, len(whole), named)
+            workloads = _ops(space, resolutions, bench, asked) + whole
             if again is not None:
                 stored.replace_visits(again.chosen(stored, workloads))
             summary = bench.measure(
@@ -130,6 +134,7 @@ def plan(
     resolutions: Sequence[int] = DEFAULT_RESOLUTIONS,
     networks: int | None = None,
     sample: Sample | None = None,
+    ops: Collection[str] | None = None,
     again: Again | None = None,
     runtime: str | None = None,
     precision: str = "fp32",
@@ -140,6 +145,7 @@ def plan(
 ) -> Plan:
     """What `profile` would do with these arguments; raises what it would, and writes nothing."""
     space = get_space(space)
+    named = _named(space, resolutions, ops, sample)
     setting = _Setting(runtime, precision, threads, batch, options or {})
     with _bench_of_space(device, space, table, resolutions, again, setting) as bench:
         wanted = _count(networks, bench)
@@ -147,14 +153,15 @@ def plan(
             with open_to_read(table, bench.target) as stored:
                 covered = sorted({*read_profiled(stored).spaces.get(space.name, ()), *resolutions})
                 whole = _networks(stored, space, covered, wanted, bench)
-                ops = _ops(space, resolutions, bench, _Asked(sample, stored, protocol, wanted))
-                missing, wanted = (_unfinished(stored, found, again) for found in (ops, whole))
+                asked = _Asked(sample, stored, protocol, wanted, named)
+                own = _ops(space, resolutions, bench, asked)
+                missing, wanted = (_unfinished(stored, found, again) for found in (own, whole))
         else:
-            ops = _ops(space, resolutions, bench, _Asked(sample, None, protocol, wanted))
-            missing = len(ops)
+            own = _ops(space, resolutions, bench, _Asked(sample, None, protocol, wanted, named))
+            missing = len(own)
         seconds = missing * _least_seconds(protocol, bench)
         seconds += wanted * _least_seconds(_in_rounds_of(protocol), bench)
-        return Plan(len(ops), missing, wanted, seconds)
+        return Plan(len(own), missing, wanted, seconds)
 
 
 @dataclass(frozen=True)
@@ -194,25 +201,50 @@ def _bench_of_space(
 
 
 class _Asked(NamedTuple):
-    """A sample of the ops that a table lacks, beside so many networks."""
+    """A sample of the ops that a table lacks, beside so many networks, or ops that are named."""
 
     sample: Sample | None
     table: LatencyTable | None
     protocol: TimingProtocol
     networks: int
+    named: list[OpConfig] | None
 
 
 def _ops(
     space: SearchSpace, resolutions: Sequence[int], bench: Bench, asked: _Asked | None = None
 ) -> list[Workload]:
-    """The ops of a space, all or those of a sample that was asked for."""
-    ops = space.ops_at(resolutions)
+    """The ops of a space, all or those that were asked for."""
+    if asked is not None and asked.named is not None:
+        ops = asked.named
+    else:
+        ops = space.ops_at(resolutions)
     if asked is not None and asked.sample is not None:
         known = asked.table.op_latencies() if asked.table else {}
         ops = most_informative(
             space, resolutions, _sampled(len(ops), bench, asked), known, asked.networks
         )
     return [op_workload(op, bench.emission) for op in ops]
+
+
+def _named(
+    space: SearchSpace,
+    resolutions: Sequence[int],
+    keys: Collection[str] | None,
+    sample: Sample | None,
+) -> list[OpConfig] | None:
+    """The ops of these keys; raises `UsageError` for keys that the space does not have."""
+    if keys is None:
+        return None
+    if sample is not None:
+        raise UsageError("a sample chooses its ops itself: leave it out, or the ops")
+    named = {key: None for key in keys}
+    ops = [op for op in space.ops_at(resolutions) if op.key in named]
+    if foreign := named.keys() - {op.key for op in ops}:
+        raise UsageError(
+            f"{len(foreign)} of the {len(named)} named ops are none of the space's at these"
+            f" resolutions, such as {printable_line(min(foreign))[:120]}"
+        )
+    return ops
 
 
 def _sampled(all_ops: int, bench: Bench, asked: _Asked) -> int:
@@ -269,106 +301,3 @@ def _count(networks: int | None, bench: Bench) -> int:
             " profile without networks"
         )
     return 0
-
-
-def profile_models(
-    device: DeviceOrSpec,
-    models: Sequence[ModelFile | str | Path],
-    table: str | Path,
-    *,
-    shapes: Mapping[str, tuple[int, ...]] | None = None,
-    again: Again | None = None,
-    runtime: str | None = None,
-    threads: int = 1,
-    options: Mapping[str, str] | None = None,
-    protocol: TimingProtocol = NETWORK_PROTOCOL,
-    watch: Watch = UNWATCHED,
-) -> RunSummary:
-    """Measure whole model files (at least one) into the table in a file, as network rows.
-
-    They must be of one format and precision, as a table speaks of one target; the batch is theirs.
-    ``shapes`` gives what ONNX files leave open: an input's sizes (``{"x": (1, 3, 48, 320)}``), or
-    one size by its name (``{"batch": (1,)}``). TFLite files run at those that they hold for that.
-    The row's key tells both.
-    Raises `ModelError` for a file that is no model or leaves a size open, `UsageError` if they
-    differ, the runtime loads another format or a shape does not fit, else as `profile` does.
-
-    >>> export("result.json", "model.onnx")["precision"]
-    'fp32'
-    >>> profile_models("cpu", ["model.onnx"], "models.lut").workloads
-    1
-    """
-    files = read_model_files(models, shapes)
-    with (
-        _bench_of_models(device, files, table, again, runtime, threads, options or {}) as bench,
-        open_or_create(table, bench.target) as stored,
-    ):
-        watch.on_ready(bench.target)
-        workloads = _models(files, bench)
-        if again is not None:
-            stored.replace_visits(again.chosen(stored, workloads))
-        return bench.measure(stored, workloads, protocol, watch=watch)
-
-
-def plan_models(
-    device: DeviceOrSpec,
-    models: Sequence[ModelFile | str | Path],
-    table: str | Path,
-    *,
-    again: Again | None = None,
-    runtime: str | None = None,
-    threads: int = 1,
-    options: Mapping[str, str] | None = None,
-) -> Target:
-    """The target that `profile_models` would measure; raises what it would, and writes nothing."""
-    files = read_model_files(models)
-    with _bench_of_models(device, files, table, again, runtime, threads, options or {}) as bench:
-        if is_there(Path(table)):
-            open_to_read(table, bench.target).close()
-        return bench.target
-
-
-@contextlib.contextmanager
-def _bench_of_models(
-    device: DeviceOrSpec,
-    files: Sequence[ModelFile],
-    table: str | Path,
-    again: Again | None,
-    runtime: str | None,
-    threads: int,
-    options: Mapping[str, str],
-) -> Iterator[Bench]:
-    """A bench that is ready to measure model files."""
-    _check_alike(files)
-    if again is not None:
-        again.check([model.key for model in files])
-    with opened_device(device) as opened:
-        config = RuntimeConfig(
-            choose_runtime(opened, files[0].format) if runtime is None else runtime,
-            threads=threads,
-            options=options,
-            core_mask=known_core_mask(table),
-        )
-        if config.runtime not in runtimes_of(files[0].format):
-            known = ", ".join(runtimes_of(files[0].format))
-            raise UsageError(f"{config.runtime} cannot load {files[0].path}; use --runtime {known}")
-        with open_bench(opened, config, files[0].precision) as bench:
-            _models(files, bench)  # says now what cannot be sent
-            yield bench
-
-
-def _models(files: Sequence[ModelFile], bench: Bench) -> list[Workload]:
-    return [model_workload(item, alone=bench.session.sends_models) for item in files]
-
-
-def _check_alike(models: Sequence[ModelFile]) -> None:
-    """Raise `UsageError` where the files cannot go into one table."""
-    first = models[0]
-    for model in models:
-        for what in ("format", "precision"):
-            mine, other = getattr(model, what), getattr(first, what)
-            if mine != other:
-                raise UsageError(
-                    f"{model.path} is {mine}, {first.path} {other}: a table speaks of one {what};"
-                    " measure them one after the other, into a table each"
-                )

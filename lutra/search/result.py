@@ -260,16 +260,29 @@ def read_found(path: str | Path, space: str | None = None) -> tuple[Architecture
     be of, where that is known. Raises `ResultError`, and `UsageError` for a resolution that the
     space does not have.
     """
+    networks, emission = _read_networks(path, space)
+    return networks[0], emission
+
+
+def read_networks(path: str | Path, space: str | None = None) -> list[Architecture]:
+    """All networks in a JSON file, as `read_found` reads them: of a result every candidate."""
+    return _read_networks(path, space)[0]
+
+
+def _read_networks(path: str | Path, space: str | None) -> tuple[list[Architecture], Emission]:
     document, emission = read_json(Path(path)), Emission()
+    documents = [document]
     if isinstance(document, Mapping) and document.get("format") == RESULT_FORMAT:
         result = SearchResult.from_json(document, str(path))
-        document, emission = result.best.architecture.to_json(), result.emission
+        documents = [each.architecture.to_json() for each in result.candidates]
+        emission = result.emission
     try:
-        architecture = parse_architecture(document, space)
-        get_space(architecture.space).encode(architecture)
+        networks = [parse_architecture(each, space) for each in documents]
+        for network in networks:
+            get_space(network.space).encode(network)
     except (ResultError, UsageError) as error:
         raise type(error)(f"{path}: {error}") from error
-    return architecture, emission
+    return networks, emission
 
 
 def _space(fields: Fields) -> SearchSpace:

@@ -26,7 +26,7 @@ from lutra.emitters.emission import Emission
 from lutra.errors import DeviceError, PermanentDeviceError, TransientDeviceError, UsageError
 from lutra.ops import Conv, Shape
 from lutra.profiler.bench import open_bench, open_or_create
-from lutra.profiler.profile import profile_models
+from lutra.profiler.networks.model_files import profile_models
 from lutra.profiler.watch import Progress, Watch
 from lutra.profiler.workload import ModelStore, op_workload
 from lutra.tables import LatencyTable

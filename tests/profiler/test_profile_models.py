@@ -9,7 +9,7 @@ import pytest
 
 from lutra.devices.fake import FakeDevice, FakeScript, FakeSession
 from lutra.errors import ModelError
-from lutra.profiler.profile import plan_models, profile_models
+from lutra.profiler.networks.model_files import plan_models, profile_models
 from tests.emitters.test_model_file import external, sharing
 
 
