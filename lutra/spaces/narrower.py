@@ -4,6 +4,8 @@ Channels that are kept or go together, because maps of them are added or scaled 
 a group. A group is a gene, and its choices are numbers of channels.
 """
 
+# docs/decisions.md: Pruning is a search
+
 from __future__ import annotations
 
 from abc import abstractmethod
