@@ -162,7 +162,8 @@ def space_work(given: dict[str, Any]) -> SpaceWork:
     if given["shapes"]:
         raise UsageError("--shape is of model files: it goes with --model")
     space = lutra.get_space(_given(given, "space", DEFAULT_SPACE))
-    resolutions = _given(given, "resolutions", DEFAULT_RESOLUTIONS)
+    only = str(space.resolutions[0]) if len(space.resolutions) == 1 else DEFAULT_RESOLUTIONS
+    resolutions = _given(given, "resolutions", only)
     chosen = parse_resolutions(resolutions, space.resolutions)
     space.check_resolutions(chosen)
     precision = _given(given, "precision", "fp32")
