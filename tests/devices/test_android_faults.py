@@ -370,7 +370,9 @@ class TestProgram:
         measure(device, table, models)
         check_table(table, models, failed=models[:1])
 
-    @pytest.mark.parametrize("flood", ["yes flood", "exec cat /dev/zero"], ids=["child", "one line"])
+    @pytest.mark.parametrize(
+        "flood", ["yes flood", "exec cat /dev/zero"], ids=["child", "one line"]
+    )
     def test_floods_otherwise(
         self,
         device: AndroidDevice,
