@@ -14,6 +14,7 @@ from hypothesis import settings
 from lutra.devices import claims
 from lutra.devices.fake import FakeDevice, FakeScript
 from lutra.profiler.profile import profile
+from tests.hollow import hollow_networks
 
 pytest_plugins = ["tests.parallel", "tests.peers.fixtures", "tests.peers.gpu.fixtures"]
 
@@ -40,6 +41,13 @@ def claimed(
     """Cores and devices are claimed as they are in use, under names of this test's own."""
     mine = f"test {os.getpid()} "
     monkeypatch.setattr(claims, "_taken", lambda resource: unclaimed(mine + resource))
+
+
+@pytest.fixture(scope="module")
+def hollow() -> Iterator[None]:
+    """A module's scripted devices get files of networks without weights, see `hollow_networks`."""
+    with hollow_networks():
+        yield
 
 
 @pytest.fixture(scope="session")

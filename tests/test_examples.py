@@ -20,6 +20,7 @@ from lutra.devices.fake import FakeDevice, FakeScript, latency_from_size
 from lutra.interchange.ofa_keys import DIALECTS
 from lutra.spaces import get_space
 from tests.conftest import SPACE
+from tests.hollow import hollow_networks
 from tests.interchange.estimator import write_table
 from tests.interchange.test_networks import timed
 from tests.interchange.test_networks import written as write_timed
@@ -46,7 +47,7 @@ def worked_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the files that the examples speak of; copy it, do not write to it."""
     folder = tmp_path_factory.mktemp("examples")
     table = folder / "cpu.lut"
-    with ScriptedCpu() as cpu:
+    with hollow_networks(), ScriptedCpu() as cpu:
         lutra.profile(cpu, SPACE, table, networks=6)
         lutra.validate(table, device=cpu, networks=6)
     result = lutra.find_networks(table, max_latency_ms=5)
@@ -64,7 +65,9 @@ def worked_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def workplace(worked_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workplace(
+    worked_once: Path, hollow: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
     """The test's own copy of these files, as the working directory; ``cpu`` is scripted."""
     place = f"{ScriptedCpu.__module__}:{ScriptedCpu.__name__}"
     monkeypatch.setitem(registry._BUILT_IN, "cpu", place)

@@ -6,6 +6,8 @@ architecture trained alone is.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -15,6 +17,8 @@ from torch.nn import functional
 from lutra.ops import Graph
 from lutra.ops.graph import Node
 from lutra.supernets.execution import run_graph
+
+_Module = TypeVar("_Module", bound=nn.Module)
 
 
 class Subnet(nn.Module):
@@ -89,7 +93,22 @@ def layer_of(node: Node, shape: tuple[int, ...]) -> nn.Conv2d | nn.Linear:
                 groups=node.groups,
                 bias=node.bias == "bias",
             )
-    return layer.to_empty(device=torch.empty(0).device)  # the default: "meta" is one, too
+    return with_memory(layer)
+
+
+def with_memory(module: _Module, device: str | None = None) -> _Module:
+    """Give a module on the device "meta" memory on another one, or on torch's default.
+
+    The numbers are whatever was there. Like `torch.nn.Module.to_empty`, which takes ten times as
+    long: there each tensor passes what torch compiles with.
+    """
+    for part in module.modules():
+        for name, parameter in part.named_parameters(recurse=False):
+            empty = torch.empty(parameter.shape, dtype=parameter.dtype, device=device)
+            part.register_parameter(name, nn.Parameter(empty, parameter.requires_grad))
+        for name, buffer in part.named_buffers(recurse=False):
+            part.register_buffer(name, torch.empty(buffer.shape, dtype=buffer.dtype, device=device))
+    return module
 
 
 def initialise(module: nn.Module, seed: int | None = None) -> None:

@@ -28,6 +28,7 @@ from tests.conftest import SPACE
 from tests.toys import Toy, install_toys
 
 Capture = pytest.CaptureFixture[str]
+QUICK = ("--preset", "light-nas")  # 300 networks are scored
 
 
 def call(*arguments: object) -> int:
@@ -147,7 +148,7 @@ def test_a_search_that_measures(tmp_path: Path, capsys: Capture) -> None:
     result, table, small = tmp_path / "result.json", tmp_path / "small.lut", "ofa-mbv3-fashion"
     profile(FakeDevice(FakeScript()), small, table, resolutions=[28], networks=0)
     budget_ms = half_way_budget_ms(EfficiencyPredictor(table), load_accuracy(space=small))
-    search = ("search", table, "--max-latency", f"{budget_ms}ms", "--verify")
+    search = ("search", table, "--max-latency", f"{budget_ms}ms", "--verify", *QUICK)
     assert call(*search, "-o", result) == 0
     out, err = capsys.readouterr()
     assert out.splitlines()[0].split("  ")[0] == "accuracy %"

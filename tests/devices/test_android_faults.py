@@ -81,6 +81,16 @@ def phone_left_clean(phone: Phone) -> Iterator[None]:
     assert not left
 
 
+def only_the_first_fails(device: AndroidDevice, models: list[Path]) -> RequestFailure:
+    """Time each model in one session; the failure of the first."""
+    requests = [TimingRequest(n, path, limit_seconds=1.0) for n, path in enumerate(models)]
+    with device.open(SETTING) as session:
+        broken, *others = session.measure(requests)
+    assert isinstance(broken, RequestFailure)
+    assert all(isinstance(outcome, Sample) for outcome in others)
+    return broken
+
+
 @pytest.mark.usefixtures("phone_left_clean")
 class TestLink:
     def test_adbd_killed_while_pushing(
@@ -330,8 +340,6 @@ class TestProgram:
             ('[ "$head" = break ] && us=0', "run", "0"),
             ('[ "$head" = break ] && { yes much | head -c 3000000; exit 0; }', "run", "muc"),
             ('[ "$head" = break ] && exec yes flood', "timeout", "no end within"),
-            ('[ "$head" = break ] && yes flood', "timeout", "no end within"),  # a child of it
-            ('[ "$head" = break ] && exec cat /dev/zero', "timeout", "no end within"),
         ],
         ids=[
             "crashes",
@@ -341,8 +349,6 @@ class TestProgram:
             "zero",
             "much",
             "floods",
-            "child floods",
-            "floods in one line",
         ],
     )
     def test_breaks_on_one_model(
@@ -358,15 +364,28 @@ class TestProgram:
     ) -> None:
         use_program(write_program(tmp_path / "program", before))
         write_models(models[0].parent, 5, head="break")
-        requests = [TimingRequest(n, path, limit_seconds=1.0) for n, path in enumerate(models)]
-        with device.open(SETTING) as session:
-            broken, *others = session.measure(requests)
-        assert isinstance(broken, RequestFailure)
+        broken = only_the_first_fails(device, models)
         assert broken.kind == kind, broken.message
         assert said in broken.message
-        assert all(isinstance(outcome, Sample) for outcome in others)
         measure(device, table, models)
         check_table(table, models, failed=models[:1])
+
+    @pytest.mark.parametrize(
+        "flood", ["yes flood", "exec cat /dev/zero"], ids=["child", "one line"]
+    )
+    def test_floods_otherwise(
+        self,
+        device: AndroidDevice,
+        models: list[Path],
+        tmp_path: Path,
+        use_program: Callable[[Path], None],
+        flood: str,
+    ) -> None:
+        use_program(write_program(tmp_path / "program", f'[ "$head" = break ] && {flood}'))
+        write_models(models[0].parent, 5, head="break")
+        broken = only_the_first_fails(device, models)
+        assert broken.kind == "timeout", broken.message
+        assert "no end within" in broken.message
 
     def test_a_hung_program_is_ended_on_the_device(
         self,

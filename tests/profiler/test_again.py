@@ -17,6 +17,8 @@ from lutra.tables import LatencyTable
 from lutra.tables.measurement import REPLACED
 from tests.conftest import SPACE
 
+pytestmark = pytest.mark.usefixtures("hollow")
+
 OPS, ROUNDS = 96, 6
 
 

@@ -17,6 +17,8 @@ from lutra.tables import LatencyTable
 from tests.conftest import SPACE
 from tests.machines import Neighbours
 
+pytestmark = pytest.mark.usefixtures("hollow")
+
 
 @pytest.mark.parametrize(
     "kinds",

@@ -19,6 +19,8 @@ from lutra.tables.documents import CALIBRATION, read_document
 from lutra.tables.measurement import Failure
 from tests.conftest import SPACE
 
+pytestmark = pytest.mark.usefixtures("hollow")
+
 OPS = len(get_space(SPACE).ops_at([224]))
 
 

@@ -26,6 +26,8 @@ from tests.conftest import SPACE
 from tests.report.pages import Page
 from tests.shared_data import shared_data
 
+pytestmark = pytest.mark.usefixtures("hollow")
+
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)>{{7*7}}$x_$\x1b[31m\u202e\x00'
 FIGURES = 5  # of a table
 

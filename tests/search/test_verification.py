@@ -23,6 +23,8 @@ from lutra.search.result import SearchResult
 from lutra.spaces import get_space
 from tests.machines import machine
 
+pytestmark = pytest.mark.usefixtures("hollow")
+
 SPACE = "ofa-mbv3-w1.0"
 
 

@@ -6,6 +6,8 @@ when it is nowhere larger and somewhere smaller.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
+
 import numpy as np
 import numpy.typing as npt
 
@@ -27,10 +29,33 @@ def nondominated(values: Values) -> Places:
         second = values[order, 1]
         least = np.minimum.accumulate(np.append(np.inf, second[:-1]))
         kept = np.flatnonzero(second < least)
+    elif values.shape[1] == 3:
+        kept = _below_stairs(values[order, 1:])
     else:
         kept = _first_of_each(values[order])
     result: Places = order[kept]
     return result
+
+
+def _below_stairs(planar: Values) -> Places:
+    """`nondominated` of vectors of three columns in lexicographic order, by their last two.
+
+    Those before are not larger in the first column: one that is not larger in the others either
+    dominates, or is equal. The lowest of them are stairs, falling as the second column grows.
+    """
+    second: list[float] = []
+    third: list[float] = []
+    found = []
+    for place, (x, y) in enumerate(planar.tolist()):
+        step = bisect_right(second, x)
+        if step and third[step - 1] <= y:
+            continue
+        found.append(place)
+        start = end = bisect_left(second, x)
+        while end < len(third) and third[end] >= y:
+            end += 1
+        second[start:end], third[start:end] = [x], [y]
+    return np.array(found, dtype=np.intp)
 
 
 def _first_of_each(ordered: Values) -> Places:

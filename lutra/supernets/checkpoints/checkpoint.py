@@ -27,6 +27,7 @@ from lutra.spaces.architecture import Architecture
 from lutra.spaces.base import SearchSpace
 from lutra.spaces.registry import get_space, parse_architecture
 from lutra.supernets.elastic.supernet import Supernet
+from lutra.supernets.subnet import with_memory
 
 MAGIC = "lutra_supernet"
 NETWORK = "lutra_network"
@@ -170,7 +171,7 @@ def load_weights(module: nn.Module, checkpoint: Checkpoint, what: str) -> None:
         for name, tensor in given.items()
     }
     _require_numbers(tensors, checkpoint)
-    own = module.to_empty(device="cpu").state_dict()
+    own = with_memory(module, "cpu").state_dict()
     for name in own.keys() - tensors.keys():
         own[name].zero_()  # batches that batch normalisations have seen
     for name, tensor in tensors.items():

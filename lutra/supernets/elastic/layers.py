@@ -24,7 +24,10 @@ class Transforms(nn.Module):
         for size in range(largest, 3, -2):
             smaller = size - 2
             name = f"{size}to{smaller}_matrix"
-            self.register_parameter(name, nn.Parameter(torch.eye(smaller**2)))
+            matrix = torch.empty(smaller**2, smaller**2)
+            if not matrix.is_meta:  # where torch would import its compiler for it
+                nn.init.eye_(matrix)
+            self.register_parameter(name, nn.Parameter(matrix))
 
     def resized(self, weight: Tensor, kernel: int) -> Tensor:
         """Depthwise weights (C, 1, K, K) at a smaller kernel size, step by step."""

@@ -4,6 +4,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lutra.devices.base import RequestFailure, RuntimeConfig, Sample, TimingRequest
+from lutra.devices.base import (
+    Outcome,
+    RequestFailure,
+    RuntimeConfig,
+    Sample,
+    Session,
+    TimingRequest,
+)
 from lutra.devices.cpu import CpuDevice
 from lutra.devices.registry import format_of
 from lutra.devices.sessions.runtimes import installed_runtimes
@@ -25,19 +33,26 @@ from lutra.emitters.emission import FORMATS, Emission
 from lutra.emitters.torch import emit_torch
 from lutra.errors import PermanentDeviceError, UsageError
 from lutra.ops import MBConv, OpConfig, Shape, seeded_weights
-from lutra.profiler.bench import open_bench, runtime_config_of
+from lutra.profiler.bench import Bench, open_bench, runtime_config_of
 from lutra.profiler.workload import op_workload
 from tests.tflite_runtimes import INTERPRETERS
 
 BLOCK = MBConv(Shape(14, 14, 16), 16, 64, 3, 1, "h_swish", se=True, residual=True)
 
 
-@pytest.fixture(params=RUNTIMES)
+@pytest.fixture(scope="module", params=RUNTIMES)
 def runtime(request: pytest.FixtureRequest) -> str:
     name = str(request.param)
     if isinstance(reason := INTERPRETERS.get(name), str):
         pytest.skip(reason)
     return name
+
+
+@pytest.fixture(scope="module")
+def bench(runtime: str) -> Iterator[Bench]:
+    """One worker of each runtime for all tests that can share it: some import for seconds."""
+    with open_bench(CpuDevice(), RuntimeConfig(runtime)) as opened:
+        yield opened
 
 
 def model_file(folder: Path, emission: Emission, op: OpConfig = BLOCK) -> Path:
@@ -46,16 +61,20 @@ def model_file(folder: Path, emission: Emission, op: OpConfig = BLOCK) -> Path:
     return path
 
 
-def measure(config: RuntimeConfig, *models: Path) -> list[Sample | RequestFailure]:
+def measure(config: RuntimeConfig, *models: Path) -> list[Outcome]:
     with CpuDevice().open(config) as session:
-        requests = [TimingRequest(number, path, 0.01) for number, path in enumerate(models)]
-        return list(session.measure(requests))
+        return measure_in(session, *models)
 
 
-def test_every_precision_of_every_runtime(runtime: str, tmp_path: Path) -> None:
+def measure_in(session: Session, *models: Path) -> list[Outcome]:
+    requests = [TimingRequest(number, path, 0.01) for number, path in enumerate(models)]
+    return list(session.measure(requests))
+
+
+def test_every_precision_of_every_runtime(runtime: str, bench: Bench, tmp_path: Path) -> None:
     for precision in FORMATS[format_of(runtime)]:
         emission = Emission(format_of(runtime), precision)
-        (outcome,) = measure(RuntimeConfig(runtime), model_file(tmp_path, emission))
+        (outcome,) = measure_in(bench.session, model_file(tmp_path, emission))
         assert isinstance(outcome, Sample), outcome
         assert min(outcome.block_ms) > 0
 
@@ -91,9 +110,8 @@ def test_batch(runtime: str, tmp_path: Path) -> None:
     assert isinstance(outcome, Sample), outcome
 
 
-def test_target_names_runtime_version_and_delegate(runtime: str) -> None:
-    with open_bench(CpuDevice(), RuntimeConfig(runtime)) as bench:
-        target = bench.target
+def test_target_names_runtime_version_and_delegate(runtime: str, bench: Bench) -> None:
+    target = bench.target
     assert target.runtime == runtime
     assert target.runtime_version[0].isdigit()
     expected = {"onnxruntime": "CPUExecutionProvider", "torch": "eager"}
@@ -101,7 +119,9 @@ def test_target_names_runtime_version_and_delegate(runtime: str) -> None:
     assert target.options == ""
 
 
-def test_a_broken_model_is_a_failure_and_the_next_one_runs(runtime: str, tmp_path: Path) -> None:
+def test_a_broken_model_is_a_failure_and_the_next_one_runs(
+    runtime: str, bench: Bench, tmp_path: Path
+) -> None:
     emission = Emission(format_of(runtime))
     good = model_file(tmp_path, emission)
     bad = []
@@ -109,28 +129,27 @@ def test_a_broken_model_is_a_failure_and_the_next_one_runs(runtime: str, tmp_pat
         path = tmp_path / f"bad-{share}.{emission.format}"
         path.write_bytes(good.read_bytes()[: int(share * good.stat().st_size)])
         bad.append(path)
-    *failures, last = measure(RuntimeConfig(runtime), *bad, good)
+    *failures, last = measure_in(bench.session, *bad, good)
     for failure in failures:
         assert isinstance(failure, RequestFailure)
         assert "\n" not in failure.message
     assert isinstance(last, Sample), last
 
 
-@pytest.mark.parametrize("name", ["litert", "tflite-runtime"])
-def test_xnnpack_takes_nodes_unless_it_is_off(name: str, tmp_path: Path) -> None:
-    if isinstance(reason := INTERPRETERS[name], str):
-        pytest.skip(reason)
+@pytest.mark.parametrize("runtime", ["litert", "tflite-runtime"], indirect=True)
+def test_xnnpack_takes_nodes_unless_it_is_off(runtime: str, bench: Bench, tmp_path: Path) -> None:
     model = model_file(tmp_path, Emission("tflite"))
-    (on,) = measure(RuntimeConfig(name), model)
-    (off,) = measure(RuntimeConfig(name, options={"xnnpack": "off"}), model)
+    (on,) = measure_in(bench.session, model)
+    (off,) = measure(RuntimeConfig(runtime, options={"xnnpack": "off"}), model)
     assert isinstance(on, Sample)
     assert isinstance(off, Sample)
     assert on.nodes == (11, 11)
     assert off.nodes == (11, 0)
 
 
-def test_litert_leaves_int8_h_swish_to_its_own_kernels(tmp_path: Path) -> None:
-    (outcome,) = measure(RuntimeConfig("litert"), model_file(tmp_path, Emission("tflite", "int8")))
+@pytest.mark.parametrize("runtime", ["litert"], indirect=True)
+def test_litert_leaves_int8_h_swish_to_its_own_kernels(bench: Bench, tmp_path: Path) -> None:
+    (outcome,) = measure_in(bench.session, model_file(tmp_path, Emission("tflite", "int8")))
     assert isinstance(outcome, Sample)
     assert outcome.nodes == (11, 9)
 
@@ -220,7 +239,8 @@ print(sorted(seen)[5])
     assert float(done.stdout) < 100
 
 
-def test_a_torch_file_runs_no_code(tmp_path: Path) -> None:
+@pytest.mark.parametrize("runtime", ["torch"], indirect=True)
+def test_a_torch_file_runs_no_code(bench: Bench, tmp_path: Path) -> None:
     class Malicious:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return (print, ("gotcha",))
@@ -231,7 +251,7 @@ def test_a_torch_file_runs_no_code(tmp_path: Path) -> None:
     torch.save({"lutra_torch": 1, "nodes": Malicious()}, packed)
     other = tmp_path / "other.torch"
     torch.save({"weights": {}}, other)
-    for outcome in measure(RuntimeConfig("torch"), hostile, packed, other):
+    for outcome in measure_in(bench.session, hostile, packed, other):
         assert isinstance(outcome, RequestFailure)
         assert outcome.kind == "load"
 

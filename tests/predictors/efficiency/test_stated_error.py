@@ -19,6 +19,8 @@ from lutra.spaces import sample_networks
 from lutra.tables import LatencyTable
 from lutra.tables.documents import CALIBRATION, VALIDATION, store_document
 
+pytestmark = pytest.mark.usefixtures("hollow")
+
 
 @pytest.mark.parametrize("count", [19, 20, 60, 200])
 @pytest.mark.parametrize("tail", [2.5, 30.0])
