@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from lutra.interchange.import_networks import table_from_networks as table_from_networks
     from lutra.interchange.import_table import import_table as import_table
     from lutra.interchange.networks_to_time import write_networks as write_networks
+    from lutra.packing.pack import pack as pack
+    from lutra.packing.pack import unpack as unpack
     from lutra.predictors.accuracy.loading import load_accuracy as load_accuracy
     from lutra.predictors.efficiency.predictor import EfficiencyPredictor as EfficiencyPredictor
     from lutra.profiler.networks.calibration import calibrate as calibrate
@@ -93,6 +95,7 @@ _HOMES = {
     "lutra.interchange.export_table": ("export_table",),
     "lutra.interchange.import_table": ("import_table",),
     "lutra.interchange.networks_to_time": ("write_networks",),
+    "lutra.packing.pack": ("pack", "unpack"),
     "lutra.predictors.accuracy.loading": ("load_accuracy",),
     "lutra.predictors.efficiency.predictor": ("EfficiencyPredictor",),
     "lutra.profiler.networks.calibration": ("calibrate", "validate"),
