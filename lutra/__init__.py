@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from lutra.search.measuring.verification import verify as verify
     from lutra.search.result import SearchResult as SearchResult
     from lutra.spaces.registry import get_space as get_space
+    from lutra.supernets.deployment.clustering import cluster as cluster
     from lutra.supernets.deployment.file_accuracy import evaluate as evaluate
     from lutra.supernets.training.train import train_supernet as train_supernet
     from lutra.tables.table import LatencyTable as LatencyTable
@@ -110,6 +111,7 @@ _HOMES = {
     "lutra.search.result": ("SearchResult",),
     "lutra.search.measuring.verification": ("verify",),
     "lutra.spaces.registry": ("get_space",),
+    "lutra.supernets.deployment.clustering": ("cluster",),
     "lutra.supernets.deployment.file_accuracy": ("evaluate",),
     "lutra.supernets.training.train": ("train_supernet",),
     "lutra.tables.table": ("LatencyTable",),
