@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from lutra.interchange.import_networks import table_from_networks as table_from_networks
     from lutra.interchange.import_table import import_table as import_table
     from lutra.interchange.networks_to_time import write_networks as write_networks
+    from lutra.packing.pack import pack as pack
+    from lutra.packing.pack import unpack as unpack
     from lutra.predictors.accuracy.loading import load_accuracy as load_accuracy
     from lutra.predictors.efficiency.predictor import EfficiencyPredictor as EfficiencyPredictor
     from lutra.profiler.networks.calibration import calibrate as calibrate
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
     from lutra.search.measuring.verification import verify as verify
     from lutra.search.result import SearchResult as SearchResult
     from lutra.spaces.registry import get_space as get_space
+    from lutra.supernets.deployment.clustering import cluster as cluster
     from lutra.supernets.deployment.file_accuracy import evaluate as evaluate
     from lutra.supernets.training.train import train_supernet as train_supernet
     from lutra.tables.table import LatencyTable as LatencyTable
@@ -93,6 +96,7 @@ _HOMES = {
     "lutra.interchange.export_table": ("export_table",),
     "lutra.interchange.import_table": ("import_table",),
     "lutra.interchange.networks_to_time": ("write_networks",),
+    "lutra.packing.pack": ("pack", "unpack"),
     "lutra.predictors.accuracy.loading": ("load_accuracy",),
     "lutra.predictors.efficiency.predictor": ("EfficiencyPredictor",),
     "lutra.profiler.networks.calibration": ("calibrate", "validate"),
@@ -108,6 +112,7 @@ _HOMES = {
     "lutra.search.result": ("SearchResult",),
     "lutra.search.measuring.verification": ("verify",),
     "lutra.spaces.registry": ("get_space",),
+    "lutra.supernets.deployment.clustering": ("cluster",),
     "lutra.supernets.deployment.file_accuracy": ("evaluate",),
     "lutra.supernets.training.train": ("train_supernet",),
     "lutra.tables.table": ("LatencyTable",),

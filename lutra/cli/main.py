@@ -33,6 +33,9 @@ COMMANDS = {
     "verify": "measure what a search found",
     "export": "write a found subnet as a model file",
     "evaluate": "top-1 accuracy of a model file",
+    "cluster": "let a network's weights share few values, which packs small",
+    "pack": "make a model file smaller, for a download or flash",
+    "unpack": "the model file of a pack again, bit for bit",
     "report": "a page with pictures of tables and what was found",
 }
 INTERRUPTED = 130

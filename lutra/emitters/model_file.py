@@ -163,7 +163,7 @@ def _read_onnx(path: Path, given: Shapes) -> ModelFile:
 
 
 def _read_tflite(path: Path, _: Shapes) -> ModelFile:
-    contents = _tflite_contents(path)
+    contents = read_tflite_contents(path)
     for name, shape in contents.open_inputs:
         if min(shape, default=0) < 1:
             raise ModelError(
@@ -174,7 +174,8 @@ def _read_tflite(path: Path, _: Shapes) -> ModelFile:
     return ModelFile(path, "tflite", precision, _digest([path]), shapes)
 
 
-def _tflite_contents(path: Path) -> Contents:
+def read_tflite_contents(path: Path) -> Contents:
+    """What a .tflite file holds; raises `ModelError` for what is none or far too large, OSError."""
     content = path.read_bytes()
     damaged = f"{path} is no .tflite model, or it is damaged"
     if content[4:8] != _TFLITE_IDENTIFIER:

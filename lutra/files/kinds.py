@@ -61,6 +61,8 @@ MODELS = {
     ),
 }
 
+PACK = FileKind("a pack", lambda data: data.startswith(b"LUTRAPK"))
+
 # What pictures say of themselves; another program's picture is not replaced.
 PICTURE_BY = "Made by lutra"
 PICTURES = {  # by suffix
