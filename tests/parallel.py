@@ -25,8 +25,8 @@ from xdist.scheduler import LoadScopeScheduling
 
 # Any two files will do: one stands for the machine, the other for the queue before it.
 _MACHINE, _QUEUE = Path(__file__), Path(__file__).with_name("conftest.py")
-# What runs in one process: a phone or a board takes seconds to build and to boot, a worker of a GPU
-# seconds to import torch, and so does what jobs to be killed are forked from; a network takes
+# What runs in one process: a phone or a board takes seconds to build and to boot, a worker of torch
+# seconds to import it, and so does what jobs to be killed are forked from; a network takes
 # seconds to learn, a table that the examples begin with seconds to measure. Tests of a real card
 # are all timed. By file, as tests are distributed by their names alone.
 _GROUPS = {
@@ -45,6 +45,10 @@ _GROUPS = {
         "tests/supernets/training/test_cuda_training.py",
     ),
     "kills": ("tests/test_kills.py",),
+    "runtimes": ("tests/devices/worker/test_runtimes.py",),
+    "closed loop": ("tests/search/test_closed_loop.py",),
+    "verification": ("tests/search/test_verification.py",),
+    "reports": ("tests/report/test_report.py",),
     "examples": ("tests/test_examples.py",),
     "trained": ("tests/supernets/deployment/test_trained.py",),
 }

@@ -57,6 +57,14 @@ _WITHOUT_EFFECT = ("output", "save_every", "log", "as_json")
 )
 @click.option("--recompute", is_flag=True, help="Less memory for a third more time.")
 @click.option(
+    "--accumulate",
+    type=int,
+    default=1,
+    show_default=True,
+    metavar="PARTS",
+    help="Take a batch in parts, one after the other, for less memory.",
+)
+@click.option(
     "--save-every", default="5m", show_default=True, help="Time between checkpoints in an epoch."
 )
 @click.option("--log", type=FOLDER, help="Folder for TensorBoard's event files.")
@@ -76,6 +84,7 @@ def train(
     threads: int | None,
     workers: int | None,
     recompute: bool,
+    accumulate: int,
     save_every: str,
     log: Path | None,
     as_json: bool,
@@ -102,6 +111,7 @@ def train(
             threads=threads,
             workers=workers,
             recompute=recompute,
+            accumulate=accumulate,
             save_seconds=save_seconds,
             log_folder=log,
             command=_command(click.get_current_context()),

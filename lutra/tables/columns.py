@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ _STORED: Mapping[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
 }
 
 
+@cache
 def names(kind: type[DataclassInstance]) -> tuple[str, ...]:
     """The columns that hold records of a kind."""
     return tuple(field.name for field in fields(kind))

@@ -42,12 +42,14 @@ def test_train(images: Path, tmp_path: Path, capsys: Capture) -> None:
 
 
 def test_the_command_is_recorded_exactly(images: Path, tmp_path: Path, capsys: Capture) -> None:
-    options = ("--learning-rate", 0.123456789, "--precision", "bf16", "--recompute", "--seed", 0)
+    options = ("--learning-rate", 0.123456789, "--precision", "bf16", "--recompute", "--seed", 0,
+               "--accumulate", 2)  # fmt: skip
     output = tmp_path / "trained"
     command = ("supernet", "train", "--space", SPACE, "--data", images, "-o", output, *OPTIONS)
     assert call(*command, *options, "--json") == 0
     recorded = json.loads(capsys.readouterr().out)["command"]
-    for words in ("--learning-rate 0.123456789", "--precision bf16", "--recompute", "--threads 1"):
+    for words in ("--learning-rate 0.123456789", "--precision bf16", "--recompute",
+                  "--threads 1", "--accumulate 2"):  # fmt: skip
         assert words in recorded
     assert "--seed" not in recorded
     assert "--json" not in recorded

@@ -196,9 +196,11 @@ class Training:
         torch.manual_seed(torch_seed(settings.seed, Use.DROPOUT, epoch, step, processes.rank))
         self._optimizer.zero_grad(set_to_none=True)
         networks = self._networks(phase, epoch, step)
-        for loss in self._losses(batch, networks):
-            self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-            self._loss_sum += loss.detach() / len(networks)
+        for part in batch.parts(settings.accumulate):
+            for loss in self._losses(part, networks):
+                share = loss / settings.accumulate  # of the whole batch's mean
+                self._scaler.scale(share).backward()  # type: ignore[no-untyped-call]
+                self._loss_sum += share.detach() / len(networks)
         processes.average_gradients(self.supernet.parameters())
         set_rate(self._optimizer, self._rate(phase))
         self._scaler.step(self._optimizer)

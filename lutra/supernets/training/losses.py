@@ -27,6 +27,11 @@ class Batch(NamedTuple):
     images: Tensor
     labels: Tensor
 
+    def parts(self, count: int) -> list[Batch]:
+        """The batch in so many equal parts, in order; ``count`` divides its images."""
+        images, labels = (torch.split(each, len(each) // count) for each in self)
+        return [Batch(*part) for part in zip(images, labels, strict=True)]
+
     def on(self, device: torch.device) -> Batch:
         """The batch on a device."""
         return Batch(self.images.to(device), self.labels.to(device))

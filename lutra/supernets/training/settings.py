@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
 from lutra.errors import UsageError
@@ -18,6 +18,7 @@ _MAY_CHANGE = {"learning_rate", "recompute"}
 class Settings:
     """``batch`` is of all processes together, ``learning_rate`` the first phase's peak with it.
 
+    ``accumulate`` is how many parts a process takes its images of a step in.
     ``data`` tells one set of training images from another, wherever it lies.
     """
 
@@ -32,15 +33,20 @@ class Settings:
     augmentation: str
     processes: int
     recompute: bool
+    accumulate: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """Names and values."""
         return asdict(self)
 
     def require_same(self, other: Mapping[str, Any], source: str) -> None:
-        """Raise `UsageError` where a checkpoint's settings are others."""
+        """Raise `UsageError` where a checkpoint's settings are others.
+
+        What checkpoints of before do not say was as the defaults are.
+        """
         for field in fields(self):
-            own, theirs = getattr(self, field.name), other.get(field.name)
+            default = None if field.default is MISSING else field.default
+            own, theirs = getattr(self, field.name), other.get(field.name, default)
             if field.name not in _MAY_CHANGE and own != theirs:
                 raise UsageError(
                     f"{source} is of a training with {field.name} {theirs!s:.80}, not {own}: name"

@@ -86,6 +86,7 @@ def train_supernet(
     threads: int | None = None,
     workers: int | None = None,
     recompute: bool = False,
+    accumulate: int = 1,
     save_seconds: float = SAVE_SECONDS,
     log_folder: str | Path | None = None,
     command: str | None = None,
@@ -101,7 +102,9 @@ def train_supernet(
     by default the published one. ``precision`` is ``fp32``, ``bf16`` or ``fp16`` (on GPUs bf16
     unless they lack it). ``augmentation`` is ``full``, ``unmirrored`` (as digits must be) or
     ``none``. ``workers`` threads make batches ahead of time (on GPUs). ``recompute``
-    trades time for memory.
+    trades time for memory, and so does ``accumulate``: each process takes its images of a step in
+    so many equal parts, one after the other, and sums their gradients. That is the same step but
+    for batch normalisation, which is over a part's images, and for what dropout draws.
 
     Every ``save_seconds`` and after each epoch ``output/state.pth`` is replaced; a training that
     was stopped, however, goes on from there by the same call, to the same weights as without the
@@ -135,7 +138,7 @@ def train_supernet(
     folder = Path(output)
     with ExitStack() as stack:
         processes = stack.enter_context(joined_processes(chosen))
-        processes.share_of(batch)
+        _require_parts(processes.share_of(batch), accumulate)
         if processes.is_first:
             stack.enter_context(_held(folder))
         stack.enter_context(_threads(threads))
@@ -151,6 +154,7 @@ def train_supernet(
             augmentation=augmentation,
             processes=processes.count,
             recompute=recompute,
+            accumulate=accumulate,
         )
         surroundings = Surroundings(
             folder=folder,
@@ -263,6 +267,18 @@ def _require_sane(
         raise UsageError(f"{threads} threads are too few")
     if workers is not None and workers < 0:
         raise UsageError(f"{workers} workers are too few")
+
+
+def _require_parts(images: int, count: int) -> None:
+    if count < 1:
+        raise UsageError(f"a batch in {count} parts: 1 at least, which is all of it at once")
+    if images % count:
+        raise UsageError(f"{images} images of a step do not divide into {count} parts")
+    if images // count < 2:
+        raise UsageError(
+            f"{images} images of a step in {count} parts are too few to normalise over: 2 at least"
+            " in each"
+        )
 
 
 def require_fit(images: ImageSet, space: SearchSpace) -> None:

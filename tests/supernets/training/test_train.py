@@ -2,19 +2,22 @@
 
 import resource
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch.nn import Module
 
 from lutra.errors import CheckpointError, DataError, TrainingError, UsageError
 from lutra.supernets.checkpoints.checkpoint import load_supernet
 from lutra.supernets.training import loop
+from lutra.supernets.training import losses as losses_of_networks
 from lutra.supernets.training.events import EventLog
 from lutra.supernets.training.loop import Training
 from lutra.supernets.training.optimization import set_rate
+from lutra.supernets.training.settings import Settings
 from lutra.supernets.training.train import TrainedSupernet, train_supernet
 from tests.supernets.folders import write_images
 from tests.supernets.images import write_idx
@@ -93,12 +96,13 @@ def test_progressive_shrinking_passes_all_phases(train: Train, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("method", "epochs", "steps"), [("sandwich", 3, (2, 7)), ("progressive", 6, (4, 14))]
+    ("method", "epochs", "accumulate", "steps"),
+    [("sandwich", 3, 2, (2, 7)), ("progressive", 6, 1, (4, 14))],
 )
 def test_stopped_anywhere_it_comes_to_the_same_weights(
-    method: str, epochs: int, steps: tuple[int, ...], train: Train, tmp_path: Path
+    method: str, epochs: int, accumulate: int, steps: tuple[int, ...], train: Train, tmp_path: Path
 ) -> None:
-    options = {"method": method, "epochs": epochs, "workers": 1}
+    options = {"method": method, "epochs": epochs, "accumulate": accumulate, "workers": 1}
     unbroken = train(tmp_path / "unbroken", **options)
     for step in steps:
         with pytest.raises(Stop):
@@ -124,6 +128,38 @@ def test_recomputing_gives_the_same_losses(
     train: Train, unbroken: TrainedSupernet, tmp_path: Path
 ) -> None:
     assert losses(train(tmp_path, recompute=True)) == pytest.approx(losses(unbroken), rel=1e-4)
+
+
+@pytest.mark.parametrize("method", ["sandwich", "progressive"])
+def test_gradients_of_parts_sum_to_those_of_the_batch(
+    method: str, train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without what tells parts from a batch: statistics of its images, and dropout."""
+    found: list[list[torch.Tensor]] = []
+
+    def note(optimizer: torch.optim.Optimizer, rate: float) -> None:
+        parameters = [each for group in optimizer.param_groups for each in group["params"]]
+        found.append([each.grad.clone() for each in parameters if each.grad is not None])
+        raise Stop
+
+    monkeypatch.setattr(loop, "set_rate", note)
+    monkeypatch.setattr(losses_of_networks, "DROPOUT", 0.0)
+    monkeypatch.setattr(torch.nn.BatchNorm2d, "train", lambda norm, mode: Module.train(norm, False))
+    for accumulate in (1, 3):
+        with pytest.raises(Stop):
+            train(tmp_path / str(accumulate), method=method, epochs=6, accumulate=accumulate)
+    whole, parts = found
+    assert any(bool(gradient.any()) for gradient in whole)
+    for one, other in zip(whole, parts, strict=True):
+        torch.testing.assert_close(other, one, atol=1e-6, rtol=1e-4)
+
+
+def test_states_of_before_are_of_whole_batches(unbroken: TrainedSupernet) -> None:
+    about = {name: value for name, value in unbroken.about.items() if name != "accumulate"}
+    known = {field.name: unbroken.about[field.name] for field in fields(Settings)}
+    Settings(**known).require_same(about, "state.pth")
+    with pytest.raises(UsageError, match="with accumulate 1, not 2"):
+        Settings(**{**known, "accumulate": 2}).require_same(about, "state.pth")
 
 
 def test_a_finished_training_is_not_trained_again(
@@ -298,6 +334,9 @@ def test_validation_images_that_do_not_fit(tmp_path: Path) -> None:
     [
         ({"batch": 100}, "72 images for training are fewer than the 100 of a step"),
         ({"batch": 1}, "a batch of 1 images is too small"),
+        ({"accumulate": 0}, "a batch in 0 parts: 1 at least"),
+        ({"accumulate": 5}, "24 images of a step do not divide into 5 parts"),
+        ({"accumulate": 24}, "24 images of a step in 24 parts are too few to normalise over"),
         ({"seed": -1}, "seed -1 must not be negative"),
         ({"learning_rate": 0.0}, "a learning rate of 0.0 must be above zero"),
         ({"learning_rate": float("nan")}, "a learning rate of nan must be above zero"),
