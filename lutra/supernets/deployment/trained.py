@@ -65,7 +65,7 @@ def trained_filling(
     checkpoint = read_checkpoint(training.checkpoint)
     images = None
     if training.data is not None:
-        images = load_images(training.data, "train", _augmentation(checkpoint))
+        images = load_images(training.data, "train", augmentation_of(checkpoint))
         images.require_fit(space)
     _, subnet = load_network(checkpoint, architecture)
     calibration, calibrated_on = None, ""
@@ -81,7 +81,7 @@ def trained_filling(
     return Filling(subnet.weights(), notes, calibration)
 
 
-def _augmentation(checkpoint: Checkpoint) -> Augmentation:
+def augmentation_of(checkpoint: Checkpoint) -> Augmentation:
     """As the supernet was trained, for fine-tuning; where its file does not say, the default."""
     named = checkpoint.about.get("augmentation")
     return next((known for known in AUGMENTATIONS if known == named), "full")
