@@ -19,6 +19,9 @@ from lutra.devices.base import DeviceInfo
 from lutra.devices.fake import FakeDevice, FakeScript, latency_from_size
 from lutra.interchange.ofa_keys import DIALECTS
 from lutra.spaces import get_space
+from lutra.supernets.checkpoints.checkpoint import save_supernet
+from lutra.supernets.checkpoints.network import save_network
+from lutra.supernets.elastic.supernet import Supernet
 from tests.conftest import SPACE
 from tests.hollow import hollow_networks
 from tests.interchange.estimator import write_table
@@ -61,6 +64,10 @@ def worked_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_idx(folder / "images", 96)
     small = get_space("ofa-mbv3-w0.25/classes=10/channels=1/stem=1/r=20:28:4")
     lutra.export(small.decode(small.choice_counts * 0), folder / "small.onnx")
+    supernet = Supernet(small)
+    save_supernet(supernet, folder / "supernet.pth", {})
+    smallest = supernet.smallest()
+    save_network(supernet.subnet(smallest), smallest, folder / "small.pth", {})
     return folder
 
 

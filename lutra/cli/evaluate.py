@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 def command(model: Path, data: Path, split: Split, limit: int | None, as_json: bool) -> None:
     """Top-1 accuracy of a model file (.onnx, .tflite, .torch), run by its own runtime.
 
-    MODEL is one that `lutra export` wrote, or any classifier of images prepared in the same way.
+    MODEL is one that `lutra export` wrote, any classifier of images prepared in the same way, or
+    one network's weights, as `lutra fine-tune` writes them (.pth).
     """
     with progress("evaluate") as report:
         found = lutra.evaluate(model, data, split=split, limit=limit, on_step=with_eta(report))

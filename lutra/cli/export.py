@@ -18,7 +18,7 @@ from lutra.cli.output import line, note, note_next, print_json, progress, with_e
 @click.option("--format", "format_name", help="onnx, tflite or torch; by default what -o ends in.")
 @click.option("--precision", help="fp32, fp16 or int8; by default the table's.")
 @click.option("--space", "space_name", help="Of an architecture whose file does not say.")
-@click.option("--checkpoint", type=FILE, help="The supernet whose weights it gets.")
+@click.option("--checkpoint", type=FILE, help="Its weights: a supernet's, or its own.")
 @click.option("--data", type=FOLDER, help="Training images: statistics, and int8's ranges.")
 @click.option("--calibration-data", type=FOLDER, help="Other images for int8's ranges.")
 @fine_tune_option
@@ -48,7 +48,7 @@ def command(
     It is the file that `lutra verify` times. Its weights are a supernet's, with --checkpoint: named
     in the file, batch-norm statistics re-estimated and int8's ranges observed on the images of
     --data. Without, they are seeded random numbers: structure and latency are right, accuracy is
-    not.
+    not. RESULT may also be one network's weights, as `lutra fine-tune` writes them.
     """
     with progress("fine-tuning") as report:
         metadata = lutra.export(

@@ -31,6 +31,7 @@ COMMANDS = {
     "supernet": "train the networks of a space, all at once; fetch published ones",
     "accuracy": "measure subnets of a supernet, fit a model of accuracy",
     "verify": "measure what a search found",
+    "fine-tune": "train a found subnet further, by itself or by teachers",
     "export": "write a found subnet as a model file",
     "evaluate": "top-1 accuracy of a model file",
     "cluster": "let a network's weights share few values, which packs small",
@@ -60,7 +61,7 @@ class LazyGroup(click.Group):
         """The command of a name, imported now."""
         if name not in COMMANDS:
             return None
-        command = importlib.import_module(f"lutra.cli.{name}").command
+        command = importlib.import_module(f"lutra.cli.{name.replace('-', '_')}").command
         assert isinstance(command, click.Command)
         return command
 

@@ -62,6 +62,13 @@ MODELS = {
 }
 
 PACK = FileKind("a pack", lambda data: data.startswith(b"LUTRAPK"))
+_NETWORK_NAMED = 1000
+NETWORK = FileKind(
+    "one network's weights",
+    lambda data: (
+        MODELS["torch"].is_one(data) and b"lutra_network" in data[:_NETWORK_NAMED]  # its first key
+    ),
+)
 
 # What pictures say of themselves; another program's picture is not replaced.
 PICTURE_BY = "Made by lutra"
@@ -109,6 +116,17 @@ def is_there(path: Path) -> bool:
     except (OSError, ValueError):
         return False
     return True
+
+
+def is_of_kind(path: Path, kind: FileKind) -> bool:
+    """Whether there is a regular file of a kind that can be read."""
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return kind.is_one(file.read(_SEEN_BYTES))
+    except (OSError, ValueError):
+        return False
 
 
 def require_kind(path: Path, kind: FileKind) -> None:

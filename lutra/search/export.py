@@ -10,7 +10,7 @@ from lutra.emitters.emission import FORMATS, Emission
 from lutra.emitters.export import write_model
 from lutra.errors import UsageError
 from lutra.files import check_output
-from lutra.files.kinds import MODELS
+from lutra.files.kinds import MODELS, is_of_kind
 from lutra.search.result import SearchResult, read_found
 from lutra.spaces import Architecture, parse_architecture
 
@@ -33,9 +33,10 @@ def export(
 ) -> dict[str, str]:
     """Write a search's best network, or an architecture, as the model file that `verify` times.
 
-    ``network`` may be the JSON file of either; ``space`` is the one that it must be of, and is of
-    where its file names none, as OFA's configs do not. ``format`` (``onnx``, ``tflite``, ``torch``)
-    is by default what the path's suffix says, else, like ``precision`` (``fp32``, ``fp16``,
+    ``network`` may be the JSON file of either, or one network's weights (`fine_tune_network`),
+    which are then its ``checkpoint``; ``space`` is the one that it must be of, and is of where its
+    file names none, as OFA's configs do not. ``format`` (``onnx``, ``tflite``, ``torch``) is by
+    default what the path's suffix says, else, like ``precision`` (``fp32``, ``fp16``,
     ``int8``), that of the table that was searched.
 
     ``checkpoint`` is a supernet's file, whose weights the network inherits, or one of the network's
@@ -57,6 +58,8 @@ def export(
     'onnx'
     """
     architecture, emission = _found(network, space)
+    if checkpoint is None and isinstance(network, str | Path):
+        checkpoint = network if is_of_kind(Path(network), MODELS["torch"]) else None
     suffix = Path(path).suffix.lower()
     named = _FORMATS_BY_SUFFIX.get(suffix)
     emission = replace(

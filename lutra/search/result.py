@@ -12,7 +12,7 @@ from lutra.emitters.emission import Emission
 from lutra.errors import NotATableError, ResultError, UsageError
 from lutra.files import read_json, write_atomically
 from lutra.files.fields import Fields
-from lutra.files.kinds import RESULT, RESULT_FORMAT, is_there
+from lutra.files.kinds import MODELS, RESULT, RESULT_FORMAT, is_of_kind, is_there
 from lutra.profiler.bench import emission_of
 from lutra.search.candidate import Candidate
 from lutra.spaces import Architecture, SearchSpace, get_space, parse_architecture
@@ -253,24 +253,24 @@ def _still_holds(path: Path, result: SearchResult) -> bool:
 
 
 def read_found(path: str | Path, space: str | None = None) -> tuple[Architecture, Emission]:
-    """The architecture in a JSON file, and how its model file is made.
+    """The architecture in a file, and how its model file is made.
 
-    The file is a search result (its best candidate, made as its table's models were) or one of
-    OFA's dictionaries (made as `Emission` has it by default). ``space`` is the space that it must
-    be of, where that is known. Raises `ResultError`, and `UsageError` for a resolution that the
-    space does not have.
+    The file is a search result (its best candidate, made as its table's models were) or, made as
+    `Emission` has it by default, one of OFA's dictionaries or one network's weights. ``space`` is
+    the space that it must be of, where that is known. Raises `ResultError`, `CheckpointError`, and
+    `UsageError` for a resolution that the space does not have.
     """
     networks, emission = _read_networks(path, space)
     return networks[0], emission
 
 
 def read_networks(path: str | Path, space: str | None = None) -> list[Architecture]:
-    """All networks in a JSON file, as `read_found` reads them: of a result every candidate."""
+    """All networks in a file, as `read_found` reads them: of a result every candidate."""
     return _read_networks(path, space)[0]
 
 
 def _read_networks(path: str | Path, space: str | None) -> tuple[list[Architecture], Emission]:
-    document, emission = read_json(Path(path)), Emission()
+    document, emission = _document(Path(path)), Emission()
     documents = [document]
     if isinstance(document, Mapping) and document.get("format") == RESULT_FORMAT:
         result = SearchResult.from_json(document, str(path))
@@ -283,6 +283,14 @@ def _read_networks(path: str | Path, space: str | None) -> tuple[list[Architectu
     except (ResultError, UsageError) as error:
         raise type(error)(f"{path}: {error}") from error
     return networks, emission
+
+
+def _document(path: Path) -> object:
+    if not is_of_kind(path, MODELS["torch"]):
+        return read_json(path)
+    from lutra.supernets.checkpoints.network import network_in
+
+    return network_in(path).to_json()
 
 
 def _space(fields: Fields) -> SearchSpace:

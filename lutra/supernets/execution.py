@@ -18,8 +18,17 @@ Weighted = Callable[[Node, Tensor], Tensor]
 """A convolution or linear layer with its batch normalisation, if it has one."""
 
 
-def run_graph(graph: Graph, features: Tensor, weighted: Weighted) -> Tensor:
-    """A graph's output for (N, C, H, W); a final linear layer gives (N, features)."""
+Observe = Callable[[str, Tensor], None]
+"""Told a feature map's name and what is in it."""
+
+
+def run_graph(
+    graph: Graph, features: Tensor, weighted: Weighted, observe: Observe | None = None
+) -> Tensor:
+    """A graph's output for (N, C, H, W); a final linear layer gives (N, features).
+
+    ``observe`` is shown what each node gives.
+    """
     values = {graph.input: features}
     for node in graph.nodes:
         inputs = [values[name] for name in node.inputs]
@@ -27,6 +36,8 @@ def run_graph(graph: Graph, features: Tensor, weighted: Weighted) -> Tensor:
             values[node.name] = _channels_last(weighted(node, inputs[0]))
         else:
             values[node.name] = WEIGHTLESS[node.op](_document(node), *inputs)
+        if observe is not None:
+            observe(node.name, values[node.name])
     return values[graph.output]
 
 

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from lutra.ops import Graph
 from lutra.ops.graph import Node
-from lutra.supernets.execution import run_graph
+from lutra.supernets.execution import Observe, run_graph
 
 _Module = TypeVar("_Module", bound=nn.Module)
 
@@ -25,7 +25,7 @@ class Subnet(nn.Module):
     """A graph as a module that can be trained: (N, C, H, W) images to (N, classes).
 
     A node's layer and its batch normalisation are under the node's name, with slashes. The weights
-    are not initialised: `initialise` does.
+    are not initialised: `initialise` does. ``network(images, observe)`` shows feature maps by name.
     """
 
     def __init__(self, graph: Graph, *, norm_epsilon: float = 1e-5, dropout: float = 0.0) -> None:
@@ -41,8 +41,8 @@ class Subnet(nn.Module):
                 if node.bias == "batchnorm":
                     self.norms[_key(node)] = nn.BatchNorm2d(shape[0], eps=norm_epsilon)
 
-    def forward(self, images: Tensor) -> Tensor:
-        return run_graph(self.graph, images, self._weighted)
+    def forward(self, images: Tensor, observe: Observe | None = None) -> Tensor:
+        return run_graph(self.graph, images, self._weighted, observe)
 
     def _weighted(self, node: Node, features: Tensor) -> Tensor:
         if node.op == "linear":

@@ -21,7 +21,7 @@ from torch import nn
 
 from lutra.errors import CheckpointError, ResultError, UsageError
 from lutra.files import read_bounded, write_atomically
-from lutra.files.kinds import MODELS
+from lutra.files.kinds import MODELS, FileKind
 from lutra.files.torch_file import Tensor, parameters_in, read_torch_file
 from lutra.spaces.architecture import Architecture
 from lutra.spaces.base import SearchSpace
@@ -76,15 +76,19 @@ def write_weights(
     document: Mapping[str, Any],
     path: Path,
     dtype: torch.dtype = torch.float32,
+    kind: FileKind = MODELS["torch"],
 ) -> None:
-    """Write weights as ``dtype``, and what else a file says. Raises `CheckpointError`."""
+    """Write weights as ``dtype``, and what else a file says. Raises `CheckpointError`.
+
+    And `UsageError` where a file that is no ``kind`` would be lost.
+    """
     tensors = {
         name: tensor.detach().cpu().to(dtype if tensor.is_floating_point() else tensor.dtype)
         for name, tensor in module.state_dict().items()
     }
     buffer = io.BytesIO()
     torch.save({**document, "state_dict": tensors}, buffer)
-    write_atomically(path, buffer.getvalue(), CheckpointError, kind=MODELS["torch"])
+    write_atomically(path, buffer.getvalue(), CheckpointError, kind=kind)
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from lutra.errors import CheckpointError
+from lutra.files import kinds
 from lutra.spaces.architecture import Architecture
 from lutra.spaces.registry import get_space
 from lutra.supernets.checkpoints.checkpoint import (
@@ -29,10 +30,11 @@ def save_network(
 ) -> None:
     """Write a network's weights; ``about`` (plain data) says how they came to be.
 
-    Raises `CheckpointError`; an older file of that name is there until the new one is whole.
+    Raises `CheckpointError`, and `UsageError` where a file that is no network's would be lost; an
+    older one of that name is there until the new one is whole.
     """
     document = {NETWORK: VERSION, "architecture": architecture.to_json(), "about": dict(about)}
-    write_weights(subnet, {**document, "space": architecture.space}, path)
+    write_weights(subnet, {**document, "space": architecture.space}, path, kind=kinds.NETWORK)
 
 
 def load_network(
@@ -60,6 +62,17 @@ def load_network(
             f"{checkpoint.source} holds another network than the one that was named"
         )
     return own, _own_weights(checkpoint, own)
+
+
+def network_in(path: str | Path) -> Architecture:
+    """Which network a network file is of; raises `CheckpointError` for any other file."""
+    own = read_checkpoint(path).architecture
+    if own is None:
+        raise CheckpointError(
+            f"{path} is no file of one network's weights (`lutra fine-tune` writes such): name a"
+            " search's result, or an architecture's JSON file"
+        )
+    return own
 
 
 def _own_weights(checkpoint: Checkpoint, architecture: Architecture) -> Subnet:

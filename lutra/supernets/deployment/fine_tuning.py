@@ -9,12 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from lutra.errors import DataError, TrainingError
 from lutra.supernets.data.base import ImageSet
 from lutra.supernets.evaluation import OnStep
-from lutra.supernets.training.losses import LABEL_SMOOTHING
+from lutra.supernets.training.losses import label_cross_entropy
 from lutra.supernets.training.optimization import optimizer_of, set_rate
 
 LEARNING_RATE = 0.01  # at this batch
@@ -26,7 +25,7 @@ Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 def label_loss(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy with the labels, smoothed by 0.1."""
-    return functional.cross_entropy(network(images), labels, label_smoothing=LABEL_SMOOTHING)
+    return label_cross_entropy(network(images), labels)
 
 
 def fine_tune(

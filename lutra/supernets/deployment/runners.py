@@ -19,7 +19,9 @@ from torch import Tensor
 from lutra.devices.worker.runtimes.torch_graph import load_module
 from lutra.emitters.model_file import read_model_file
 from lutra.emitters.onnx_file import read_onnx
-from lutra.errors import ModelError
+from lutra.errors import CheckpointError, LutraError, ModelError
+from lutra.supernets.checkpoints.checkpoint import Checkpoint, read_checkpoint
+from lutra.supernets.checkpoints.network import load_network
 from lutra.text import printable_line, why
 
 Array = npt.NDArray[Any]
@@ -68,7 +70,8 @@ class ModelRunner(ABC):
 def open_model(path: str | Path) -> ModelRunner:
     """The runner of a file by its suffix: .onnx, .tflite, or .torch, .pt and .pth of ours.
 
-    Raises `ModelError` for a file that is damaged, that its runtime refuses, or that is no
+    Or .pth of one network's weights. Raises `CheckpointError` for weights that do not fit the
+    network, `ModelError` for a file that is damaged, that its runtime refuses, or that is no
     classifier of square images of one or three channels.
     """
     path = Path(path)
@@ -78,7 +81,7 @@ def open_model(path: str | Path) -> ModelRunner:
         raise ModelError(f"{path}: a model file ends in one of {known}")
     if not path.is_file():
         raise ModelError(f"cannot read {path}: there is no such file")
-    if runner is not TorchRunner:
+    if runner is not _torch_runner:
         read_model_file(path, _given_shapes(path) if runner is OnnxRunner else None)
     with refusals(path):
         return runner(path)
@@ -89,7 +92,7 @@ def refusals(path: Path) -> Iterator[None]:
     """Whatever a runtime raises, as a `ModelError` of one line."""
     try:
         yield
-    except ModelError:
+    except LutraError:
         raise
     except Exception as error:
         raise ModelError(f"{path} cannot be run: {printable_line(why(error))[:300]}") from error
@@ -164,8 +167,8 @@ class TorchRunner(ModelRunner):
             self._module = load_module(str(path))
         except Exception as error:  # torch's reader raises anything on damaged files
             raise ModelError(
-                f"{path} is no torch file of lutra (`lutra export --format torch`), or it is"
-                " damaged"
+                f"{path} is no torch file of lutra (`lutra export --format torch`) and no network's"
+                " weights (`lutra fine-tune`), or it is damaged"
             ) from error
         self._path = path
         _, *image = self._module.input_shape
@@ -177,6 +180,32 @@ class TorchRunner(ModelRunner):
             output = self._module(torch.from_numpy(features).to(self._module.dtype))
         array: Array = output.float().numpy()
         return array
+
+
+class NetworkRunner(ModelRunner):
+    """One network's weights (`lutra.supernets.checkpoints.network`), in torch."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        _, self._network = load_network(checkpoint)
+        shape = self._network.graph.input_shape
+        self.form = InputForm(_MANY, shape.channels, shape.height, channels_first=True)
+        self.classes = self._network.graph.output_shape.channels
+
+    def run(self, features: Array) -> Array:
+        with torch.inference_mode():
+            array: Array = self._network(torch.from_numpy(features)).numpy()
+        return array
+
+
+def _torch_runner(path: Path) -> ModelRunner:
+    """Of a torch file, whichever of ours it is."""
+    try:
+        checkpoint = read_checkpoint(path)
+    except CheckpointError:  # bf16, or none of ours: torch's reader tells
+        return TorchRunner(path)
+    if checkpoint.architecture is None:
+        return TorchRunner(path)
+    return NetworkRunner(checkpoint)
 
 
 def input_form(path: Path, shape: Sequence[int | str | None]) -> InputForm:
@@ -268,5 +297,5 @@ _ONNX_FLOATS = {
 _RUNNERS: dict[str, Callable[[Path], ModelRunner]] = {
     ".onnx": OnnxRunner,
     ".tflite": TfliteRunner,
-    **dict.fromkeys((".torch", ".pt", ".pth"), TorchRunner),
+    **dict.fromkeys((".torch", ".pt", ".pth"), _torch_runner),
 }

@@ -68,7 +68,7 @@ def shrinking_losses(
     passes.supernet.dropout = DROPOUT
     for architecture in networks:
         logits = passes.logits(batch, architecture)
-        loss = _of_labels(logits, batch.labels)
+        loss = label_cross_entropy(logits, batch.labels)
         yield loss if soft is None else loss + functional.cross_entropy(logits, soft)
 
 
@@ -83,12 +83,13 @@ def sandwich_losses(
     passes.supernet.dropout = DROPOUT
     logits = passes.logits(batch, largest)
     soft = logits.detach().softmax(1)
-    yield _of_labels(logits, batch.labels)
+    yield label_cross_entropy(logits, batch.labels)
     del logits
     passes.supernet.dropout = 0.0
     for architecture in others:
         yield functional.cross_entropy(passes.logits(batch, architecture), soft)
 
 
-def _of_labels(logits: Tensor, labels: Tensor) -> Tensor:
+def label_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of (N, classes) with labels (N,), smoothed by 0.1."""
     return functional.cross_entropy(logits, labels, label_smoothing=LABEL_SMOOTHING)

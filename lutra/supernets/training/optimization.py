@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import torch
 from torch import nn
+
+from lutra.errors import UsageError
 
 MOMENTUM = 0.9
 WEIGHT_DECAY = 3e-5
@@ -24,6 +27,12 @@ def optimizer_of(network: nn.Module) -> torch.optim.SGD:
         {"params": [each for each in parameters if each.dim() <= 1], "weight_decay": 0.0},
     ]
     return torch.optim.SGD(groups, lr=0.0, momentum=MOMENTUM, nesterov=True)
+
+
+def require_rate(learning_rate: float) -> None:
+    """Raise `UsageError` unless a learning rate is above zero and finite."""
+    if not (math.isfinite(learning_rate) and learning_rate > 0):
+        raise UsageError(f"a learning rate of {learning_rate} must be above zero and finite")
 
 
 def set_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -26,7 +25,7 @@ from lutra.supernets.subnet import initialise
 from lutra.supernets.training.chance import Use, torch_seed
 from lutra.supernets.training.events import OnNote, OnStep
 from lutra.supernets.training.loop import Surroundings, Training
-from lutra.supernets.training.optimization import default_precision
+from lutra.supernets.training.optimization import default_precision, require_rate
 from lutra.supernets.training.processes import device_of, joined_processes
 from lutra.supernets.training.schedule import REFERENCE_BATCH, Phase, schedule_of
 from lutra.supernets.training.settings import PRECISIONS, Settings
@@ -248,8 +247,8 @@ def _restored(restore: Callable[[], object], folder: Path) -> None:
 def _phases(
     space: SearchSpace, method: str, epochs: int | None, batch: int, learning_rate: float | None
 ) -> list[Phase]:
-    if learning_rate is not None and not (math.isfinite(learning_rate) and learning_rate > 0):
-        raise UsageError(f"a learning rate of {learning_rate} must be above zero and finite")
+    if learning_rate is not None:
+        require_rate(learning_rate)
     reference = None if learning_rate is None else learning_rate * REFERENCE_BATCH / max(batch, 1)
     return schedule_of(method, space, epochs, reference)
 
