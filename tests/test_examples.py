@@ -29,6 +29,7 @@ from tests.interchange.test_networks import timed
 from tests.interchange.test_networks import written as write_timed
 from tests.supernets.images import write_idx
 
+SMALL = "ofa-mbv3-w0.25/classes=10/channels=1/stem=1/r=20:28:4"
 ROOT = Path(__file__).parents[1]
 # Public names that the examples of `LutraError` and of `Watch` show.
 SHOWN_ELSEWHERE = {name for name in lutra.__all__ if name.endswith("Error")} - {"LutraError"}
@@ -53,6 +54,7 @@ def worked_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with hollow_networks(), ScriptedCpu() as cpu:
         lutra.profile(cpu, SPACE, table, networks=6)
         lutra.validate(table, device=cpu, networks=6)
+        lutra.profile(cpu, SMALL, folder / "small.lut", resolutions=[20], networks=0)
     result = lutra.find_networks(table, max_latency_ms=5)
     result.write(folder / "result.json")
     lutra.export(result, folder / "model.onnx")
@@ -62,7 +64,7 @@ def worked_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_table(folder / "224_lookup_table.yaml", rows)
     write_timed(folder / "farm.csv", timed(60))
     write_idx(folder / "images", 96)
-    small = get_space("ofa-mbv3-w0.25/classes=10/channels=1/stem=1/r=20:28:4")
+    small = get_space(SMALL)
     lutra.export(small.decode(small.choice_counts * 0), folder / "small.onnx")
     supernet = Supernet(small)
     save_supernet(supernet, folder / "supernet.pth", {})

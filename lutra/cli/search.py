@@ -23,6 +23,13 @@ from lutra.cli.options import (
 from lutra.cli.output import note, note_next, print_json, progress
 from lutra.cli.search_files import Outputs
 from lutra.cli.search_limits import limits_of, objectives_of
+from lutra.cli.search_single_path import (
+    SinglePathOptions,
+    print_trained,
+    single_path_options,
+    train_single_path,
+    trains,
+)
 from lutra.cli.search_verified import Verification, note_closed_loop
 from lutra.cli.verify import print_verified
 from lutra.errors import UsageError
@@ -71,7 +78,9 @@ _INCOMPLETE = 3
     multiple=True,
     help="Write the front here: .csv, .json, .svg or .png.",
 )
-@click.option("--algorithm", default="auto", show_default=True)
+@click.option(
+    "--algorithm", default="auto", show_default=True, help="single-path trains, on --data."
+)
 @click.option("--preset", help="Published settings: light-nas (annealing), ofa (evolution).")
 @click.option("--accuracy", "accuracy_file", type=FILE, help="OFA's, or `lutra accuracy fit`'s.")
 @click.option(
@@ -110,6 +119,7 @@ _INCOMPLETE = 3
 @click.option("--ofa-config", type=FILE, help="Write the best network here as OFA's config dict.")
 @plot_option
 @space_option
+@single_path_options
 @as_json
 def command(
     table: Path,
@@ -141,6 +151,7 @@ def command(
     plot: Path | None,
     space_name: str | None,
     as_json: bool,
+    **single_path: Any,
 ) -> None:
     """The most accurate subnet within budgets of latency, MACs, parameters and memory.
 
@@ -153,10 +164,18 @@ def command(
 
     limits = limits_of(table, max_latency, max_flops, max_params, max_memory)
     names = objectives_of(pareto, objectives, front_files, limits["other_tables"])
-    outputs = Outputs(output, ofa_config, front_files, plot)
+    own = SinglePathOptions(**single_path)
+    outputs = Outputs(output, ofa_config, front_files, plot, own.weights, own.curve)
     outputs.check(of_front=bool(names))
     if seed < 0:
         raise UsageError(f"--seed {seed} must not be negative")
+    if trains(algorithm):
+        found = train_single_path(
+            table, limits, own, data, checkpoint, resolutions, space_name, seed
+        )
+        outputs.write_trained(found)
+        print_trained(found, outputs, as_json=as_json)
+        return
     _require_together(evaluate, checkpoint, data)
     measures = evaluate is not None or verify
     _require_one_order(front=bool(names), measures=measures, robust=robust is not None)

@@ -11,6 +11,7 @@ from lutra.errors import UsageError
 
 RESULT_FORMAT = "lutra-search-result"
 FRONT_FORMAT = "lutra-front"
+CURVE_FORMAT = "lutra-search-curve"
 FRONT_CSV = "accuracy_percent,latency_ms,"
 _SEEN_BYTES = 1 << 20
 _ONNX_NEXT_FIELDS = b"\x12\x1a\x22\x2a\x32\x3a\x42\x72"  # behind ir_version; onnx.proto's numbers
@@ -36,6 +37,10 @@ _OLDEST_ONNX = 3  # of 2017; TensorFlow's saved models begin like a version 1
 
 TABLE = FileKind("a latency table", lambda data: data.startswith(b"SQLite format 3\0"))
 RESULT = FileKind("a search result", lambda data: _RESULT.match(data) is not None)
+CURVE = FileKind(
+    "a search's curve",
+    lambda data: data.startswith(f'{{"format": "{CURVE_FORMAT}"'.encode()),
+)
 OFA_CONFIG = FileKind("an OFA config", lambda data: _OFA_CONFIG.match(data) is not None)
 ACCURACY = FileKind(
     "an accuracy model",

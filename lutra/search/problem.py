@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from lutra.errors import AccuracyError, InfeasibleError
 from lutra.predictors.accuracy import AccuracyPredictor
-from lutra.search.anchor import find_anchor
 from lutra.search.constraints import Constraints, Limit
-from lutra.search.moves import Moves, Row
+from lutra.search.rows.anchor import find_anchor
+from lutra.search.rows.moves import Moves, Row
 from lutra.spaces import Rows, SearchSpace
 
 _REPAIR_STEPS = 10

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lutra.search.algorithms.base import Archive
-from lutra.search.moves import Row
 from lutra.search.problem import Problem
+from lutra.search.rows.moves import Row
 from lutra.spaces import Rows
 
 _PAIRS = 10  # scored at each step; in trials 20 and 40 reached no more in the same time

@@ -29,8 +29,8 @@ from lutra.search.algorithms.base import (
 from lutra.search.algorithms.climbing import climb
 from lutra.search.algorithms.descent import descend
 from lutra.search.algorithms.ridge import AdditiveModel
-from lutra.search.moves import Row
 from lutra.search.problem import Problem
+from lutra.search.rows.moves import Row
 from lutra.spaces import Rows
 
 _LABELS = (100,)  # a model that is wrong by more need not be solved to the last path

@@ -67,13 +67,19 @@ class ElasticLayer:
 
     def run(self, node: Node, shape: tuple[int, ...], features: Tensor) -> Tensor:
         """The node's output, normalised."""
-        weight, bias = self.weight(shape), self.bias(shape[0])
+        return self.run_with(self.weight(shape), node, features)
+
+    def run_with(
+        self, weight: Tensor, node: Node, features: Tensor, scale: Tensor | None = None
+    ) -> Tensor:
+        """The node's output with a weight in the place of its own, normalised, times ``scale``."""
+        bias = self.bias(len(weight))
         if node.op == "linear":
             return functional.linear(features.flatten(1), weight, bias)
         features = functional.conv2d(
             features, weight, bias, node.stride, node.padding, groups=node.groups
         )
-        return features if self.norm is None else sliced_norm(self.norm, features)
+        return features if self.norm is None else sliced_norm(self.norm, features, scale)
 
     def copy_to(self, subnet: Subnet, name: str) -> None:
         """Fill a subnet's layer of that name."""
@@ -108,20 +114,24 @@ class Recomputing(threading.local):
 recomputing = Recomputing()
 
 
-def sliced_norm(norm: nn.BatchNorm2d, features: Tensor) -> Tensor:
+def sliced_norm(norm: nn.BatchNorm2d, features: Tensor, scale: Tensor | None = None) -> Tensor:
     """Batch normalisation by the first channels of ``norm``; training updates their statistics,
 
-    but not while `recomputing`.
+    but not while `recomputing`. A ``scale`` (one number) multiplies the result, without a feature
+    map more.
     """
     channels = features.shape[1]
+    weight, bias = norm.weight[:channels], norm.bias[:channels]
+    if scale is not None:
+        weight, bias = weight * scale, bias * scale
     assert norm.running_mean is not None
     assert norm.running_var is not None
     return functional.batch_norm(
         features,
         norm.running_mean[:channels],
         norm.running_var[:channels],
-        norm.weight[:channels],
-        norm.bias[:channels],
+        weight,
+        bias,
         norm.training,
         0.0 if recomputing.active else norm.momentum or 0.0,
         norm.eps,

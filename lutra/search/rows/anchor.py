@@ -12,7 +12,7 @@ from lutra.errors import InfeasibleError
 from lutra.predictors.efficiency.costs import OpCost, resolutions_text
 from lutra.predictors.efficiency.larger import least_larger
 from lutra.search.constraints import Constraints, Limit
-from lutra.search.moves import Moves, Row
+from lutra.search.rows.moves import Moves, Row
 from lutra.spaces import Rows
 
 # How finely the weights of two, three, ... limits are divided when looking for a joint anchor.

@@ -1,0 +1,1 @@
+"""How searches move through rows, and a first row that meets all limits."""

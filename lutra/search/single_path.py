@@ -1,0 +1,311 @@
+"""Single-path search: a table, a budget and training images in; a trained network out."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lutra.errors import UsageError
+from lutra.files import write_atomically
+from lutra.files.kinds import CURVE, CURVE_FORMAT
+from lutra.predictors.accuracy.base import Accuracies, AccuracyPredictor
+from lutra.predictors.efficiency.predictor import EfficiencyPredictor
+from lutra.search.candidate import Candidate, Evaluated
+from lutra.search.question import Maxima, Question, TableOrPath, ask
+from lutra.search.result import SearchResult
+from lutra.spaces import Rows, SearchSpace
+from lutra.tables import opened_table
+
+if TYPE_CHECKING:
+    from lutra.supernets.data.base import Augmentation, ImageSet
+    from lutra.supernets.evaluation import OnStep
+    from lutra.supernets.single_path.budget import Budget
+    from lutra.supernets.single_path.network import SuperkernelNetwork
+    from lutra.supernets.single_path.pressure import Pressure
+    from lutra.supernets.single_path.runtime import Runtime
+    from lutra.supernets.single_path.settling import Row
+    from lutra.supernets.single_path.training import SearchStep
+    from lutra.supernets.subnet import Subnet
+
+NAME = "single-path"
+EPOCHS = 10
+RATE = 0.05  # at `fine_tuning.BATCH` images a step
+RATE_FROM_CHECKPOINT = 0.02
+
+
+@dataclass(frozen=True, eq=False)
+class SinglePathSearch:
+    """What a single-path search ends with.
+
+    ``result`` has the one network, whose accuracy is that of ``subnet``, its trained weights, on
+    the validation images; ``steps`` are the course of the search.
+    """
+
+    result: SearchResult
+    subnet: Subnet
+    steps: tuple[SearchStep, ...]
+
+    def write_weights(self, path: str | Path) -> None:
+        """Write the weights as a network file; raises `CheckpointError` and `UsageError`."""
+        from lutra.supernets.checkpoints.network import save_network
+
+        result = self.result
+        about = {"search": NAME, "seed": result.seed, **result.hyperparameters}
+        save_network(self.subnet, result.best.architecture, Path(path), about)
+
+    def write_curve(self, path: str | Path) -> None:
+        """Write the steps as JSON; raises `ResultError`, and `UsageError` over another's file."""
+        steps = [step.to_json() for step in self.steps]
+        document = {"format": CURVE_FORMAT, "version": 1, "steps": steps}
+        write_atomically(Path(path), f"{json.dumps(document)}\n".encode(), kind=CURVE)
+
+
+class _MeasuredAccuracy(AccuracyPredictor):
+    """Says where the accuracy of a search's one network comes from; it predicts none."""
+
+    def __init__(self, space: str, resolution: int, data: Path, images: int) -> None:
+        self.name = NAME
+        self.space = space
+        self.resolutions = (resolution,)
+        self.provenance = (
+            f"top-1 of the weights that the search trained, on {images} validation images of"
+            f" {data.resolve().name}"
+        )
+        self.quality: dict[str, float] = {}
+
+    def predict(self, rows: Rows) -> Accuracies:
+        return np.full(len(rows), np.nan)
+
+
+def train_single_path(
+    table: TableOrPath,
+    data: str | Path,
+    *,
+    max_latency_ms: float | None = None,
+    trade_off: float = 0.0,
+    space: SearchSpace | str | None = None,
+    checkpoint: str | Path | None = None,
+    resolution: int | None = None,
+    epochs: int = EPOCHS,
+    fine_tune_epochs: int = EPOCHS,
+    learning_rate: float | None = None,
+    augmentation: Augmentation = "full",
+    seed: int = 0,
+    on_step: Callable[[int, int], None] | None = None,
+) -> SinglePathSearch:
+    """Train weights and architecture in one network, then the network that was chosen.
+
+    Single-Path NAS (Stamoulis et al., ECML PKDD 2019) on the images in the folder ``data``: all
+    choices of kernels, expansions and depths share the largest network's weights, and thresholds
+    that are trained along say which are used. The loss is cross-entropy plus ``trade_off`` *
+    log(latency). With ``max_latency_ms`` that factor moves until the table's prediction keeps the
+    budget, and so does what is chosen: by the upper end of its interval where one is known.
+
+    The space is that of the table, at one ``resolution`` (pixels; by default the highest that the
+    table holds). Weights begin as random numbers, or as a supernet's in ``checkpoint``. Of the
+    search ``epochs``, then ``fine_tune_epochs`` of the chosen network alone; ``learning_rate`` is
+    the search's at its beginning, ``augmentation`` as in `train_supernet`. ``on_step`` is told
+    steps done and all there are.
+
+    Raises `UsageError` for a space without such choices and for what cannot be asked,
+    `InfeasibleError` for a budget that no network keeps, `MissingOpError`, `TableError`,
+    `CheckpointError`, `DataError`, and `TrainingError` where the loss is no number.
+
+    >>> found = train_single_path(
+    ...     "small.lut", "images", max_latency_ms=0.4, epochs=1, fine_tune_epochs=1)
+    >>> found.result.best.predicted_ms <= 0.4, found.steps[0].runtime_ms > 0.4
+    (True, True)
+    >>> found.write_weights("network.pth")
+    """
+    if epochs < 1 or fine_tune_epochs < 0:
+        raise UsageError(
+            f"{epochs} epochs of search and {fine_tune_epochs} of fine-tuning cannot be:"
+            " 1 and 0 at least"
+        )
+    if learning_rate is None:
+        learning_rate = RATE if checkpoint is None else RATE_FROM_CHECKPOINT
+    if not (math.isfinite(learning_rate) and learning_rate > 0):
+        raise UsageError(f"a learning rate of {learning_rate} must be above zero and finite")
+    asked = _ask(table, Path(data), augmentation, max_latency_ms, trade_off, space, resolution)
+    network = _network(asked.question.space.name, checkpoint, seed)
+    report = _Report(on_step, epochs, fine_tune_epochs)
+    started = time.process_time()
+    steps, row = asked.search(network, epochs, learning_rate, seed, report.search)
+    subnet = asked.trained(network, row, fine_tune_epochs, seed, report.fine_tuning)
+    settings = {
+        "epochs": epochs,
+        "fine_tune_epochs": fine_tune_epochs,
+        "learning_rate": learning_rate,
+        "trade_off": trade_off,
+        "augmentation": augmentation,
+        "checkpoint": None if checkpoint is None else str(checkpoint),
+    }
+    result = asked.result(subnet, row, len(steps), settings, seed, started)
+    return SinglePathSearch(result, subnet, tuple(steps))
+
+
+class _Report:
+    """Tells of two trainings as of one, in proportion to their epochs."""
+
+    def __init__(
+        self, on_step: Callable[[int, int], None] | None, search: int, fine_tuning: int
+    ) -> None:
+        self._on_step = on_step or (lambda done, expected: None)
+        self._epochs = (search, fine_tuning)
+
+    def search(self, done: int, expected: int) -> None:
+        """Told of a step of the search."""
+        self._on_step(done, expected + expected * self._epochs[1] // self._epochs[0])
+
+    def fine_tuning(self, done: int, expected: int) -> None:
+        """Told of a step of fine-tuning."""
+        before = expected * self._epochs[0] // self._epochs[1]
+        self._on_step(before + done, before + expected)
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """What a search works with, all of it known to fit together."""
+
+    question: Question
+    runtime: Runtime
+    budget: Budget
+    pressure: Pressure
+    train: ImageSet
+    validation: ImageSet
+
+    @property
+    def resolution(self) -> int:
+        """In pixels."""
+        return self.question.resolutions[0]
+
+    def search(
+        self,
+        network: SuperkernelNetwork,
+        epochs: int,
+        learning_rate: float,
+        seed: int,
+        on_step: OnStep,
+    ) -> tuple[list[SearchStep], Row]:
+        """The steps of a search, and the row that it ends with."""
+        from lutra.supernets.single_path.training import search_training
+
+        steps = search_training(
+            network,
+            self.train,
+            self.resolution,
+            epochs,
+            runtime=self.runtime,
+            pressure=self.pressure,
+            learning_rate=learning_rate,
+            seed=seed,
+            on_step=on_step,
+        )
+        return steps, self.budget.kept_by(network)
+
+    def trained(
+        self, network: SuperkernelNetwork, row: Row, epochs: int, seed: int, on_step: OnStep
+    ) -> Subnet:
+        """The chosen network on its own, fine-tuned, with statistics of its own."""
+        from lutra.supernets.deployment.fine_tuning import fine_tune
+        from lutra.supernets.evaluation import tune_statistics
+
+        subnet = network.supernet.subnet(self.question.space.decode(row))
+        fine_tune(subnet, self.train, self.resolution, epochs, seed=seed + 1, on_step=on_step)
+        tune_statistics(subnet, self.train, self.resolution)
+        return subnet
+
+    def result(
+        self,
+        subnet: Subnet,
+        row: Row,
+        evaluations: int,
+        settings: Mapping[str, Any],
+        seed: int,
+        started: float,
+    ) -> SearchResult:
+        """The result, with the accuracy on the validation images."""
+        from lutra.supernets.evaluation import top1
+
+        question = self.question
+        found = top1(subnet, self.validation, self.resolution)
+        (candidate,) = question.candidates(row[None], np.array([found.percent]))
+        evaluated = Evaluated(found.percent, *found.interval_percent, found.count)
+        return question.result(
+            (replace(candidate, evaluated=evaluated),),
+            algorithm=NAME,
+            seed=seed,
+            settings=settings,
+            evaluations=evaluations,
+            cpu_seconds=time.process_time() - started,
+            notes=self._notes(candidate),
+        )
+
+    def _notes(self, candidate: Candidate) -> tuple[str, ...]:
+        if candidate.predicted_high_ms is not None:
+            return ()
+        return (
+            "how far off predictions of this table are is not known, so networks may take longer"
+            " than predicted: `lutra calibrate` tells",
+        )
+
+
+def _ask(
+    table: TableOrPath,
+    data: Path,
+    augmentation: Augmentation,
+    max_latency_ms: float | None,
+    trade_off: float,
+    space: SearchSpace | str | None,
+    resolution: int | None,
+) -> _Asked:
+    """Read table and images; raises whatever does not fit together, before anything is trained."""
+    from lutra.supernets.data.loading import load_images
+    from lutra.supernets.single_path.budget import Budget
+    from lutra.supernets.single_path.network import elastic_space
+    from lutra.supernets.single_path.pressure import Pressure
+    from lutra.supernets.single_path.runtime import Runtime
+    from lutra.supernets.training.train import require_fit
+
+    with opened_table(table) as opened:
+        predictor = EfficiencyPredictor(opened, space)
+        elastic = elastic_space(predictor.space.name)
+        resolution = max(predictor.resolutions) if resolution is None else resolution
+        elastic.check_resolutions([resolution])
+        runtime = Runtime(predictor, elastic, resolution)
+        budget = Budget(predictor, resolution, max_latency_ms)
+        pressure = Pressure(trade_off, budget.predicted_ms)
+        train = load_images(data, "train", augmentation)
+        validation = load_images(data, "validation")
+        for part in (train, validation):
+            require_fit(part, elastic)
+        accuracy = _MeasuredAccuracy(elastic.name, resolution, data, len(validation))
+        question = ask(
+            opened,
+            Maxima(latency_ms=max_latency_ms),
+            space=space,
+            accuracy=accuracy,
+            resolutions=[resolution],
+        )
+    return _Asked(question, runtime, budget, pressure, train, validation)
+
+
+def _network(space: str, checkpoint: str | Path | None, seed: int) -> SuperkernelNetwork:
+    """With a checkpoint's weights, or random ones."""
+    from lutra.supernets.checkpoints.checkpoint import load_supernet
+    from lutra.supernets.elastic.supernet import Supernet
+    from lutra.supernets.single_path.network import SuperkernelNetwork
+    from lutra.supernets.subnet import initialise
+
+    if checkpoint is not None:
+        return SuperkernelNetwork(load_supernet(checkpoint, space))
+    supernet = Supernet(space)
+    initialise(supernet, seed)
+    return SuperkernelNetwork(supernet)

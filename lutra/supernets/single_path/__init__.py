@@ -1,0 +1,1 @@
+"""Single-Path NAS: weights and architecture in one training of the largest network."""
