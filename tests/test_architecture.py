@@ -55,6 +55,15 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "lutra.interchange": (*MEASURED, "lutra.emitters", "lutra.predictors"),
     "lutra.inspection": (*MEASURED, "lutra.predictors", "lutra.profiler"),
     "lutra.report": (*MEASURED, "lutra.predictors", "lutra.search"),
+    "lutra.shrinking": (
+        *MEASURED,
+        "lutra.emitters",
+        "lutra.packing",
+        "lutra.predictors",
+        "lutra.profiler",
+        "lutra.search",
+        "lutra.supernets",
+    ),
     "lutra.cli": ("lutra",),
     # What stands beside the rooms.
     **dict.fromkeys(SHARED, ()),

@@ -37,6 +37,7 @@ COMMANDS = {
     "cluster": "let a network's weights share few values, which packs small",
     "pack": "make a model file smaller, for a download or flash",
     "unpack": "the model file of a pack again, bit for bit",
+    "shrink": "prune, train and quantise a network until its file keeps a budget",
     "report": "a page with pictures of tables and what was found",
 }
 INTERRUPTED = 130
@@ -47,6 +48,7 @@ _RESUMED = (
     "quickstart",
     "supernet",
     "accuracy",
+    "shrink",
 )  # they record as they measure
 
 

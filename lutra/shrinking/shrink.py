@@ -1,0 +1,217 @@
+"""`shrink`: a trained network made to fit its budget, every step of it measured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lutra.emitters.model_file import read_model_files
+from lutra.errors import ModelError, UsageError
+from lutra.packing.pack import pack
+from lutra.predictors.efficiency.predictor import EfficiencyPredictor
+from lutra.predictors.filling.sample import Sample
+from lutra.profiler.bench import DeviceOrSpec, bench_of_target, emission_of, open_or_create
+from lutra.profiler.protocols import NETWORK_PROTOCOL
+from lutra.profiler.statistics import process_spread
+from lutra.profiler.watch import UNWATCHED, Watch
+from lutra.profiler.workload import model_workload
+from lutra.search.export import export
+from lutra.search.measuring.caution import CONFIDENCE, deviations_of, upper_ms
+from lutra.shrinking.folder import Folder, Step, digest_of
+from lutra.shrinking.steps import STEPS, Given, OnStep, Surroundings
+from lutra.spaces import Architecture
+from lutra.supernets.checkpoints.checkpoint import Checkpoint, read_checkpoint
+from lutra.supernets.checkpoints.network import network_in
+from lutra.supernets.deployment.file_accuracy import evaluate
+from lutra.tables import LatencyTable
+from lutra.tables.profiled import device_of
+
+START = "start"
+DEFAULT_STEPS = ("prune", "distill")
+SAMPLE_SECONDS = 60.0
+_PACK = ".lpk"
+
+
+@dataclass(frozen=True)
+class Shrunk:
+    """The steps of a pipeline in order, and the best of them."""
+
+    folder: Path
+    steps: tuple[Step, ...]
+
+    @property
+    def best(self) -> Step | None:
+        """The most accurate of those that keep the budget; of equals the smallest download."""
+        kept = [step for step in self.steps if step.within_budget]
+        return max(kept, key=lambda step: (step.top1, -step.download_bytes), default=None)
+
+    def to_json(self) -> dict[str, Any]:
+        """For JSON: all steps, and the name of the best."""
+        best = self.best
+        return {
+            "folder": str(self.folder),
+            "steps": [step.to_json() for step in self.steps],
+            "best": None if best is None else best.name,
+        }
+
+
+def shrink(
+    checkpoint: str | Path,
+    data: str | Path,
+    table: str | Path,
+    folder: str | Path,
+    *,
+    max_latency_ms: float,
+    network: Architecture | None = None,
+    steps: Sequence[str] = DEFAULT_STEPS,
+    epochs: int = 1,
+    images: int | None = None,
+    sample_seconds: float = SAMPLE_SECONDS,
+    device: DeviceOrSpec | None = None,
+    seed: int = 0,
+    watch: Watch = UNWATCHED,
+    on_step: OnStep = lambda done, expected: None,
+    on_note: Callable[[str], None] = lambda text: None,
+) -> Shrunk:
+    """Take a trained network through ``steps``, each measured, to a file that keeps its budget.
+
+    ``checkpoint`` is a supernet's file or one network's; ``network`` the one of a supernet to begin
+    with, its largest at the table's highest resolution by default. ``table`` says on what device,
+    with which runtime and at which precision all files are made and measured. ``steps`` are of
+    ``prune`` (channels chosen by measured steps of latency, under the budget), ``fine-tune``,
+    ``distill`` (with the supernet's largest network as teacher), ``qat`` (int8 tables) and
+    ``cluster`` (few values per layer, for a small download), in the order in which they are done.
+    Each training is of ``epochs``; ``images`` validation images tell sensitivities; narrower ops
+    are measured for ``sample_seconds``.
+
+    All that is made lies in ``folder``, with ``steps.json``: called again it goes on, further steps
+    may follow. Raises what the steps do, and `UsageError` for unknown ones or a folder of another
+    pipeline.
+    """
+    if not max_latency_ms > 0.0:
+        raise UsageError(f"a budget of {max_latency_ms:g} ms leaves no time: name one above 0")
+    for name in steps:
+        if name not in STEPS:
+            raise UsageError(f"no step is called '{name}'; known: {', '.join(STEPS)}")
+    source = read_checkpoint(checkpoint)
+    with LatencyTable.open(table) as opened:
+        target = opened.target
+        target.require_measurable(str(table))
+        spec = device or device_of(opened)
+    begun, start_ms = _first(source, network, table)
+    settings = {
+        "checkpoint": source.digest,
+        "network": begun.key,
+        "data": str(data),
+        "target": target.to_json(),
+        "max_latency_ms": float(max_latency_ms),
+        "epochs": epochs,
+        "seed": seed,
+    }
+    record = Folder(Path(folder), settings)
+    around = Surroundings(
+        folder=record.path,
+        data=Path(data),
+        supernet=Path(checkpoint),
+        target=target,
+        emission=emission_of(target),
+        device=spec,
+        budget_ms=float(max_latency_ms),
+        epochs=epochs,
+        images=images,
+        sample=Sample(seconds=sample_seconds),
+        seed=seed,
+        watch=watch,
+        on_step=on_step,
+    )
+    names = [START, *steps]
+    done = record.keep(names)
+    for number, name in enumerate(names[done:], done):
+        on_note(f"step {number + 1} of {len(names)}: {name}")
+        _take(around, record, name, Given(Path(checkpoint), begun), start_ms)
+    return Shrunk(record.path, tuple(record.steps))
+
+
+def _first(
+    source: Checkpoint, network: Architecture | None, table: str | Path
+) -> tuple[Architecture, float]:
+    """The network to begin with, and what the table predicts of it in ms."""
+    own = source.architecture
+    if own is not None and network not in (None, own):
+        raise UsageError(f"{source.source} is of another network than the one that is named")
+    begun = own or network
+    predictor = EfficiencyPredictor(table, source.space if begun is None else begun.space)
+    if begun is None:
+        space = predictor.space
+        largest = space.decode(space.choice_counts - 1)
+        begun = Architecture(space.name, max(predictor.resolutions), largest.lists)
+    return begun, predictor.predict_one(begun).latency_ms
+
+
+def _take(around: Surroundings, record: Folder, name: str, begun: Given, start_ms: float) -> None:
+    """Do one step, make its file, measure it, and note it down."""
+    begin = time.monotonic()
+    given, predicted_ms = begun, start_ms
+    if record.steps and record.steps[-1].checkpoint:
+        before = around.folder / record.steps[-1].checkpoint
+        given = Given(before, network_in(before))
+    output, weights = around.folder / f"{len(record.steps)}-{name}.pth", ""
+    if name != START:
+        own_ms = STEPS[name](around, given, output)
+        given, weights = Given(output, network_in(output)), output.name
+        # Training changes no latency.
+        predicted_ms = own_ms or record.steps[-1].predicted_ms
+    model = output.with_suffix(f".{around.emission.format}")
+    export(
+        given.network,
+        model,
+        format=around.emission.format,
+        precision=around.emission.precision,
+        checkpoint=given.checkpoint,
+        data=around.data,
+    )
+    found = evaluate(model, around.data, split="validation", on_step=around.on_step)
+    low, high = found.accuracy.interval_percent
+    latency_ms, most_ms = _measured(around, model)
+    download = pack(model, model.with_suffix(_PACK)).path if name == "cluster" else model
+    files = [model.name, *([weights] if weights else [])]
+    record.add(
+        Step(
+            name=name,
+            checkpoint=weights,
+            model=model.name,
+            top1=found.percent,
+            low=low,
+            high=high,
+            images=found.accuracy.count,
+            predicted_ms=predicted_ms,
+            latency_ms=latency_ms,
+            upper_ms=most_ms,
+            within_budget=most_ms <= around.budget_ms,
+            model_bytes=model.stat().st_size,
+            download_bytes=download.stat().st_size,
+            seconds=round(time.monotonic() - begin, 1),
+            digests={file: digest_of(around.folder / file) or "" for file in files},
+        )
+    )
+
+
+def _measured(around: Surroundings, model: Path) -> tuple[float, float]:
+    """What a file takes on the device, and what a process that runs it takes at most, in ms."""
+    (file,) = read_model_files([model])
+    with (
+        bench_of_target(around.device, around.target) as bench,
+        open_or_create(around.folder / "measured.lut", bench.target) as stored,
+    ):
+        workload = model_workload(file, alone=bench.session.sends_models)
+        bench.measure(stored, [workload], NETWORK_PROTOCOL, watch=around.watch)
+        row = stored.row("network", file.key)
+        spread = process_spread(stored.all_visits("network").values())
+    if row is None or row.measurement is None:
+        reason = row.failure.message if row and row.failure else "it was not reached"
+        raise ModelError(f"{model} could not be measured: {reason}")
+    latency_ms, high_ms = row.measurement.latency_ms, row.measurement.ci_high_ms
+    return latency_ms, upper_ms(latency_ms, high_ms, spread, deviations_of(CONFIDENCE))
