@@ -24,7 +24,15 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 SINGLE_PATH = "single-path"
-_OWN = ("trade_off", "epochs", "fine_tune_epochs", "augmentation", "weights", "curve")
+_OWN = (
+    "trade_off",
+    "epochs",
+    "fine_tune_epochs",
+    "learning_rate",
+    "augmentation",
+    "weights",
+    "curve",
+)
 _SHARED = (
     *("table", "max_latency", "algorithm", "resolutions", "seed", "checkpoint", "data"),
     *("output", "ofa_config", "plot", "space_name", "as_json"),
@@ -38,6 +46,7 @@ class SinglePathOptions:
     trade_off: float
     epochs: int
     fine_tune_epochs: int
+    learning_rate: float | None
     augmentation: Augmentation
     weights: Path | None
     curve: Path | None
@@ -68,6 +77,11 @@ def single_path_options(command: F) -> F:
             show_default=True,
             metavar="EPOCHS",
             help="Single-path: of the chosen network on its own.",
+        ),
+        click.option(
+            "--learning-rate",
+            type=float,
+            help="Single-path: of the search's beginning.  [default: 0.05; 0.02 with --checkpoint]",
         ),
         click.option(
             "--augmentation",
@@ -124,6 +138,7 @@ def train_single_path(
             resolution=_one_resolution(resolutions),
             epochs=given.epochs,
             fine_tune_epochs=given.fine_tune_epochs,
+            learning_rate=given.learning_rate,
             augmentation=given.augmentation,
             seed=seed,
             on_step=with_eta(report),

@@ -26,11 +26,11 @@ class Budget:
         self._resolution = resolution
         self._max_ms = max_ms
         self._fastest = predictor.latency.cheapest([resolution])[1]
+        least_ms = float(self._upper_ms(self._fastest[None])[0])
         if max_ms is None:
             return
         if not (np.isfinite(max_ms) and max_ms > 0):
             raise UsageError(f"a budget of {max_ms:g} ms must be above zero and finite")
-        least_ms = float(self._upper_ms(self._fastest[None])[0])
         if least_ms > max_ms:
             raise InfeasibleError(
                 f"no subnet of {predictor.space.name} keeps {max_ms:.6g} ms at resolution"

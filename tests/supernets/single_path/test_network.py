@@ -1,5 +1,6 @@
 """A superkernel network computes what its subnets do, and its latency is the table's."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from lutra.errors import MissingOpError, UsageError
+from lutra.predictors.efficiency.forms import Latency
 from lutra.predictors.efficiency.predictor import EfficiencyPredictor
 from lutra.spaces.mbconv_spaces import MBConvSpace
 from lutra.supernets.elastic.supernet import Supernet
@@ -102,6 +104,21 @@ def test_its_runtime_is_what_the_table_predicts(predictor: EfficiencyPredictor) 
     for row, expected_ms in zip(rows, predictor.predict(rows), strict=True):
         network.choose(row)
         assert runtime(network.gates()).item() == pytest.approx(expected_ms, rel=1e-9)
+
+
+def test_the_larger_of_two_forms_is_its_runtime(predictor: EfficiencyPredictor) -> None:
+    """As on GPUs that wait for their host."""
+    (form,) = predictor.latency.forms
+    launching = np.where(np.isnan(form.prices), np.nan, np.nanmean(form.prices))  # each op alike
+    predictor.latency = Latency((form, replace(form, prices=launching)))
+    network = SuperkernelNetwork(Supernet(SMALL_SPACE))
+    runtime = Runtime(predictor, network.space, 28)
+    rows = network.space.sample(4, np.random.default_rng(0), [28])
+    rows = np.concatenate([rows, [extreme([28])[1] for extreme in (form.cheapest, form.dearest)]])
+    for row, expected_ms in zip(rows, predictor.latency.of(rows), strict=True):
+        network.choose(row)
+        assert runtime(network.gates()).item() == pytest.approx(expected_ms, rel=1e-9)
+    assert set(predictor.latency.ruling(rows)) == {0, 1}
 
 
 def test_runtime_pushes_every_indicator_that_costs(predictor: EfficiencyPredictor) -> None:
