@@ -57,6 +57,13 @@ _INCOMPLETE = 3
     " others in from them.",
 )
 @click.option(
+    "--prior",
+    type=FILE,
+    metavar="TABLE",
+    help="Another table of the space, of a similar device, for --sample to fill in by; it is left"
+    " out where that is better.",
+)
+@click.option(
     "--model",
     "models",
     type=FILE,

@@ -16,7 +16,8 @@ from lutra.files.kinds import is_there
 from lutra.predictors.efficiency.predictor import GPU
 from lutra.predictors.filling.design import most_informative
 from lutra.predictors.filling.fill import fill_in
-from lutra.predictors.filling.sample import Sample
+from lutra.predictors.filling.prior import store_prior
+from lutra.predictors.filling.sample import Sample, prior_for
 from lutra.profiler.bench import (
     Bench,
     DeviceOrSpec,
@@ -63,6 +64,7 @@ def profile(
     resolutions: Sequence[int] = DEFAULT_RESOLUTIONS,
     networks: int | None = None,
     sample: Sample | None = None,
+    prior: str | Path | None = None,
     again: Again | None = None,
     runtime: str | None = None,
     precision: str = "fp32",
@@ -84,21 +86,27 @@ def profile(
     although it is done.
 
     With a ``sample`` only the ops are measured that say most of networks, and the others are filled
-    in from them, with an interval of their own; a later run without it measures those.
+    in from them, with an interval of their own; a later run without it measures those. A ``prior``,
+    a table of the space made with a similar device, is taken to fill in by where that is better,
+    and kept in the table.
 
     Raises `UsageError` (resolution, runtime, option), `TargetMismatchError` (a table of another
-    target), `DeviceError` and `TableError`; whatever was measured before stays in the table.
+    target, a prior of another precision), `DeviceError` and `TableError`; whatever was measured
+    before stays in the table.
 
     >>> summary = profile("cpu", "ofa-mbv3-w1.0", "cpu.lut", watch=Watch(budget_seconds=600))
     >>> summary.workloads, summary.networks, summary.complete
     (116, 20, True)
     """
     space = get_space(space)
+    known = prior and prior_for(sample, prior, table, space, precision)
     setting = _Setting(runtime, precision, threads, batch, options or {})
     with _bench_of_space(device, space, table, resolutions, again, setting) as bench:
         count = _count(networks, bench)
         with open_or_create(table, bench.target) as stored:
             note_profiled(stored, bench.device.info().spec, space.name, resolutions)
+            if known:
+                store_prior(stored, space.name, known)
             watch.on_ready(bench.target)
             covered = resolutions_of(stored, space.name)[1]
             whole = _networks(stored, space, covered, count, bench)
@@ -130,6 +138,7 @@ def plan(
     resolutions: Sequence[int] = DEFAULT_RESOLUTIONS,
     networks: int | None = None,
     sample: Sample | None = None,
+    prior: str | Path | None = None,
     again: Again | None = None,
     runtime: str | None = None,
     precision: str = "fp32",
@@ -140,6 +149,7 @@ def plan(
 ) -> Plan:
     """What `profile` would do with these arguments; raises what it would, and writes nothing."""
     space = get_space(space)
+    _ = prior and prior_for(sample, prior, table, space, precision)
     setting = _Setting(runtime, precision, threads, batch, options or {})
     with _bench_of_space(device, space, table, resolutions, again, setting) as bench:
         wanted = _count(networks, bench)
