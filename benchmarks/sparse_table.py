@@ -4,32 +4,35 @@ Measures a whole table with 20 networks to calibrate on and fresh ones, all in c
 it tables are taken of which only some ops are known, chosen as `lutra profile --sample` does, and
 as many chosen at random; each is filled in, calibrated on the same 20 and asked about the fresh
 networks. One more is solved from networks alone, the 20 and half of the fresh ones, and asked about
-the others.
+the others. With another table as a prior those by design are filled in by it too.
 
     python -m benchmarks.sparse_table                                # onnxruntime fp32
     python -m benchmarks.sparse_table --runtime litert --precision int8
     python -m benchmarks.sparse_table --table kept.lut               # measured before: nothing is
+    python -m benchmarks.sparse_table --table kept.lut --prior other.lut
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Collection
-from dataclasses import replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 import lutra
 from lutra.predictors.efficiency.composition import Floats
-from lutra.predictors.efficiency.fitting import Fit, Forms, Networks, fit
+from lutra.predictors.efficiency.fitting import Fit, Forms, fit
 from lutra.predictors.efficiency.predictor import EfficiencyPredictor
 from lutra.predictors.filling.design import most_informative
 from lutra.predictors.filling.fill import fill_in
 from lutra.predictors.filling.from_networks import solve_networks
+from lutra.predictors.filling.prior import Prior, prior_of, read_prior, store_prior
 from lutra.spaces import Rows, SearchSpace, get_space
 from lutra.tables import LatencyTable
+from lutra.tables.measurement import Filled
 from lutra.tables.profiled import note_profiled, resolutions_of
 
 CALIBRATING = 20
@@ -45,6 +48,7 @@ def main() -> None:
     parser.add_argument("--resolutions", type=int, nargs="+", default=[128, 152, 176, 200, 224])
     parser.add_argument("--fresh", type=int, default=60)
     parser.add_argument("--table", type=Path, help="a table of such a run, made or kept here")
+    parser.add_argument("--prior", type=Path, help="another table of the space")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = given.table or Path(folder) / "whole.lut"
@@ -60,92 +64,134 @@ def main() -> None:
             )
         with LatencyTable.open(path) as table:
             print(table.target.summary())
-            _compare(table)
+            space = get_space(resolutions_of(table)[0])
+            prior = given.prior and prior_of(given.prior, space, table.target.precision)
+            if prior is not None:
+                print(f"prior: {prior.target}, {len(prior.latencies_ms)} ops")
+            _compare(table, space, prior)
 
 
-def _compare(table: LatencyTable) -> None:
-    name, resolutions = resolutions_of(table)
-    space = get_space(name)
-    networks = [
-        (space.from_key(row.key), row.measurement.latency_ms)
-        for row in table.rows("network")
-        if row.measurement is not None
-    ]
-    rows = np.stack([space.encode(each) for each, _ in networks if each is not None])
-    measured_ms = np.array([latency_ms for _, latency_ms in networks])
+@dataclass(frozen=True)
+class _Whole:
+    """A table of which every op was measured, and its networks (N, genes) and (N,)."""
+
+    table: LatencyTable
+    space: SearchSpace
+    rows: Rows
+    measured_ms: Floats
+
+    @classmethod
+    def of(cls, table: LatencyTable, space: SearchSpace) -> _Whole:
+        networks = [
+            (space.from_key(row.key), row.measurement.latency_ms)
+            for row in table.rows("network")
+            if row.measurement is not None
+        ]
+        rows = np.stack([space.encode(each) for each, _ in networks if each is not None])
+        return cls(table, space, rows, np.array([latency_ms for _, latency_ms in networks]))
+
+    def some(self, path: Path, keys: Collection[str], prior: Prior | None) -> LatencyTable:
+        """A copy in which only some ops were measured, and the others are filled in."""
+        some = LatencyTable.create(path, self.table.target)
+        resolutions = resolutions_of(self.table, self.space.name)[1]
+        note_profiled(some, None, self.space.name, resolutions)
+        for row in self.table.rows("op"):
+            if row.key in keys and row.measurement is not None:
+                visit = self.table.visits("op", row.key)[-1]
+                some.record_visit("op", row.key, visit, row.measurement)
+        if prior is not None:
+            store_prior(some, self.space.name, prior)
+        fill_in(some, self.space, resolutions)
+        return some
+
+
+def _compare(table: LatencyTable, space: SearchSpace, prior: Prior | None) -> None:
+    whole = _Whole.of(table, space)
+    resolutions = resolutions_of(table)[1]
     known = table.op_latencies()
     ops = len(space.ops_at(resolutions))
-    print(f"{ops} ops, {len(rows)} networks, {CALIBRATING} of them to calibrate on")
+    print(f"{ops} ops, {len(whole.rows)} networks, {CALIBRATING} of them to calibrate on")
     heading = ("measured", "chosen", "MAPE %", "of whole", "95 % within", "in it")
-    print("{:>14} {:>9} {:>7} {:>8} {:>11} {:>6}".format(*heading))
-    whole = _line(table, space, known, rows, measured_ms, "all", "", None)
+    of_ops = ("ops off %", "in it", "prior")
+    print("{:>14} {:>9} {:>7} {:>8} {:>11} {:>6} {:>9} {:>6} {}".format(*heading, *of_ops))
+    best = _line(whole, known, "all", "", None)
     for share in SHARES:
         count = round(share * ops)
         keys = [op.key for op in most_informative(space, resolutions, count)]
-        _line(table, space, keys, rows, measured_ms, f"{share:.0%}", "by design", whole)
+        for each in (None, prior) if prior else (None,):
+            _line(whole, keys, f"{share:.0%}", "by design", best, each)
         for seed in range(RANDOM_SEEDS):
             drawn = np.random.default_rng(seed).choice(sorted(known), count, replace=False)
-            _line(table, space, drawn, rows, measured_ms, f"{share:.0%}", "randomly", whole)
-    half = (CALIBRATING + len(rows)) // 2
+            _line(whole, drawn, f"{share:.0%}", "randomly", best)
+    half = (CALIBRATING + len(whole.rows)) // 2
+    rows, took_ms = whole.rows, whole.measured_ms
     filled, solved = solve_networks(
-        space, resolutions, rows[:half], measured_ms[:half], measured_ms[:half, None]
+        space, resolutions, rows[:half], took_ms[:half], took_ms[:half, None]
     )
     alone_ms = np.array(
         [filled[op.key].latency_ms if op.key in filled else 0.0 for op in space.ops]
     )
     predicted = space.op_counts(rows[half:]) @ alone_ms + solved.composition.constant_ms
-    errors = predicted / measured_ms[half:] - 1.0
-    _print(f"{half} networks", "", errors, solved.interval_percent, np.ones(len(errors)), whole)
+    errors, ones = predicted / took_ms[half:] - 1.0, np.ones(len(rows) - half)
+    said = _of_ops(filled, known)
+    _print(f"{half} networks", "", errors, solved.interval_percent, ones, best, said)
 
 
 def _line(
-    table: LatencyTable,
-    space: SearchSpace,
+    whole: _Whole,
     keys: Collection[str],
-    rows: Rows,
-    measured_ms: Floats,
     name: str,
     how: str,
-    whole: float | None,
+    best: float | None,
+    prior: Prior | None = None,
 ) -> float:
     """Fill in all but some ops, calibrate, and say how far off fresh networks are."""
-    networks = _networks(table, space, set(keys), rows)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        whole.some(Path(folder) / "some.lut", set(keys), prior) as some,
+    ):
+        predictor = EfficiencyPredictor(some, whole.space, plain_sum=True)
+        networks = predictor.networks(whole.rows, np.ones(len(whole.rows)))
+        said = _of_ops(some.filled(), whole.table.op_latencies())
+        kept = read_prior(some, whole.space.name)
+    if kept is not None and kept.use is not None:
+        said += " taken" if kept.use.taken else " left out"
     first, fresh = (
-        replace(networks.take(chosen), measured_ms=measured_ms[chosen])
-        for chosen in np.split(np.arange(len(rows)), [CALIBRATING])
+        replace(networks.take(chosen), measured_ms=whole.measured_ms[chosen])
+        for chosen in np.split(np.arange(len(whole.rows)), [CALIBRATING])
     )
     fitted: Fit = fit(first)
     forms = Forms(fitted.composition, spread=fitted.spread)
     errors = forms.predict(fresh) / fresh.measured_ms - 1.0
-    return _print(name, how, errors, fitted.interval_percent, forms.widening(fresh), whole)
+    widening = forms.widening(fresh)
+    return _print(name, how, errors, fitted.interval_percent, widening, best, said)
+
+
+def _of_ops(filled: Mapping[str, Filled], known: Mapping[str, float]) -> str:
+    """How far off what was filled in is (median), and how much of it is in its interval."""
+    found = [(each, known[key]) for key, each in filled.items() if key in known]
+    if not found:
+        return ""
+    off = np.median([abs(each.latency_ms / latency_ms - 1.0) for each, latency_ms in found])
+    within = np.mean([each.low_ms <= latency_ms <= each.high_ms for each, latency_ms in found])
+    return f"{100 * off:9.1f} {within:6.0%}"
 
 
 def _print(
-    name: str, how: str, errors: Floats, interval: float, widening: Floats, whole: float | None
+    name: str,
+    how: str,
+    errors: Floats,
+    interval: float,
+    widening: Floats,
+    best: float | None,
+    said: str,
 ) -> float:
     mape = 100.0 * float(np.abs(errors).mean())
     within = np.mean(100.0 * np.abs(errors) <= interval * widening)
-    ratio = "" if whole is None else f"{mape / whole:.2f}"
-    print(f"{name:>14} {how:>9} {mape:7.2f} {ratio:>8} {interval:11.1f} {within:6.0%}", flush=True)
+    ratio = "" if best is None else f"{mape / best:.2f}"
+    line = f"{name:>14} {how:>9} {mape:7.2f} {ratio:>8} {interval:11.1f} {within:6.0%} {said}"
+    print(line.rstrip(), flush=True)
     return mape
-
-
-def _networks(
-    table: LatencyTable, space: SearchSpace, keys: Collection[str], rows: Rows
-) -> Networks:
-    """Networks by a copy of the table in which only some ops were measured."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "some.lut"
-        with LatencyTable.create(path, table.target) as some:
-            resolutions = resolutions_of(table, space.name)[1]
-            note_profiled(some, None, space.name, resolutions)
-            for row in table.rows("op"):
-                if row.key in keys and row.measurement is not None:
-                    visit = table.visits("op", row.key)[-1]
-                    some.record_visit("op", row.key, visit, row.measurement)
-            fill_in(some, space, resolutions)
-            predictor = EfficiencyPredictor(some, space, plain_sum=True)
-            return predictor.networks(rows, np.ones(len(rows)))
 
 
 if __name__ == "__main__":

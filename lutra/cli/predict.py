@@ -46,6 +46,7 @@ def command(table: Path, architecture_file: Path, space_name: str | None, as_jso
     contributions = predictor.breakdown(architecture)
     constant_ms = predictor.constant_ms(architecture)
     basis = predictor.basis(architecture)
+    filled = {row.key for row in basis.rows if row.filled} if basis is not None else set()
     if as_json:
         print_json(
             {
@@ -57,7 +58,7 @@ def command(table: Path, architecture_file: Path, space_name: str | None, as_jso
                 "params": prediction.params,
                 "bound": prediction.bound,
                 "constant_ms": constant_ms,
-                "ops": [_record(op) for op in contributions],
+                "ops": [{**_record(op), "filled": op.key in filled} for op in contributions],
                 "basis": None if basis is None else asdict(basis),
             }
         )
@@ -70,7 +71,12 @@ def command(table: Path, architecture_file: Path, space_name: str | None, as_jso
     _print_ops(contributions, constant_ms, prediction.latency_ms, basis)
     note(f"{prediction.latency_ms:.4g} ms{interval}, {prediction.macs / 1e6:.0f}M MACs")
     if basis is not None:
-        note(_beyond_rows(basis))
+        if filled:
+            note(
+                f"{len(filled)} of its {len(basis.rows)} rows were not measured but filled in:"
+                " `lutra profile` without --sample measures them"
+            )
+        note(_beyond_rows(basis, some_filled=bool(filled)))
     if prediction.bound:
         note(_BOUNDS[prediction.bound])
     if predictor.origin is not None:
@@ -99,7 +105,7 @@ def _print_ops(
             return [None, None, None]
         row = known[key]
         share = None if row.share is None else 100 * row.share / uses[key]
-        return [row.half_width_percent, row.visits, share]
+        return [row.half_width_percent, "filled" if row.filled else row.visits, share]
 
     rows: list[list[object]] = [
         [
@@ -121,11 +127,12 @@ def _print_ops(
     print_table(columns, rows)
 
 
-def _beyond_rows(basis: Basis) -> str:
+def _beyond_rows(basis: Basis, *, some_filled: bool) -> str:
     if basis.too_narrow:
+        more = "" if some_filled else ": `lutra profile --again` measures them once more"
         return (
             f"its rows alone leave it uncertain by {basis.rows_percent:.2g} %, more than the"
-            " interval says: `lutra profile --again` measures them once more"
+            f" interval says{more}"
         )
     text = f"its rows leave it uncertain by {basis.rows_percent:.2g} %"
     if basis.rest_share is None:

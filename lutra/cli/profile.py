@@ -63,6 +63,13 @@ _INCOMPLETE = 3
     help="Measure only these ops: a key per line; or a search's result, whose networks' they are.",
 )
 @click.option(
+    "--prior",
+    type=FILE,
+    metavar="TABLE",
+    help="Another table of the space, of a similar device, for --sample to fill in by; it is left"
+    " out where that is better.",
+)
+@click.option(
     "--model",
     "models",
     type=FILE,

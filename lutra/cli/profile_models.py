@@ -94,7 +94,7 @@ def model_work(paths: Sequence[Path], given: dict[str, Any]) -> ModelWork:
 
 
 def _refuse_space_options(models: list[ModelFile], given: dict[str, Any]) -> None:
-    for name in ("space", "resolutions", "networks", "sample", "ops"):
+    for name in ("space", "resolutions", "networks", "sample", "ops", "prior"):
         if given[name] is not None:
             raise UsageError(f"--model and --{name} exclude each other: a model file is whole")
     if given["batch"] is not None:

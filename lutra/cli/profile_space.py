@@ -59,6 +59,7 @@ class SpaceWork(Work):
     networks: int | None
     sample: Sample | None
     ops: tuple[str, ...] | None
+    prior: Path | None
 
     def measure(self, device: Device, table: Path, watch: lutra.Watch) -> RunSummary:
         return lutra.profile(device, self.space, table, **self._asked(), watch=watch)
@@ -76,6 +77,7 @@ class SpaceWork(Work):
             "networks": self.networks,
             "sample": self.sample,
             "ops": self.ops,
+            "prior": self.prior,
             "again": self.again,
             "runtime": self.runtime,
             "precision": self.precision,
@@ -101,7 +103,7 @@ class SpaceWork(Work):
         print_rows(_SUMMARY_COLUMNS, [spec for spec, *_ in done], rows, with_spec=with_spec)
         for _, table, summary in done:
             _note_flags(table, summary)
-            _note_filled(table)
+            self._note_filled(table)
         fitted = [self._note_fit(table) for _, table, _ in done]
         for (spec, table, summary), fits in zip(done, fitted, strict=True):
             note_next(self._next(spec, table, summary, fits))
@@ -122,6 +124,25 @@ class SpaceWork(Work):
                 " same command with --again all"
             )
         return shlex.join(["lutra", "validate" if fits else "calibrate", str(table)])
+
+    def _note_filled(self, table: Path) -> None:
+        """Say what was not measured, and what came of a prior."""
+        from lutra.predictors.filling.prior import read_prior
+
+        with lutra.LatencyTable.open(table) as opened:
+            filled, measured = opened.filled(), len(opened.op_latencies())
+            prior = read_prior(opened, self.space.name)
+        if not filled:
+            return
+        source = f"the {measured} that were" if measured else "whole networks"
+        note(f"{table}: {len(filled)} ops were not measured but filled in from {source}")
+        if prior is not None and prior.use is not None:
+            use, so = prior.use, "helps" if prior.use.taken else "is left out"
+            note(
+                f"{table}: the prior {prior.file} {so}: with it"
+                f" what was filled in is known within {use.with_percent:.1f} % (median), without it"
+                f" within {use.without_percent:.1f} %"
+            )
 
     def _note_fit(self, table: Path) -> bool:
         """Say how well the calibration that the table holds predicts; whether it holds one."""
@@ -177,6 +198,7 @@ def space_work(given: dict[str, Any]) -> SpaceWork:
         networks=given["networks"],
         sample=None if given["sample"] is None else _sample(given["sample"]),
         ops=None if given["ops"] is None else _ops(given["ops"], space),
+        prior=given["prior"],
     )
 
 
@@ -219,15 +241,6 @@ def _note_flags(table: Path, summary: RunSummary) -> None:
     for flag, reason in _WRONG.items():
         if flag in summary.flags:
             note(f"{table}: {summary.flags[flag]} visits {reason}")
-
-
-def _note_filled(table: Path) -> None:
-    """Say what was not measured."""
-    with lutra.LatencyTable.open(table) as opened:
-        filled, measured = opened.filled(), len(opened.op_latencies())
-    if filled:
-        source = f"the {measured} that were" if measured else "whole networks"
-        note(f"{table}: {len(filled)} ops were not measured but filled in from {source}")
 
 
 def _summary_row(table: Path, summary: RunSummary) -> list[object]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _SLOWER = 3
 _COLUMNS = ["a_ms", "b_ms", "change_percent", "from", "to"]
 
+_DEVICE_COLUMNS = ["device_a_ms", "device_b_ms", "device_change_percent"]
+
 
 @click.command("diff")
 @click.argument("a", type=FILE)
@@ -98,10 +100,12 @@ def _show(found: TableDiff, top: int) -> None:
     listed = found.explaining(top) if found.ops is not None else whole
     if listed:
         line("")
-        print_table(
-            ["row", *_COLUMNS, "beyond_the_state", "of_the_change"],
-            [[row.key, *_cells(row.change), row.share] for row in listed],
-        )
+        columns = ["row", *_COLUMNS, "beyond_the_state", "of_the_change"]
+        cells = [[row.key, *_cells(row.change), row.share] for row in listed]
+        if any(row.device_ms for row in listed):
+            columns += _DEVICE_COLUMNS
+            cells = [[*own, *_device(row)] for own, row in zip(cells, listed, strict=True)]
+        print_table(columns, cells)
     _note_rows(found, [row for row in found.rows if row.category == "op"] or whole)
     if found.known is not None:
         note(_overall_text(found))
@@ -112,6 +116,14 @@ def _cells(change: Change) -> list[object]:
     numbers = (change.percent, change.low_percent, change.high_percent)
     percents = [f"{value:+.2f}" for value in numbers]
     return [change.a_ms, change.b_ms, *percents, change.verdict]
+
+
+def _device(row: RowChange) -> list[object]:
+    """What the device alone needed, and its change: the rest is the host's."""
+    if row.device_ms is None:
+        return [None] * len(_DEVICE_COLUMNS)
+    a_ms, b_ms = row.device_ms
+    return [a_ms, b_ms, f"{100.0 * (b_ms / a_ms - 1.0):+.2f}"]
 
 
 def _note_rows(found: TableDiff, rows: list[RowChange]) -> None:

@@ -40,7 +40,8 @@ class RowChange:
 
     ``share`` is in percent of the latency of random networks, so that those of all ops add up to
     the change of all ops. The verdict is about what goes beyond the machine's state, the interval
-    is of the row alone, as measured.
+    is of the row alone, as measured. ``device_ms`` is what the device alone needed in either table,
+    None where not both tell.
     """
 
     category: Category
@@ -48,6 +49,7 @@ class RowChange:
     change: Change
     uses: float = 0.0
     share: float = 0.0
+    device_ms: tuple[float, float] | None = None
 
     @property
     def kind(self) -> str:
@@ -129,9 +131,8 @@ class TableDiff:
         import pandas
 
         columns = ["category", "key", "kind", *(item.name for item in fields(Change))]
-        return pandas.DataFrame(
-            [_flat(row) for row in self.rows], columns=[*columns, "uses", "share"]
-        )
+        columns += ["uses", "share", "a_device_ms", "b_device_ms"]
+        return pandas.DataFrame([_flat(row) for row in self.rows], columns=columns)
 
     def to_json(self) -> dict[str, Any]:
         """For JSON: the fields, with the overall change first."""
@@ -254,12 +255,12 @@ def _diff(
     total = float(uses @ a_ms) if len(changes) else 0.0
     shares = 100.0 * uses * (b_ms - a_ms) / total if total else np.zeros(len(changes))
     rows = [
-        RowChange("op", key, change, float(use), float(share))
+        RowChange("op", key, change, float(use), float(share), of_ops.device_ms(key))
         for key, change, use, share in zip(of_ops.keys, changes, uses, shares, strict=True)
     ]
     whole, _ = of_networks.changes(state.half_width.get("network"))
     rows += [
-        RowChange("network", key, change)
+        RowChange("network", key, change, device_ms=of_networks.device_ms(key))
         for key, change in zip(of_networks.keys, whole, strict=True)
     ]
     random = _random_networks(a, of_networks, space[0] if space else None)
@@ -369,6 +370,7 @@ def _changed(found: Change) -> bool:
 
 
 def _flat(row: RowChange) -> dict[str, Any]:
+    a_device_ms, b_device_ms = row.device_ms or (None, None)
     return {
         "category": row.category,
         "key": row.key,
@@ -376,4 +378,6 @@ def _flat(row: RowChange) -> dict[str, Any]:
         **asdict(row.change),
         "uses": row.uses,
         "share": row.share,
+        "a_device_ms": a_device_ms,
+        "b_device_ms": b_device_ms,
     }

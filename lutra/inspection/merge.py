@@ -14,6 +14,7 @@ from lutra.files import write_atomically
 from lutra.files.kinds import is_there
 from lutra.files.scratch import scratch_folder
 from lutra.predictors.filling.fill import fill_in
+from lutra.predictors.filling.prior import read_prior, store_prior
 from lutra.profiler.networks.calibration import calibrate_as_measured
 from lutra.profiler.protocols import NETWORK_PROTOCOL, OP_PROTOCOL
 from lutra.profiler.record import VisitRecord
@@ -129,6 +130,9 @@ def _filled(table: LatencyTable, sources: Sequence[LatencyTable]) -> MergeSummar
     _sum_up(table, sources)
     calibrated = []
     for space, resolutions in read_profiled(table).spaces.items():
+        priors = (read_prior(source, space) for source in sources)
+        if (prior := next(filter(None, priors), None)) is not None:
+            store_prior(table, space, prior)
         if any(source.filled() for source in sources) and table.op_latencies():
             fill_in(table, get_space(space), resolutions)
         with contextlib.suppress(TableError):  # it lacks ops, or has fewer than two networks

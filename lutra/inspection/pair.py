@@ -62,6 +62,11 @@ class Pair:
         )
         return np.array(a), np.array(b)
 
+    def device_ms(self, key: str) -> tuple[float, float] | None:
+        """What the device alone needed in either table; None where not both tell."""
+        a, b = self.a[key].device_ms, self.b[key].device_ms
+        return None if a is None or b is None else (a, b)
+
     def is_flagged(self, key: str) -> bool:
         """Whether something was wrong with either: the interval says too little."""
         return bool(self.a[key].flags or self.b[key].flags)

@@ -16,7 +16,8 @@ from lutra.ops import OpConfig
 from lutra.predictors.efficiency.predictor import GPU
 from lutra.predictors.filling.design import most_informative
 from lutra.predictors.filling.fill import fill_in
-from lutra.predictors.filling.sample import Sample
+from lutra.predictors.filling.prior import store_prior
+from lutra.predictors.filling.sample import Sample, prior_for
 from lutra.profiler.bench import (
     Bench,
     DeviceOrSpec,
@@ -65,6 +66,7 @@ def profile(
     networks: int | None = None,
     sample: Sample | None = None,
     ops: Collection[str] | None = None,
+    prior: str | Path | None = None,
     again: Again | None = None,
     runtime: str | None = None,
     precision: str = "fp32",
@@ -86,11 +88,14 @@ def profile(
     although it is done.
 
     With a ``sample`` only the ops are measured that say most of networks, and the others are filled
-    in from them, with an interval of their own; a later run without it measures those. ``ops`` are
-    the keys of those that are measured, where not all of the space's are wanted.
+    in from them, with an interval of their own; a later run without it measures those. A ``prior``,
+    a table of the space made with a similar device, is taken to fill in by where that is better,
+    and kept in the table. ``ops`` are the keys of those that are measured, where not all of the
+    space's are wanted.
 
     Raises `UsageError` (resolution, op, runtime, option), `TargetMismatchError` (a table of another
-    target), `DeviceError` and `TableError`; whatever was measured before stays in the table.
+    target, a prior of another precision), `DeviceError` and `TableError`; whatever was measured
+    before stays in the table.
 
     >>> summary = profile("cpu", "ofa-mbv3-w1.0", "cpu.lut", watch=Watch(budget_seconds=600))
     >>> summary.workloads, summary.networks, summary.complete
@@ -98,11 +103,14 @@ def profile(
     """
     space = get_space(space)
     named = _named(space, resolutions, ops, sample)
+    known = prior and prior_for(sample, prior, table, space, precision)
     setting = _Setting(runtime, precision, threads, batch, options or {})
     with _bench_of_space(device, space, table, resolutions, again, setting) as bench:
         count = _count(networks, bench)
         with open_or_create(table, bench.target) as stored:
             note_profiled(stored, bench.device.info().spec, space.name, resolutions)
+            if known:
+                store_prior(stored, space.name, known)
             watch.on_ready(bench.target)
             covered = resolutions_of(stored, space.name)[1]
             whole = _networks(stored, space, covered, count, bench)
@@ -135,6 +143,7 @@ def plan(
     networks: int | None = None,
     sample: Sample | None = None,
     ops: Collection[str] | None = None,
+    prior: str | Path | None = None,
     again: Again | None = None,
     runtime: str | None = None,
     precision: str = "fp32",
@@ -146,6 +155,7 @@ def plan(
     """What `profile` would do with these arguments; raises what it would, and writes nothing."""
     space = get_space(space)
     named = _named(space, resolutions, ops, sample)
+    _ = prior and prior_for(sample, prior, table, space, precision)
     setting = _Setting(runtime, precision, threads, batch, options or {})
     with _bench_of_space(device, space, table, resolutions, again, setting) as bench:
         wanted = _count(networks, bench)

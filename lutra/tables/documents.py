@@ -11,6 +11,7 @@ from lutra.tables.table import LatencyTable
 
 CALIBRATION = "calibration"
 VALIDATION = "validation"
+PRIOR = "prior"
 _OPS = "ops_digest"
 
 
@@ -30,7 +31,7 @@ def is_stale(document: Mapping[str, Any], latencies_ms: Mapping[str, float]) -> 
 
 
 def read_document(table: LatencyTable, name: str, space: str) -> dict[str, Any] | None:
-    """The calibration or validation of one space; None where there is none."""
+    """The calibration, validation or prior of one space; None where there is none."""
     documents = table.meta(name)
     found = documents.get(space) if isinstance(documents, dict) else None
     return found if isinstance(found, dict) else None
@@ -39,7 +40,7 @@ def read_document(table: LatencyTable, name: str, space: str) -> dict[str, Any] 
 def store_document(
     table: LatencyTable, name: str, space: str, document: dict[str, Any] | None
 ) -> None:
-    """Keep a calibration or validation of one space, of the ops as they are; None withdraws it."""
+    """Keep such a document of one space, of the ops as they are; None withdraws it."""
     documents = table.meta(name)
     merged = dict(documents) if isinstance(documents, dict) else {}
     if document is not None:

@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -236,3 +237,26 @@ def test_the_guide_s_commands_do_what_it_says(
     commands = re.findall(r"^lutra (table diff [^#\n]*)", guide, re.M)
     assert [run(shlex.split(command)) for command in commands] == [0, 3]
     assert "not separated" in capsys.readouterr().out
+
+
+def test_device_times_stand_beside_where_both_tell(two: tuple[Path, Path], capsys: Capture) -> None:
+    """As tables of GPUs have them: the op is slower, its device is not."""
+    a, b = two
+    with LatencyTable.open(a) as table:
+        slower, *others = [key for key in table.op_latencies() if key.startswith("mbconv/")]
+    scaled(b, lambda key: 1.25 if key == slower else 1.0)
+    assert run(["table", "diff", str(a), str(b)]) == 0
+    assert "device_a_ms" not in capsys.readouterr().out
+    for path, device_ms in ((a, 0.2), (b, 0.21)):
+        with LatencyTable.open(path, write=True) as table:
+            measured = {row.key: row.measurement for row in table.rows("op") if row.measurement}
+            known = (slower, others[0]) if path == a else (slower, others[1])
+            table.record_measurements(
+                {("op", key): replace(measured[key], device_ms=device_ms) for key in known}
+            )
+    frame = lutra.diff_tables(a, b).to_frame().set_index("key")
+    assert tuple(frame.loc[slower, ["a_device_ms", "b_device_ms"]]) == (0.2, 0.21)
+    assert frame.drop(index=slower).a_device_ms.isna().all()
+    assert run(["table", "diff", str(a), str(b), "--top", "1"]) == 0
+    row = next(text for text in capsys.readouterr().out.splitlines() if slower in text)
+    assert row.split()[-3:] == ["0.2", "0.21", "+5.00"]

@@ -10,6 +10,7 @@ from lutra.devices.fake import FakeDevice, FakeScript
 from lutra.errors import TableError, UsageError
 from lutra.predictors.efficiency.predictor import EfficiencyPredictor
 from lutra.predictors.filling.fill import fill_in
+from lutra.predictors.filling.prior import read_prior
 from lutra.predictors.filling.sample import Sample
 from lutra.profiler.networks.calibration import calibrate, validate
 from lutra.profiler.profile import plan, profile
@@ -138,3 +139,22 @@ class FakeGpu(FakeDevice):
 def test_gpus_are_measured_whole(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="on GPUs every op is measured"):
         profile(FakeGpu(FakeScript()), SPACE, tmp_path / "gpu.lut", sample=Sample(share=0.5))
+
+
+def test_another_table_as_a_prior(a_quarter: Path, tmp_path: Path) -> None:
+    """It was made with the same device, so that fewer ops are enough; it is kept for later runs."""
+    path, sample = tmp_path / "table.lut", Sample(share=0.1)
+    device = FakeDevice(FakeScript())
+    assert plan(device, SPACE, path, sample=sample, prior=a_quarter).missing == 10
+    profile(device, SPACE, path, sample=sample, prior=a_quarter)
+    with LatencyTable.open(path) as table:
+        prior = read_prior(table, SPACE)
+        assert len(table.filled()) == OPS - 10
+    assert prior is not None
+    assert prior.use is not None
+    assert prior.use.taken
+    assert validate(path, networks=20).mape_percent < 5.0
+    for refused in (plan, profile):
+        with pytest.raises(UsageError, match="it goes with --sample"):
+            refused(device, SPACE, tmp_path / "none.lut", prior=a_quarter)
+    assert not (tmp_path / "none.lut").exists()

@@ -31,6 +31,11 @@ class RowShare:
     visits: int
     share: float | None
 
+    @property
+    def filled(self) -> bool:
+        """Whether the row was filled in, not measured."""
+        return self.visits == 0
+
 
 @dataclass(frozen=True)
 class Basis:

@@ -42,6 +42,11 @@ _MOST_SEEN = 100  # what the likelihood is asked of; more take long and say the 
 _EQUAL_SHARES = 0.1  # how much the guess that work, bytes and kernels cost alike weighs
 _LEAST_SHARE = 0.003  # of a latency that each of them has: no node takes no time
 _SUPPOSED = 4.0  # rows' worth of the supposition that departures are as likely as they are said
+# What 95 % of errors are within, in standard deviations: those of a Student distribution of 4
+# degrees of freedom, since cliffs make some errors large; and more where few rows were seen.
+_TAIL = 2.776
+_NORMAL = 1.96
+_LEARNT = 4.0  # numbers that are learnt from the rows, in effect
 
 
 @dataclass(frozen=True)
@@ -69,13 +74,15 @@ class Baseline:
     """What nodes take at ``paces`` (3,), ms per MAC, byte and kernel, and ``constant_ms`` beside.
 
     ``latency_ms`` (rows,) is that of ops or networks, ``shares`` (rows, nodes), sparse, what each
-    node has of it.
+    node has of it. ``unsure`` (rows,) is the standard deviation of each row's departure beside
+    what its nodes depart by.
     """
 
     paces: Floats
     constant_ms: float
     latency_ms: Floats
     shares: csr_array
+    unsure: Floats
 
     @classmethod
     def at(
@@ -85,7 +92,7 @@ class Baseline:
         nodes_ms = counts.multiply(quantities @ paces).tocsr()
         latency_ms = np.asarray(nodes_ms.sum(axis=1)).ravel() + constant_ms
         shares = nodes_ms.multiply(1.0 / latency_ms[:, None]).tocsr()
-        return cls(paces, constant_ms, latency_ms, shares)
+        return cls(paces, constant_ms, latency_ms, shares, np.zeros(len(latency_ms)))
 
     @classmethod
     def fitted(
@@ -112,6 +119,7 @@ class Baseline:
     def covariance(self, of_nodes: Floats) -> Floats:
         """(nodes, nodes) -> (rows, rows): of relative departures from this."""
         result: Floats = self.shares @ (self.shares @ of_nodes).T
+        result[np.diag_indices(len(result))] += self.unsure**2
         return result
 
 
@@ -138,13 +146,14 @@ def most_likely_scales(seen: Seen, nodes: OpNodes) -> Scales:
     some, departures = seen.baseline.shares[chosen], seen.departures[chosen]
     used = np.unique(some.indices).astype(np.int64)
     shares, alike = some[:, used].toarray(), nodes.alikeness.take(used)
+    unsure = seen.baseline.unsure[chosen] ** 2
     usual = Scales().values
     deviations = np.array([deviation for _, deviation in _USUAL.values()])
 
     def unlikely(values: Floats) -> float:
         scales = Scales(values)
         covariance = shares @ scales.covariance(alike) @ shares.T
-        covariance[np.diag_indices(len(covariance))] += scales.noise**2
+        covariance[np.diag_indices(len(covariance))] += scales.noise**2 + unsure
         try:
             factor = np.linalg.cholesky(covariance)
         except np.linalg.LinAlgError:
@@ -166,8 +175,8 @@ def most_likely_scales(seen: Seen, nodes: OpNodes) -> Scales:
 @dataclass(frozen=True, eq=False)
 class Posterior:
     """What is expected of rows given what was seen, each (rows,) and relative to their baseline:
-    ``departures`` and their standard ``deviations``, which are wider where what was seen departs
-    more from each other than is said.
+    ``departures`` and their ``deviations``: standard ones of the normal distribution that has 95 %
+    where such rows do, wider where what was seen departs more from each other than is said.
 
     ``left_out`` (rows that were seen,) is how far each departs from what all others say of it.
     """
@@ -181,7 +190,7 @@ def posterior(seen: Seen, asked: Baseline, nodes: OpNodes, scales: Scales) -> Po
     """Condition on what was seen."""
     covariance = scales.covariance(nodes.alikeness)
     among = asked.shares @ covariance  # (asked, nodes)
-    prior = np.asarray(asked.shares.multiply(among).sum(axis=1)).ravel()
+    prior = np.asarray(asked.shares.multiply(among).sum(axis=1)).ravel() + asked.unsure**2
     between = (seen.baseline.shares @ among.T).T  # (asked, seen)
     of_seen = seen.baseline.covariance(covariance)
     of_seen[np.diag_indices(len(of_seen))] += scales.noise**2
@@ -189,9 +198,17 @@ def posterior(seen: Seen, asked: Baseline, nodes: OpNodes, scales: Scales) -> Po
     weights = between @ inverse  # (asked, seen)
     left = prior - (weights * between).sum(axis=1) + scales.noise**2
     errors, deviations = _left_out(inverse, seen.departures)
-    squares = ((errors / deviations) ** 2).sum()
-    wider = np.sqrt(max(1.0, (squares + _SUPPOSED) / (len(errors) + _SUPPOSED)))
-    return Posterior(weights @ seen.departures, wider * np.sqrt(np.maximum(left, 0.0)), errors)
+    wider = _reach((errors / deviations) ** 2) * np.sqrt(np.maximum(left, 0.0))
+    return Posterior(weights @ seen.departures, wider, errors)
+
+
+def _reach(squares: Floats) -> float:
+    """How many times as far as is said errors are, by the ``squares`` (rows,) of those seen.
+
+    docs/decisions.md: How sure what was filled in is
+    """
+    seen = max(1.0, (squares.sum() + _SUPPOSED) / (len(squares) + _SUPPOSED))
+    return float(_TAIL / _NORMAL * np.sqrt(seen * (1.0 + _LEARNT / len(squares))))
 
 
 def _left_out(inverse: Floats, departures: Floats) -> tuple[Floats, Floats]:

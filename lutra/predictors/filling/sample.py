@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from lutra.errors import UsageError
 from lutra.predictors.filling.fill import LEAST_OPS
+from lutra.predictors.filling.prior import Prior, prior_of
+from lutra.spaces import SearchSpace
 
 
 @dataclass(frozen=True)
@@ -45,3 +48,20 @@ class Sample:
                 f" {least:.0f} s at least; allow more, or fewer --networks"
             )
         return min(count, all_ops)
+
+
+def prior_for(
+    sample: Sample | None, path: str | Path, table: str | Path, space: SearchSpace, precision: str
+) -> Prior:
+    """The prior in a table by which to fill in another, of which a sample is measured.
+
+    Raises what `prior_of` does, and `UsageError` where a prior is of no use.
+    """
+    if sample is None or sample.share == 0.0:
+        raise UsageError(
+            "a prior helps to tell ops from those that a sample measures: it goes with --sample,"
+            " above 0%"
+        )
+    if Path(path).resolve() == Path(table).resolve():
+        raise UsageError(f"{path} is the table to be filled in: name another as its prior")
+    return prior_of(path, space, precision)

@@ -20,6 +20,7 @@ class FileAccuracy:
     """A file's accuracy on a split of a folder's images, at the resolution that it takes."""
 
     path: Path
+    precision: str
     data: str
     split: Split
     resolution: int
@@ -34,6 +35,7 @@ class FileAccuracy:
         """For JSON: ``top1`` and its 95 % interval in percent, how many images of what."""
         return {
             "path": str(self.path),
+            "precision": self.precision,
             "data": self.data,
             "split": self.split,
             "resolution": self.resolution,
@@ -70,7 +72,9 @@ def evaluate(
     runner = open_model(path)
     _require_fit(path, runner, images)
     accuracy = top1(runner, images, runner.form.resolution, limit=limit, on_step=on_step)
-    return FileAccuracy(Path(path), str(data), split, runner.form.resolution, accuracy)
+    return FileAccuracy(
+        Path(path), runner.precision, str(data), split, runner.form.resolution, accuracy
+    )
 
 
 def _require_fit(path: str | Path, runner: ModelRunner, images: ImageSet) -> None:

@@ -26,6 +26,7 @@ from lutra.text import printable_line, why
 
 Array = npt.NDArray[Any]
 _CHANNELS = (1, 3)
+_TORCH_PRECISIONS = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 _MANY = 64  # images at once where the file leaves it open
 
 
@@ -46,10 +47,14 @@ class Quantisation(NamedTuple):
 
 
 class ModelRunner(ABC):
-    """A loaded model file with one input, images, and one output, a value per class."""
+    """A loaded model file with one input, images, and one output, a value per class.
+
+    ``precision`` is that of the file, as in a table's target.
+    """
 
     form: InputForm
     classes: int
+    precision: str
 
     @abstractmethod
     def run(self, features: Array) -> Array:
@@ -81,10 +86,15 @@ def open_model(path: str | Path) -> ModelRunner:
         raise ModelError(f"{path}: a model file ends in one of {known}")
     if not path.is_file():
         raise ModelError(f"cannot read {path}: there is no such file")
+    precision = None
     if runner is not _torch_runner:
-        read_model_file(path, _given_shapes(path) if runner is OnnxRunner else None)
+        shapes = _given_shapes(path) if runner is OnnxRunner else None
+        precision = read_model_file(path, shapes).precision
     with refusals(path):
-        return runner(path)
+        opened = runner(path)
+    if precision is not None:  # a torch file's is seen once it is loaded
+        opened.precision = precision
+    return opened
 
 
 @contextmanager
@@ -171,6 +181,7 @@ class TorchRunner(ModelRunner):
                 " weights (`lutra fine-tune`), or it is damaged"
             ) from error
         self._path = path
+        self.precision = _TORCH_PRECISIONS[self._module.dtype]
         _, *image = self._module.input_shape
         self.form = input_form(path, [_MANY, *image])  # it takes any number at once
         self.classes = _classes(path, self)

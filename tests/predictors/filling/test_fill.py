@@ -22,7 +22,7 @@ OPS = space.ops_at(RESOLUTIONS)
 
 def errors_of(measured: list[OpConfig]) -> Floats:
     """Relative errors of what is filled in for the others."""
-    filled = filled_from_ops(OPS, {op.key: latency_ms(op) for op in measured})
+    filled = filled_from_ops(OPS, {op.key: latency_ms(op) for op in measured}).filled
     assert set(filled) == {op.key for op in OPS} - {op.key for op in measured}
     truth = {op.key: latency_ms(op) for op in OPS}
     return np.array([each.latency_ms / truth[key] - 1.0 for key, each in filled.items()])
@@ -44,7 +44,7 @@ def test_both_sides_of_a_cliff_are_measured() -> None:
 def test_a_cliff_is_not_smoothed_over() -> None:
     """Of two ops alike but for their channels, which were not measured, the right one is slow."""
     measured = most_informative(space, RESOLUTIONS, len(OPS) // 4)
-    filled = filled_from_ops(OPS, {op.key: latency_ms(op) for op in measured})
+    filled = filled_from_ops(OPS, {op.key: latency_ms(op) for op in measured}).filled
     slow = [
         op
         for op in OPS
@@ -58,7 +58,7 @@ def test_a_cliff_is_not_smoothed_over() -> None:
 
 def test_intervals_hold_most() -> None:
     measured = most_informative(space, RESOLUTIONS, len(OPS) // 5)
-    filled = filled_from_ops(OPS, {op.key: latency_ms(op) for op in measured})
+    filled = filled_from_ops(OPS, {op.key: latency_ms(op) for op in measured}).filled
     truth = {op.key: latency_ms(op) for op in OPS}
     within = [each.low_ms <= truth[key] <= each.high_ms for key, each in filled.items()]
     assert np.mean(within) > 0.85
@@ -67,7 +67,7 @@ def test_intervals_hold_most() -> None:
 
 
 def test_what_is_measured_is_left_alone() -> None:
-    assert filled_from_ops(OPS, {op.key: latency_ms(op) for op in OPS}) == {}
+    assert filled_from_ops(OPS, {op.key: latency_ms(op) for op in OPS}).filled == {}
 
 
 def test_known_ops_come_first_and_none_twice() -> None:
@@ -102,7 +102,7 @@ def test_any_ops_and_latencies_give_numbers(
     ]
     ops = list(dict.fromkeys(ops))
     known = dict(zip([op.key for op in ops[:-1]], latencies, strict=False))
-    for filled in filled_from_ops(ops, known).values():
+    for filled in filled_from_ops(ops, known).filled.values():
         assert 0.0 < filled.low_ms <= filled.latency_ms <= filled.high_ms < np.inf
 
 

@@ -80,6 +80,7 @@ def test_an_exported_file_is_as_accurate_as_the_module(
     )
     found = evaluate(path, trained.data, limit=IMAGES)
     assert found.accuracy.count == min(IMAGES, len(load_images(trained.data, "test")))
+    assert found.to_json()["precision"] == precision
     assert abs(found.percent - module_percent) <= points
     if precision == "fp32":
         features, _ = load_images(trained.data, "test").batch(np.arange(20), trained.architecture.r)
