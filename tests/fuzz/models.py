@@ -1,7 +1,9 @@
-"""Targets: the model files that `lutra profile --model` takes."""
+"""Targets: the model files that `lutra profile --model` takes, and packs of such."""
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -15,12 +17,14 @@ from onnx import TensorProto, helper
 
 from lutra.emitters.emission import FORMATS, Emission
 from lutra.emitters.model_file import read_model_file
+from lutra.files.scratch import scratch_folder
 from lutra.ops import Conv, Shape
+from lutra.packing.pack import pack, unpack
 from tests.fuzz.grammar import ESCAPES, damaged
 from tests.fuzz.oracle import require
 from tests.fuzz.target import Target
 
-_ONNX, _TFLITE = "input.onnx", "input.tflite"
+_ONNX, _TFLITE, _PACK, _UNPACKED = "input.onnx", "input.tflite", "input.lpk", "unpacked.tflite"
 
 
 def _read(name: str, data: bytes) -> None:
@@ -188,6 +192,35 @@ def _times(builder: Any, count: int, offset: int) -> int:
     return int(builder.EndVector())
 
 
+# packs
+
+
+def _unpack(data: bytes) -> None:
+    Path(_PACK).write_bytes(data)
+    require(unpack(_PACK, _UNPACKED).pack_bytes == len(data), "a pack of another size")
+
+
+@cache
+def _packed() -> list[bytes]:
+    """Packs of small blocks."""
+    packs = []
+    with scratch_folder() as folder:
+        for content in _emitted("tflite"):
+            (folder / _TFLITE).write_bytes(content)
+            pack(folder / _TFLITE, folder / _PACK)
+            packs.append((folder / _PACK).read_bytes())
+    return packs
+
+
+@st.composite
+def _packs(draw: DrawFn) -> bytes:
+    """A damaged pack, mostly with a checksum that fits: sizes, ways and tables that lie."""
+    data = draw(damaged(_packed()))
+    if not draw(st.integers(0, 3)):
+        return data
+    return data[:8] + struct.pack("<I", zlib.crc32(data[12:])) + data[12:]
+
+
 TARGETS = (
     Target(
         "onnx",
@@ -212,4 +245,5 @@ TARGETS = (
         ],
         leaves=frozenset({_TFLITE}),
     ),
+    Target("pack", _unpack, _packs, _packed, leaves=frozenset({_PACK, _UNPACKED}), suite_inputs=20),
 )
