@@ -198,6 +198,7 @@ class NetworkRunner(ModelRunner):
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         _, self._network = load_network(checkpoint)
+        self.precision = "fp32"
         shape = self._network.graph.input_shape
         self.form = InputForm(_MANY, shape.channels, shape.height, channels_first=True)
         self.classes = self._network.graph.output_shape.channels
