@@ -17,6 +17,8 @@ from lutra.errors import PermanentDeviceError, UsageError
 from lutra.ops import Conv, Shape
 from tests.toys import Toy, install_toys
 
+pytestmark = pytest.mark.usefixtures("hollow")
+
 Capture = pytest.CaptureFixture[str]
 
 

@@ -15,6 +15,8 @@ from lutra.predictors.efficiency.predictor import EfficiencyPredictor
 from lutra.tables import LatencyTable
 from tests.search.tiny import TINY
 
+pytestmark = pytest.mark.usefixtures("hollow")
+
 
 def measured_by(path: Path) -> RowErrors:
     """The tiny space's first ops: within 1 and 10 %, by 6 and 9 visits."""

@@ -24,6 +24,8 @@ from lutra.tables.documents import CALIBRATION, VALIDATION
 from lutra.tables.measurement import CALIBRATE, VALIDATE
 from tests.conftest import SPACE
 
+pytestmark = pytest.mark.usefixtures("hollow")
+
 space = get_space(SPACE)
 
 
