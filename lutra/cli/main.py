@@ -30,6 +30,7 @@ COMMANDS = {
     "search": "the most accurate subnet under a budget",
     "supernet": "train the networks of a space, all at once; fetch published ones",
     "accuracy": "measure subnets of a supernet, fit a model of accuracy",
+    "prune": "narrow a network: sensitivity curves, channels removed",
     "verify": "measure what a search found",
     "export": "write a found subnet as a model file",
     "evaluate": "top-1 accuracy of a model file",
@@ -43,6 +44,7 @@ _RESUMED = (
     "quickstart",
     "supernet",
     "accuracy",
+    "prune",
 )  # they record as they measure
 
 
