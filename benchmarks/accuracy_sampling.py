@@ -46,7 +46,7 @@ def main() -> None:
         with sample_writer(path, accuracy.source) as writer:
             for row in architectures(accuracy.space, arguments.count):
                 architecture = accuracy.space.decode(row)
-                subnet = accuracy.supernet.subnet(architecture).eval()
+                subnet = accuracy.networks.subnet(architecture).eval()
                 shape = subnet.graph.input_shape
                 ready = torch.randn(images, shape.channels, shape.height, shape.width)
                 with timed(totals["forward passes"]), torch.inference_mode():

@@ -144,6 +144,7 @@ PACKAGES = {
         "inspection/state_spread.py",
         "profiler/statistics.py",
         "predictors/accuracy/fitting.py",
+        "predictors/accuracy/sensitivities.py",
         "predictors/filling",
         "profiler/networks/validation.py",
     },

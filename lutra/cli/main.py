@@ -30,6 +30,7 @@ COMMANDS = {
     "search": "the most accurate subnet under a budget",
     "supernet": "train the networks of a space, all at once; fetch published ones",
     "accuracy": "measure subnets of a supernet, fit a model of accuracy",
+    "prune": "narrow a network: sensitivity curves, channels removed",
     "verify": "measure what a search found",
     "fine-tune": "train a found subnet further, by itself or by teachers",
     "export": "write a found subnet as a model file",
@@ -49,6 +50,7 @@ _RESUMED = (
     "supernet",
     "accuracy",
     "shrink",
+    "prune",
 )  # they record as they measure
 
 

@@ -113,7 +113,7 @@ def width_space_name(base: Architecture) -> str:
 
 def _parsed(name: str) -> WidthSpace:
     """The space of a name; raises `UsageError`."""
-    space, _, rest = name.partition(f"/{MARK}/")
+    space, _, rest = name.rpartition(f"/{MARK}/")
     try:
         lists = {
             key: [float(value) for value in text.split("-")]

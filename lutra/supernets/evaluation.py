@@ -16,6 +16,7 @@ from lutra.spaces.architecture import Architecture
 from lutra.supernets.batch_norm import reestimate_statistics
 from lutra.supernets.data.base import ImageSet, shuffled
 from lutra.supernets.elastic.supernet import Supernet
+from lutra.supernets.pruning.removal import NarrowerNetworks
 from lutra.supernets.subnet import Subnet
 
 ENOUGH_IMAGES = 2000  # for statistics, as in OFA's code
@@ -103,7 +104,7 @@ def batch_of(resolution: int) -> int:
 
 
 def inherited_top1(
-    supernet: Supernet,
+    supernet: Supernet | NarrowerNetworks,
     architecture: Architecture,
     train: ImageSet,
     validation: ImageSet,

@@ -50,6 +50,18 @@ class Subnet(nn.Module):
         result: Tensor = self.layers[_key(node)](features)
         return self.norms[_key(node)](result) if node.bias == "batchnorm" else result
 
+    def layer(self, node: Node) -> nn.Conv2d | nn.Linear:
+        """The layer of a node that has weights."""
+        layer = self.layers[_key(node)]
+        assert isinstance(layer, nn.Conv2d | nn.Linear)
+        return layer
+
+    def norm(self, node: Node) -> nn.BatchNorm2d:
+        """The batch normalisation of a node that has one."""
+        norm = self.norms[_key(node)]
+        assert isinstance(norm, nn.BatchNorm2d)
+        return norm
+
     @torch.no_grad()
     def weights(self) -> dict[str, npt.NDArray[np.float32]]:
         """The weights as emitters take them, batch normalisations folded in (in inference)."""
@@ -63,12 +75,10 @@ class Subnet(nn.Module):
         return arrays
 
     def _folded(self, node: Node) -> tuple[Tensor, Tensor | None]:
-        layer = self.layers[_key(node)]
-        assert isinstance(layer, nn.Conv2d | nn.Linear)
+        layer = self.layer(node)
         if node.bias != "batchnorm":
             return layer.weight, layer.bias
-        norm = self.norms[_key(node)]
-        assert isinstance(norm, nn.BatchNorm2d)
+        norm = self.norm(node)
         assert norm.running_mean is not None
         assert norm.running_var is not None
         scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)

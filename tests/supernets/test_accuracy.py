@@ -51,7 +51,7 @@ def test_the_same_as_by_hand(data: Path, checkpoint: Path) -> None:
     accuracy = InheritedAccuracy(checkpoint, data, calibration_images=50)
     train, validation = load_images(data, "train"), load_images(data, "validation")
     architecture = accuracy.space.decode(accuracy.space.sample(1, np.random.default_rng(3))[0])
-    subnet = accuracy.supernet.subnet(architecture)
+    subnet = accuracy.networks.subnet(architecture)
     chosen = np.sort(shuffled(len(train))[:50])
     subnet.train()
     for norm in subnet.norms.values():
@@ -70,7 +70,7 @@ def test_the_same_as_by_hand(data: Path, checkpoint: Path) -> None:
 
 def test_fewer_images(data: Path, checkpoint: Path) -> None:
     accuracy = InheritedAccuracy(checkpoint, data, images=5, calibration_images=7)
-    assert accuracy.of(accuracy.supernet.smallest()).count == 5
+    assert accuracy.of(Supernet(MBV3).smallest()).count == 5
     for images, calibration_images in ((0, 1), (1, 0)):
         with pytest.raises(DataError, match="at least one image"):
             InheritedAccuracy(
@@ -109,13 +109,13 @@ def test_images_are_made_ready_once(
     data: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     accuracy = InheritedAccuracy(checkpoint, data, calibration_images=20)
-    accuracy.of(accuracy.supernet.largest())
+    accuracy.of(Supernet(MBV3).largest())
 
     def again(*_: object) -> None:
         raise AssertionError("made ready again")
 
     monkeypatch.setattr(type(accuracy._train._images), "pixels", again)
-    accuracy.of(accuracy.supernet.largest())
+    accuracy.of(Supernet(MBV3).largest())
 
 
 def test_sampling_goes_on_where_it_was_killed(

@@ -18,6 +18,8 @@ from lutra.plugins import load_plugin, plugin_names
 from lutra.predictors.accuracy.additive import AdditivePredictor
 from lutra.predictors.accuracy.base import AccuracyPredictor
 from lutra.predictors.accuracy.ofa_mlp import OfaMlpPredictor
+from lutra.predictors.accuracy.samples import START
+from lutra.predictors.accuracy.sensitivities import SensitivityPredictor
 from lutra.spaces import DEFAULT_SPACE, SearchSpace, get_space
 
 _GROUP = "lutra.accuracy"
@@ -36,10 +38,11 @@ def load_accuracy(
 ) -> AccuracyPredictor:
     """What predicts the accuracy (top-1 in percent) of a space's architectures.
 
-    ``source`` is one of OFA's PyTorch files, a file of ``lutra accuracy fit``, or the name of
-    another package's predictor; by default the one that comes with lutra. ``resolutions`` names,
-    in order, the resolutions that an OFA file encodes, for files of OFA's library form that were
-    made with an unusual list. Raises `AccuracyError`; never runs code from a file.
+    ``source`` is one of OFA's PyTorch files, a file of ``lutra accuracy fit`` or ``lutra prune
+    sense``, or the name of another package's predictor; by default the one that comes with lutra.
+    ``resolutions`` names, in order, the resolutions that an OFA file encodes, for files of OFA's
+    library form that were made with an unusual list. Raises `AccuracyError`; never runs code from
+    a file.
 
     >>> load_accuracy(space="ofa-mbv3-w1.0").resolutions
     (224,)
@@ -85,6 +88,8 @@ def _from_file(
 def _from_bytes(
     data: bytes, source: str, space: SearchSpace, resolutions: Sequence[int] | None
 ) -> AccuracyPredictor:
+    if data.startswith(START):
+        return SensitivityPredictor.from_bytes(data, source, space)
     if data.lstrip()[:1] == b"{":
         if len(data) > MAX_JSON_BYTES:
             raise AccuracyError(f"{source} is too large for an additive accuracy model")

@@ -2,8 +2,9 @@
 
 JSON lines. The first says what was measured: ``{"format": "lutra-accuracy-samples", "version": 1,
 "space": ..., "checkpoint": SHA-256, "data": ..., "labels": digest, "images": N,
-"calibration_images": M}``. Each further one is one of OFA's dictionaries with ``top1_percent``. A
-line is written when it is measured; the last one of a killed run may lack its end and is dropped.
+"calibration_images": M}``, and ``"criterion"`` where channels were removed. Each further one is one
+of OFA's dictionaries with ``top1_percent``. A line is written when it is measured; the last one of
+a killed run may lack its end and is dropped.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ from lutra.spaces import Rows, SearchSpace, get_space
 
 FORMAT = "lutra-accuracy-samples"
 VERSION = 1
+START = json.dumps({"format": FORMAT})[:-1].encode()
+"""What such a file begins with."""
+
 _MAX_BYTES = 64 << 20  # a subnet has 300 bytes
 _MAX_LINE = 1 << 16
 # What must not differ; a folder of images may have been moved: a digest tells what it holds.
@@ -35,6 +39,7 @@ _WHAT = {
     "images": "number of validation images",
     "labels": "set of validation images",
     "calibration_images": "number of calibration images",
+    "criterion": "criterion of pruning",
 }
 _TOO_LARGE = f"is larger than {_MAX_BYTES >> 20} MiB: too large for measured subnets"
 
@@ -45,7 +50,8 @@ class SampleSource:
 
     ``data`` is the data set's name, ``labels`` the digest of the validation images and their
     labels, of which there were ``images``; statistics of batch normalisations are of
-    ``calibration_images`` training images.
+    ``calibration_images`` training images. ``criterion`` says by which rule channels were removed,
+    where the space is that of a network's narrower forms.
     """
 
     space: str
@@ -54,6 +60,7 @@ class SampleSource:
     labels: str
     images: int
     calibration_images: int
+    criterion: str | None = None
 
 
 class Samples(NamedTuple):
@@ -131,7 +138,8 @@ def sample_writer(path: Path, source: SampleSource) -> Iterator[SampleWriter]:
             done = {row.tobytes() for row in known.rows}
         with _opened(path, len(whole)) as file:
             if not whole:
-                head = {"format": FORMAT, "version": VERSION, **asdict(source)}
+                said = {name: value for name, value in asdict(source).items() if value is not None}
+                head = {"format": FORMAT, "version": VERSION, **said}
                 _append(file, path, head)
             yield SampleWriter(file, path, space, done)
 
@@ -142,8 +150,7 @@ def _content(path: Path) -> bytes:
 
 def _is_ours(data: bytes) -> bool:
     """Whether it begins as our files do; perhaps not even the first line is whole."""
-    start = json.dumps({"format": FORMAT})[:-1].encode()
-    return data[: len(start)] == start[: len(data)]
+    return data[: len(START)] == START[: len(data)]
 
 
 @contextmanager
@@ -202,11 +209,14 @@ def _source(line: bytes, where: str) -> tuple[SampleSource, SearchSpace]:
     for name, count in counts.items():
         if type(count) is not int or not 0 <= count < 1 << 53:
             raise AccuracyError(f"{where}, line 1: '{name}' is missing or no count")
+    criterion = document.get("criterion")
+    if not isinstance(criterion, str | None):
+        raise AccuracyError(f"{where}, line 1: 'criterion' is no text")
     try:
         space = get_space(str(texts["space"]))
     except UsageError as error:
         raise AccuracyError(f"{where}, line 1: {error}") from error
-    return SampleSource(**texts, **counts), space  # type: ignore[arg-type]
+    return SampleSource(**texts, **counts, criterion=criterion), space  # type: ignore[arg-type]
 
 
 def _sample(line: bytes, space: SearchSpace, where: str) -> tuple[npt.NDArray[np.int16], float]:

@@ -47,9 +47,10 @@ def evaluate(
         reverse=True,
     )
     source = accuracy.source
+    weights = "what pruning leaves of weights" if source.criterion else "a supernet"
     note = (
         f"the first {len(measured)} are ordered by their accuracy on {source.images} validation"
-        f" images of {source.data}, measured with a supernet (SHA-256 {source.checkpoint[:16]})"
+        f" images of {source.data}, measured with {weights} (SHA-256 {source.checkpoint[:16]})"
     )
     if any(loss.values()):
         note += " at fp32, less what their precision is said to cost"

@@ -9,15 +9,18 @@ import numpy as np
 from lutra.errors import DataError
 from lutra.predictors.accuracy.samples import SampleSource
 from lutra.spaces.architecture import Architecture
+from lutra.spaces.base import SearchSpace
 from lutra.supernets.accuracy.kept_images import KeptImages
-from lutra.supernets.checkpoints.checkpoint import Checkpoint, load_supernet, read_checkpoint
+from lutra.supernets.checkpoints.checkpoint import Checkpoint, read_checkpoint
+from lutra.supernets.checkpoints.network import load_subnets
 from lutra.supernets.data.base import ImageSet, shuffled
 from lutra.supernets.data.loading import load_images
 from lutra.supernets.evaluation import ENOUGH_IMAGES, Accuracy, inherited_top1
+from lutra.supernets.pruning.removal import Criterion, NarrowerNetworks
 
 
 class InheritedAccuracy:
-    """Measures subnets of a checkpoint's supernet as they are, without training.
+    """Measures subnets of a checkpoint's supernet, or narrower forms of a network, untrained.
 
     Each is extracted, its batch normalisations are re-estimated on ``calibration_images`` training
     images, and it is evaluated on the validation images: all, or ``images`` of them by chance.
@@ -29,15 +32,18 @@ class InheritedAccuracy:
         checkpoint: str | Path | Checkpoint,
         data: str | Path,
         *,
-        space: str | None = None,
+        space: str | SearchSpace | None = None,
         images: int | None = None,
         calibration_images: int = ENOUGH_IMAGES,
+        criterion: Criterion = "independent",
     ) -> None:
-        """Raises `CheckpointError`, `UsageError` and `DataError` for what does not fit together."""
+        """``criterion`` is what channels are removed by, where ``space`` is of narrower forms.
+
+        Raises `CheckpointError`, `UsageError` and `DataError` for what does not fit together."""
         if not isinstance(checkpoint, Checkpoint):
             checkpoint = read_checkpoint(checkpoint)
-        self.supernet = load_supernet(checkpoint, space)
-        self.space = self.supernet.space
+        self.networks = load_subnets(checkpoint, space, criterion)
+        self.space = self.networks.space
         self._train = _some(load_images(data, "train"), calibration_images)
         self._validation = _some(load_images(data, "validation"), images)
         for part in (self._train, self._validation):
@@ -49,13 +55,14 @@ class InheritedAccuracy:
             labels=self._validation.identity,
             images=len(self._validation),
             calibration_images=len(self._train),
+            criterion=criterion if isinstance(self.networks, NarrowerNetworks) else None,
         )
 
     def of(self, architecture: Architecture) -> Accuracy:
         """Top-1 on the validation images at the architecture's resolution."""
         train, validation = self._train, self._validation
         return inherited_top1(
-            self.supernet, architecture, train, validation, calibration_images=len(train)
+            self.networks, architecture, train, validation, calibration_images=len(train)
         )
 
 

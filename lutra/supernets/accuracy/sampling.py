@@ -43,9 +43,23 @@ def sample_accuracy(
     They are spread over the latency that a ``table`` predicts, else over MACs, at the
     ``resolutions`` given, else at all (of the table's). The first two are the smallest and the
     largest. The same seed gives the same subnets, of which a larger ``count`` takes more. Raises
-    `UsageError` and the errors of `sample_writer` and of `TableError`.
+    the errors of `measure_accuracy` and `TableError`.
     """
     rows = architectures(accuracy.space, count, table=table, resolutions=resolutions, seed=seed)
+    return measure_accuracy(accuracy, path, rows, on_progress=on_progress)
+
+
+def measure_accuracy(
+    accuracy: InheritedAccuracy,
+    path: Path,
+    rows: Rows,
+    *,
+    on_progress: Report = lambda done, expected, eta_seconds: None,
+) -> Sampled:
+    """Measure these distinct architectures into a file, those that it holds left out.
+
+    Raises `UsageError` and the errors of `sample_writer`.
+    """
     with sample_writer(path, accuracy.source) as writer:
         missing = [row for row in rows if row.tobytes() not in writer.done]
         done = len(rows) - len(missing)

@@ -11,7 +11,9 @@ import torch
 from lutra.errors import CheckpointError
 from lutra.files import kinds
 from lutra.spaces.architecture import Architecture
+from lutra.spaces.base import SearchSpace
 from lutra.spaces.registry import get_space
+from lutra.spaces.widths import WidthSpace
 from lutra.supernets.checkpoints.checkpoint import (
     NETWORK,
     VERSION,
@@ -22,6 +24,8 @@ from lutra.supernets.checkpoints.checkpoint import (
     write_weights,
 )
 from lutra.supernets.elastic.names import norm_epsilon_of
+from lutra.supernets.elastic.supernet import Supernet
+from lutra.supernets.pruning.removal import Criterion, NarrowerNetworks
 from lutra.supernets.subnet import Subnet
 
 
@@ -38,30 +42,60 @@ def save_network(
 
 
 def load_network(
-    checkpoint: str | Path | Checkpoint, architecture: Architecture | None = None
+    checkpoint: str | Path | Checkpoint,
+    architecture: Architecture | None = None,
+    criterion: Criterion = "independent",
 ) -> tuple[Architecture, Subnet]:
     """A network with the weights of a file, ready to evaluate: its own, or a supernet's.
 
-    ``architecture`` is needed for a supernet's file, and must be that of a network's. A supernet's
-    batch-norm statistics are shared by all its subnets: `tune_statistics` makes a network's own.
+    ``architecture`` is needed for a supernet's file, and must be that of a network's, or a narrower
+    form of one whose weights the file has: channels are then removed by the ``criterion``. A
+    supernet's batch-norm statistics are shared by all its subnets, and those of what was narrowed
+    are from before: `tune_statistics` makes a network's own.
     Raises `CheckpointError` for a file that is not whole or another network's.
     """
     if not isinstance(checkpoint, Checkpoint):
         checkpoint = read_checkpoint(checkpoint)
     own = checkpoint.architecture
-    if own is None:
-        if architecture is None:
-            raise CheckpointError(
-                f"{checkpoint.source} is a supernet's: name one of its networks, a search's result"
-                " for example"
-            )
-        supernet = load_supernet(checkpoint, architecture.space)
-        return architecture, supernet.subnet(architecture)
-    if architecture not in (None, own):
+    architecture = own if architecture is None else architecture
+    if architecture is None:
+        raise CheckpointError(
+            f"{checkpoint.source} is a supernet's: name one of its networks, a search's result"
+            " for example"
+        )
+    if architecture == own:
+        return own, _own_weights(checkpoint, own)
+    return architecture, load_subnets(checkpoint, architecture.space, criterion).subnet(
+        architecture
+    )
+
+
+def load_subnets(
+    checkpoint: str | Path | Checkpoint,
+    space: str | SearchSpace | None = None,
+    criterion: Criterion = "independent",
+) -> Supernet | NarrowerNetworks:
+    """What gives each network of a space its weights, by ``subnet``: a supernet, or pruning.
+
+    ``space`` is by default the file's: its supernet's, or the narrower forms of its one network.
+    Where it is those of a network, the file may be of the network or of a supernet that has it.
+    Raises `CheckpointError` and `UsageError` as `load_supernet` and `load_network` do.
+    """
+    if not isinstance(checkpoint, Checkpoint):
+        checkpoint = read_checkpoint(checkpoint)
+    own = checkpoint.architecture
+    if space is not None:
+        space = get_space(space)
+    elif own is not None:
+        space = WidthSpace(own)
+    if isinstance(space, WidthSpace):
+        _, base = load_network(checkpoint, space.base, criterion)
+        return NarrowerNetworks(base, space, criterion)
+    if own is not None:
         raise CheckpointError(
             f"{checkpoint.source} holds another network than the one that was named"
         )
-    return own, _own_weights(checkpoint, own)
+    return load_supernet(checkpoint, space)
 
 
 def network_in(path: str | Path) -> Architecture:

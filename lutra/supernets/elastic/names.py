@@ -63,7 +63,7 @@ def layout_of(space: SearchSpace) -> Layout:
 def norm_epsilon_of(space: SearchSpace) -> float:
     """What batch normalisations of a space's networks add to variances; raises `UsageError`."""
     if isinstance(space, WidthSpace):
-        space = get_space(space.base.space)
+        return norm_epsilon_of(get_space(space.base.space))
     return layout_of(space).norm_epsilon
 
 

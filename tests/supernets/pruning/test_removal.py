@@ -1,0 +1,179 @@
+"""Removing channels: none at full width, what dead ones leave, the smallest norms first."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lutra.errors import CheckpointError, UsageError
+from lutra.spaces import Architecture, get_space
+from lutra.spaces.widths import WidthSpace
+from lutra.supernets.checkpoints.checkpoint import save_supernet
+from lutra.supernets.checkpoints.network import load_network, load_subnets, save_network
+from lutra.supernets.elastic.supernet import Supernet
+from lutra.supernets.pruning.channels import channel_groups
+from lutra.supernets.pruning.removal import NarrowerNetworks, narrowed
+from lutra.supernets.subnet import Subnet
+from tests.supernets.test_network import answers
+from tests.supernets.test_supernet import MBV3, RESNET, disturbed
+
+PROXYLESS = "ofa-proxyless-w1.0/classes=10/channels=1/r=20:28:4"
+
+
+@pytest.fixture(scope="module", params=[MBV3, PROXYLESS, RESNET])
+def networks(request: pytest.FixtureRequest) -> NarrowerNetworks:
+    """The smallest network of each family, of random numbers."""
+    supernet = Supernet(request.param)
+    disturbed(supernet)
+    smallest = supernet.smallest()
+    subnet = supernet.subnet(smallest).eval()
+    return NarrowerNetworks(subnet, WidthSpace(smallest))
+
+
+def some(space: WidthSpace, seed: int = 0) -> Architecture:
+    """A network that is narrower nearly everywhere."""
+    return space.decode(space.sample(1, np.random.default_rng(seed))[0])
+
+
+def same_answers(first: Subnet, second: Subnet) -> bool:
+    outputs = []
+    for subnet in (first, second):
+        torch.manual_seed(5)
+        outputs.append(answers(subnet))
+    one, other = outputs
+    return bool(torch.allclose(one, other, rtol=1e-4, atol=1e-5 * float(one.abs().max())))
+
+
+def test_full_width_changes_nothing(networks: NarrowerNetworks) -> None:
+    subnet = networks.subnet(networks.space.full)
+    theirs = networks.network.state_dict()
+    assert all(torch.equal(value, theirs[name]) for name, value in subnet.state_dict().items())
+    assert not subnet.training
+
+
+@pytest.mark.parametrize("greedy", [False, True])
+def test_without_dead_channels_all_is_as_before(networks: NarrowerNetworks, greedy: bool) -> None:
+    """Channels of chance that are zero everywhere go, and nothing is computed otherwise."""
+    graph = networks.space.graph(some(networks.space))
+    dead = copy_of(networks.network)
+    groups, rng = channel_groups(dead.graph), np.random.default_rng(0)
+    alive = {}
+    for group, nodes in groups.filters.items():
+        count = dead.graph.shapes[nodes[0].name].channels
+        kept = np.sort(rng.permutation(count)[: graph.shapes[nodes[0].name].channels])
+        alive[group] = torch.from_numpy(kept)
+    for node in dead.graph.nodes:
+        if node.has_weights:
+            gone = torch.ones(dead.graph.shapes[node.name].channels, dtype=torch.bool)
+            gone[alive[groups.of[node.name]]] = False
+            silence(dead, node, gone)
+    pruned = narrowed(dead, graph, greedy=greedy)
+    assert same_answers(dead, pruned)
+    assert not same_answers(networks.network, pruned)
+    for node in graph.nodes:  # those that were alive
+        if node.bias == "batchnorm":
+            expected = dead.norm(node).running_mean[alive[groups.of[node.name]]]  # type: ignore[index]
+            assert torch.equal(pruned.norm(node).running_mean, expected)  # type: ignore[arg-type]
+
+
+@torch.no_grad()
+def silence(subnet: Subnet, node: object, gone: torch.Tensor) -> None:
+    layer = subnet.layer(node)  # type: ignore[arg-type]
+    layer.weight[gone] = 0.0
+    if layer.bias is not None:
+        layer.bias[gone] = 0.0
+    if node.bias == "batchnorm":  # type: ignore[attr-defined]
+        norm = subnet.norm(node)  # type: ignore[arg-type]
+        for array in (norm.weight, norm.bias, norm.running_mean):
+            assert array is not None
+            array[gone] = 0.0
+
+
+def copy_of(subnet: Subnet) -> Subnet:
+    return narrowed(subnet, subnet.graph)
+
+
+def plain_network() -> tuple[Subnet, WidthSpace]:
+    supernet = Supernet(RESNET)
+    disturbed(supernet)
+    smallest = supernet.smallest()
+    return supernet.subnet(smallest).eval(), WidthSpace(smallest)
+
+
+def test_the_largest_norms_stay_and_greedy_ones_are_over_what_is_kept() -> None:
+    """By hand, in a bottleneck: its own layers between others that only it reads."""
+    network, space = plain_network()
+    graph = space.graph(some(space))
+    nodes = {node.name: node for node in network.graph.nodes}
+    reduce = next(node for name, node in nodes.items() if name.endswith(".reduce"))
+    conv = nodes[reduce.name.replace(".reduce", ".conv")]
+    first, second = (network.layer(node).weight.detach() for node in (reduce, conv))
+    first_kept = largest(first.abs().sum((1, 2, 3)), graph.shapes[reduce.name].channels)
+    for greedy in (False, True):
+        read = second[:, first_kept] if greedy else second
+        kept = largest(read.abs().sum((1, 2, 3)), graph.shapes[conv.name].channels)
+        found = narrowed(network, graph, greedy=greedy)
+        assert torch.equal(found.layer(conv).weight, second[kept][:, first_kept])
+
+
+def largest(norms: torch.Tensor, count: int) -> torch.Tensor:
+    return norms.argsort(descending=True)[:count].sort().values
+
+
+def test_gates_do_not_say_which_channels_stay() -> None:
+    """However large, for a gate may close; a depthwise filter's channel is its expansion's."""
+    space = WidthSpace(get_space("ofa-mbv3-w1.0").decode(np.zeros(46, dtype=np.int16)))
+    graph = space.graph(space.full)
+    groups = channel_groups(graph)
+    names = [[node.name for node in nodes] for nodes in groups.filters.values()]
+    assert not any(name.endswith("se.expand") for members in names for name in members)
+    gate = next(node.name for node in graph.nodes if node.name.endswith("se.expand"))
+    block = gate.removesuffix(".se.expand")
+    assert groups.of[gate] == groups.of[f"{block}.depthwise"] == f"{block}.expand"
+    assert [f"{block}.expand", f"{block}.depthwise"] in names
+
+
+def test_weights_that_are_not_finite_are_refused(networks: NarrowerNetworks) -> None:
+    network = copy_of(networks.network)
+    node = next(node for node in network.graph.nodes if node.op == "conv2d")
+    nn.init.constant_(network.layer(node).weight, float("nan"))
+    with pytest.raises(CheckpointError, match=f"{node.name} are not finite"):
+        narrowed(network, network.graph)
+    with pytest.raises(UsageError, match="known: independent, greedy"):
+        NarrowerNetworks(network, networks.space, "largest")  # type: ignore[arg-type]
+
+
+def test_a_narrower_form_of_what_a_file_holds(networks: NarrowerNetworks, tmp_path: Path) -> None:
+    space, path = networks.space, tmp_path / "n.pth"
+    save_network(networks.network, space.base, path, {})
+    architecture = some(space)
+    found, subnet = load_network(path, architecture)
+    assert found == architecture
+    expected = networks.subnet(architecture)
+    assert same_answers(subnet, expected)
+    assert load_subnets(path).space.name == space.name
+    # again: of what was pruned
+    save_network(expected, architecture, tmp_path / "p.pth", {})
+    again = WidthSpace(architecture)
+    assert get_space(again.name).name == again.name
+    narrower = load_network(tmp_path / "p.pth", again.decode(again.choice_counts * 0))[1]
+    assert narrower.graph.macs < expected.graph.macs
+    assert answers(narrower).isfinite().all()
+    base = get_space(space.base.space)
+    other = WidthSpace(base.decode(base.choice_counts - 1))
+    with pytest.raises(CheckpointError, match="another network than the one"):
+        load_network(path, other.full)
+
+
+def test_a_narrower_form_of_a_supernet_s_network(tmp_path: Path) -> None:
+    supernet = Supernet(MBV3).eval()
+    save_supernet(supernet, tmp_path / "s.pth", {})
+    space = WidthSpace(supernet.smallest())
+    _, found = load_network(tmp_path / "s.pth", some(space))
+    expected = narrowed(supernet.subnet(supernet.smallest()), space.graph(some(space)))
+    assert same_answers(found, expected)
+    other = WidthSpace(Supernet(RESNET).smallest())
+    with pytest.raises(CheckpointError, match="is a supernet of"):
+        load_network(tmp_path / "s.pth", other.full)
