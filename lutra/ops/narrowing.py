@@ -8,43 +8,44 @@ from dataclasses import replace
 from lutra.ops.graph import Graph, Node
 from lutra.ops.shapes import Shape
 
-_FIXED = "fixed"  # stands for all channels whose number nobody may change
+_MIXING = ("conv2d", "linear")  # each output is of all inputs; other nodes keep channels apart
+
+
+def shared_channels(graph: Graph) -> dict[str, str]:
+    """For each feature map the first one that has the very same channels.
+
+    Followed through adds, gates, pooling, activations and depthwise convolutions.
+    """
+    of = {graph.input: graph.input}
+    for node in graph.nodes:
+        if node.op in _MIXING:
+            of[node.name] = node.name
+            continue
+        first, *others = (of[name] for name in node.inputs)
+        of[node.name] = first
+        for other in others:
+            of = {name: first if group == other else group for name, group in of.items()}
+    return of
 
 
 def channel_groups(graph: Graph) -> dict[str, int | None]:
-    """The group of each feature map's channels, by its name; None where they are fixed.
+    """The group of each feature map's channels, by its name; None where their number is fixed.
 
-    Maps that are added, scaled by one another, or made channel by channel have one group. Fixed are
-    those of the input, of the output and beside grouped convolutions that are not depthwise, and
-    of maps that are flattened with more than one pixel. Groups are numbered as they appear.
+    Fixed are those of the input, of the output, beside grouped convolutions that are not depthwise,
+    and of maps that are flattened with more than one pixel. Groups are numbered as they appear.
     """
-    parent = {_FIXED: _FIXED, **{name: name for name in graph.shapes}}
-
-    def root(name: str) -> str:
-        while parent[name] != name:
-            name = parent[name]
-        return name
-
-    def join(*names: str) -> None:
-        first = root(names[0])
-        for name in names[1:]:
-            parent[root(name)] = first
-
-    join(_FIXED, graph.input, graph.output)
+    of = shared_channels(graph)
+    fixed = {of[graph.input], of[graph.output]}
     for node in graph.nodes:
         pixels = graph.shapes[node.inputs[0]]._replace(channels=1).elements
-        if node.op == "linear":
-            if pixels > 1:
-                join(_FIXED, node.inputs[0])
-        elif node.op != "conv2d":
-            join(node.inputs[0], node.name, *node.inputs[1:])
-        elif node.groups > 1:
-            join(_FIXED, node.inputs[0], node.name)
-    fixed = root(_FIXED)
+        if node.op == "linear" and pixels > 1:
+            fixed.add(of[node.inputs[0]])
+        elif node.op == "conv2d" and node.groups > 1:
+            fixed |= {of[node.inputs[0]], of[node.name]}
     numbers: dict[str, int] = {}
     return {
-        name: None if root(name) == fixed else numbers.setdefault(root(name), len(numbers))
-        for name in graph.shapes
+        name: None if group in fixed else numbers.setdefault(group, len(numbers))
+        for name, group in of.items()
     }
 
 

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lutra.ops import Graph, Node
-
-_MIXING = ("conv2d", "linear")  # each output is of all inputs; other nodes keep channels apart
+from lutra.ops.narrowing import shared_channels
 
 
 @dataclass(frozen=True)
@@ -25,16 +24,8 @@ class ChannelGroups:
 
 
 def channel_groups(graph: Graph) -> ChannelGroups:
-    """Follow channels through adds, gates, pooling, activations and depthwise convolutions."""
-    of = {graph.input: graph.input}
-    for node in graph.nodes:
-        if node.op in _MIXING:
-            of[node.name] = node.name
-            continue
-        first, *others = (of[name] for name in node.inputs)
-        of[node.name] = first
-        for other in others:
-            of = {name: first if group == other else group for name, group in of.items()}
+    """The groups of a graph's channels."""
+    of = shared_channels(graph)
     gates = _gates(graph)
     filters: dict[str, list[Node]] = defaultdict(list)
     for node in graph.nodes:

@@ -55,9 +55,7 @@ def narrowed(network: Subnet, graph: Graph, *, greedy: bool = False) -> Subnet:
     """A copy of a network with as many channels as a graph of the same nodes has."""
     groups = channel_groups(network.graph)
     kept = _kept(network, graph, groups, greedy=greedy)
-    norms = [norm for norm in network.norms.values() if isinstance(norm, nn.BatchNorm2d)]
-    epsilon = norms[0].eps if norms else 1e-5
-    result = Subnet(graph, norm_epsilon=epsilon, dropout=network.dropout)
+    result = Subnet(graph, dropout=network.dropout)
     for node in graph.nodes:
         if node.has_weights:
             outputs, inputs = kept[groups.of[node.name]], kept[groups.of[node.inputs[0]]]
@@ -119,3 +117,4 @@ def _copy(network: Subnet, result: Subnet, node: Node, outputs: Tensor, inputs: 
             for name, value in network.norm(node).state_dict().items()
         }
         result.norm(node).load_state_dict(kept)
+        result.norm(node).eps = network.norm(node).eps
