@@ -5,15 +5,20 @@ On a scripted device in the place of this machine's CPU, so that every answer is
 
 from __future__ import annotations
 
+import csv
 import doctest
+import json
 import re
+import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import lutra
+from lutra.cli.main import run
 from lutra.devices import registry
 from lutra.devices.base import DeviceInfo
 from lutra.devices.fake import FakeDevice, FakeScript, latency_from_size
@@ -34,6 +39,13 @@ ROOT = Path(__file__).parents[1]
 # Public names that the examples of `LutraError` and of `Watch` show.
 SHOWN_ELSEWHERE = {name for name in lutra.__all__ if name.endswith("Error")} - {"LutraError"}
 SHOWN_ELSEWHERE |= {"Progress"}
+SMALL = "ofa-mbv3-w0.25/classes=10/channels=1/stem=1/r=20:28:4"
+# What the guide's pages measure, and what is measured of it here.
+LESS = {
+    "--resolutions 128:224:24": f"--space {SMALL} --resolutions 20:28:4 --networks 6",
+    "lutra validate sampled.lut": "lutra validate sampled.lut --networks 6",
+    "--count 100": "--count 20",
+}
 
 
 class ScriptedCpu(FakeDevice):
@@ -93,6 +105,60 @@ def test_the_python_of_a_document_runs_from_top_to_bottom(document: str) -> None
     namespace: dict[str, object] = {}
     for block in blocks:
         exec(compile(block, document, "exec"), namespace)
+
+
+def commands_of(heading: str) -> list[list[str]]:
+    """The words of each command in the first block of a page of the guide, with `LESS` to do."""
+    text = (ROOT / "docs" / "guide.md").read_text()
+    page = text[text.index(f"# {heading}") :]
+    block = re.search(r"^```\n(.*?)^```", page, re.M | re.S)
+    assert block
+    lines = block[1].replace("\\\n", " ")
+    for typed, run_here in LESS.items():
+        lines = lines.replace(typed, run_here)
+    commands = [shlex.split(line, comments=True) for line in lines.splitlines()]
+    assert all(command[0] == "lutra" for command in commands)
+    return [command[1:] for command in commands]
+
+
+def test_the_page_on_five_minutes_runs_as_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    said = []
+    for command in commands_of("Five minutes, not fifty"):
+        assert run(command) == 0, command
+        said.append(capsys.readouterr().err)
+    by_share, by_time, by_prior, *_, whole = said
+    assert "were not measured but filled in from the 34 that were" in by_share
+    assert "filled in" in by_time
+    assert "today.lut: the prior sampled.lut helps: with it" in by_prior
+    assert "filled in" not in whole
+    with lutra.LatencyTable.open("sampled.lut") as table:
+        assert not table.filled()
+
+
+def test_the_page_on_device_farms_runs_as_typed() -> None:
+    first, *others = commands_of("Your device farm's CSV")
+    assert run(first) == 0
+    time_files(Path("farm/networks.csv"))
+    for command in others:
+        assert run(command) == 0, command
+    found = lutra.SearchResult.read("found.json").best
+    assert found.predicted_ms is not None
+    assert 4.0 < found.predicted_ms <= 8.0
+
+
+def time_files(path: Path) -> None:
+    """What a farm does: write into the file what each network takes."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    space = get_space(SPACE)
+    alone = np.array([0.01 + op.macs / 3e7 for op in space.ops])
+    for row in rows:
+        network = space.encode(space.parse(json.loads(row["architecture"])))
+        row["latency_ms"] = f"{(space.op_counts(network[None, :]) @ alone)[0]:.4f}"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 @pytest.mark.parametrize("name", sorted({*lutra.__all__} - {"__version__"} - {*SHOWN_ELSEWHERE}))
