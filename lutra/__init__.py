@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from lutra.search.result import SearchResult as SearchResult
     from lutra.spaces.registry import get_space as get_space
     from lutra.supernets.deployment.file_accuracy import evaluate as evaluate
+    from lutra.supernets.quantization.quantize import quantize as quantize
     from lutra.supernets.training.train import train_supernet as train_supernet
     from lutra.tables.table import LatencyTable as LatencyTable
 
@@ -108,6 +109,7 @@ _HOMES = {
     "lutra.search.measuring.verification": ("verify",),
     "lutra.spaces.registry": ("get_space",),
     "lutra.supernets.deployment.file_accuracy": ("evaluate",),
+    "lutra.supernets.quantization.quantize": ("quantize",),
     "lutra.supernets.training.train": ("train_supernet",),
     "lutra.tables.table": ("LatencyTable",),
 }

@@ -32,6 +32,7 @@ COMMANDS = {
     "accuracy": "measure subnets of a supernet, fit a model of accuracy",
     "verify": "measure what a search found",
     "export": "write a found subnet as a model file",
+    "quantize": "a trained network in int8, ranges by rule or trained",
     "evaluate": "top-1 accuracy of a model file",
     "report": "a page with pictures of tables and what was found",
 }

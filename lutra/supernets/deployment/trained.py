@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +11,10 @@ import numpy.typing as npt
 
 from lutra.emitters.emission import Emission
 from lutra.emitters.export import Filling
-from lutra.errors import DataError
+from lutra.errors import DataError, UsageError
 from lutra.spaces import Architecture, get_space
 from lutra.supernets.checkpoints.checkpoint import Checkpoint, read_checkpoint
-from lutra.supernets.checkpoints.network import load_network
+from lutra.supernets.checkpoints.network import TrainedRanges, load_network, trained_ranges
 from lutra.supernets.data.base import (
     AUGMENTATIONS,
     Augmentation,
@@ -24,6 +25,7 @@ from lutra.supernets.data.base import (
 from lutra.supernets.data.loading import load_images, load_unlabelled
 from lutra.supernets.deployment.fine_tuning import fine_tune
 from lutra.supernets.evaluation import OnStep, tune_statistics
+from lutra.supernets.quantization.rules import RangeRule
 from lutra.supernets.subnet import Subnet
 
 CALIBRATION_IMAGES = 256
@@ -40,7 +42,8 @@ class Training:
 
     ``checkpoint`` is a supernet's file, or one network's. ``data`` is a folder of training images,
     for batch-norm statistics and ``fine_tune_epochs``;
-    ``calibration_data`` one for the ranges of 8 bits, by default the same.
+    ``calibration_data`` one for the ranges of 8 bits, by default the same. ``ranges`` is the rule
+    that they come by: by default they are those that the file holds, else by ``max``.
     """
 
     checkpoint: str | Path
@@ -48,6 +51,23 @@ class Training:
     calibration_data: str | Path | None = None
     fine_tune_epochs: int = 0
     seed: int = 0
+    ranges: RangeRule | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A network ready to be deployed, and what it was made of.
+
+    ``images`` are the training images, ``notes`` what a file's metadata says, ``ranges`` those of 8
+    bits that the checkpoint holds.
+    """
+
+    architecture: Architecture
+    network: Subnet
+    checkpoint: Checkpoint
+    images: ImageSet | None
+    notes: Mapping[str, str]
+    ranges: TrainedRanges | None
 
 
 def trained_filling(
@@ -59,26 +79,61 @@ def trained_filling(
     """The architecture's weights from a checkpoint, batch normalisations folded in.
 
     Raises `CheckpointError` for a file of neither the architecture nor a supernet of its space,
-    `DataError` for images that cannot be read or do not fit it, `TrainingError` from fine-tuning.
+    `DataError` for images that cannot be read or do not fit it, `TrainingError` from fine-tuning,
+    `UsageError` where weights are to be trained and ranges kept.
     """
-    space = get_space(architecture.space)
+    return filled(prepared(architecture, training, on_step), training, emission)
+
+
+def prepared(
+    architecture: Architecture | None,
+    training: Training,
+    on_step: OnStep = lambda done, expected: None,
+) -> Prepared:
+    """The architecture's network, fine-tuned and with statistics of its own as ``training`` says.
+
+    ``architecture`` is not needed where the checkpoint is one network's. Raises as
+    `trained_filling`.
+    """
     checkpoint = read_checkpoint(training.checkpoint)
     images = None
     if training.data is not None:
         images = load_images(training.data, "train", _augmentation(checkpoint))
-        images.require_fit(space)
-    _, subnet = load_network(checkpoint, architecture)
-    calibration, calibrated_on = None, ""
-    if emission.precision == "int8":
-        calibration, calibrated_on = _calibration(subnet, images, training.calibration_data)
+        known = architecture or checkpoint.architecture
+        if known is not None:
+            images.require_fit(get_space(known.space))
+    architecture, network = load_network(checkpoint, architecture)
+    ranges = trained_ranges(checkpoint, network.graph)
+    if ranges is not None and training.fine_tune_epochs and training.ranges is None:
+        raise UsageError(
+            f"{checkpoint.source} holds ranges that were trained with its weights, which"
+            " fine-tuning would change: leave it out"
+        )
     notes = {
         "weights": f"trained: {Path(checkpoint.source).name}, SHA-256 {checkpoint.digest}",
-        **_adapted(subnet, images, checkpoint, architecture.r, training, on_step),
-        "pixels": _pixels_text(subnet.graph.input_shape.channels),
+        **_adapted(network, images, checkpoint, architecture.r, training, on_step),
+        "pixels": _pixels_text(network.graph.input_shape.channels),
     }
-    if calibrated_on:
-        notes["calibration"] = calibrated_on
-    return Filling(subnet.weights(), notes, calibration)
+    return Prepared(architecture, network, checkpoint, images, notes, ranges)
+
+
+def filled(found: Prepared, training: Training, emission: Emission) -> Filling:
+    """The weights of a prepared network and, for int8, the ranges of its feature maps."""
+    weights, notes = found.network.weights(), dict(found.notes)
+    if emission.precision != "int8":
+        return Filling(weights, notes)
+    if found.ranges is not None and training.ranges is None:
+        if training.calibration_data is not None:
+            raise UsageError(
+                f"{found.checkpoint.source} holds ranges that were trained: calibration images are"
+                " for others, leave them out"
+            )
+        notes["ranges"] = f"trained in {found.ranges.format}'s int8"
+        return Filling(weights, notes, found.ranges.maps)
+    rule = training.ranges or RangeRule()
+    calibration, notes["calibration"] = _calibration(found, training.calibration_data)
+    notes["ranges"] = str(rule)
+    return Filling(weights, notes, rule.ranges(found.network.graph, weights, calibration))
 
 
 def _augmentation(checkpoint: Checkpoint) -> Augmentation:
@@ -96,7 +151,8 @@ def _adapted(
     on_step: OnStep,
 ) -> dict[str, str]:
     """Fine-tune and re-estimate as asked; what was done, for the metadata."""
-    if images is None:
+    if images is None or (checkpoint.ranges is not None and not training.fine_tune_epochs):
+        # Ranges were trained with the statistics as they are.
         return {"statistics": _OWN if checkpoint.architecture else _SHARED}
     notes = {}
     if training.fine_tune_epochs:
@@ -109,10 +165,10 @@ def _adapted(
 
 
 def _calibration(
-    subnet: Subnet, images: ImageSet | None, folder: str | Path | None
+    found: Prepared, folder: str | Path | None
 ) -> tuple[npt.NDArray[np.float32] | None, str]:
     """Images (N, C, H, W) for the ranges of 8 bits, and which: of a folder, or training images."""
-    shape = subnet.graph.input_shape
+    shape, images = found.network.graph.input_shape, found.images
     if folder is not None:
         images = load_unlabelled(folder, shape.channels)
         if images.channels != shape.channels:
