@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from lutra.supernets.deployment.clustering import cluster as cluster
     from lutra.supernets.deployment.file_accuracy import evaluate as evaluate
     from lutra.supernets.deployment.tuned_network import fine_tune_network as fine_tune_network
+    from lutra.supernets.quantization.quantize import quantize as quantize
     from lutra.supernets.training.train import train_supernet as train_supernet
     from lutra.tables.table import LatencyTable as LatencyTable
 
@@ -120,6 +121,7 @@ _HOMES = {
     "lutra.supernets.deployment.clustering": ("cluster",),
     "lutra.supernets.deployment.file_accuracy": ("evaluate",),
     "lutra.supernets.deployment.tuned_network": ("fine_tune_network",),
+    "lutra.supernets.quantization.quantize": ("quantize",),
     "lutra.supernets.training.train": ("train_supernet",),
     "lutra.tables.table": ("LatencyTable",),
 }

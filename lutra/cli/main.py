@@ -34,6 +34,7 @@ COMMANDS = {
     "verify": "measure what a search found",
     "fine-tune": "train a found subnet further, by itself or by teachers",
     "export": "write a found subnet as a model file",
+    "quantize": "a trained network in int8, ranges by rule or trained",
     "evaluate": "top-1 accuracy of a model file",
     "cluster": "let a network's weights share few values, which packs small",
     "pack": "make a model file smaller, for a download or flash",

@@ -44,7 +44,7 @@ def apply(
     from lutra.files.kinds import MODELS
     from lutra.search.result import read_found
     from lutra.supernets.checkpoints.network import save_network
-    from lutra.supernets.deployment.trained import Training, trained_network
+    from lutra.supernets.deployment.trained import Training, prepared
 
     if epochs and data is None:
         raise UsageError("fine-tuning needs training images: name their folder (--data)")
@@ -52,9 +52,9 @@ def apply(
     architecture, _ = read_found(result)
     training = Training(checkpoint, data, fine_tune_epochs=epochs, seed=seed, criterion=criterion)
     with progress("fine-tuning") as report:
-        subnet, notes = trained_network(architecture, training, with_eta(report))
-    notes["criterion"] = criterion
-    save_network(subnet, architecture, output, notes)
+        found = prepared(architecture, training, with_eta(report))
+    notes = {**found.notes, "criterion": criterion}
+    save_network(found.network, architecture, output, notes)
     if as_json:
         print_json({"output": str(output), "architecture": architecture.to_json(), **notes})
         return

@@ -6,10 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 
-import numpy as np
-import numpy.typing as npt
-
-from lutra.emitters.quantization import activation_ranges
+from lutra.emitters.quantization import Range
 from lutra.errors import ModelError, UsageError
 from lutra.ops import Graph, Weights, seeded_weights
 
@@ -56,12 +53,12 @@ class Emission:
         graph: Graph,
         weights: Weights,
         metadata: Mapping[str, str] | None = None,
-        calibration: npt.NDArray[np.float32] | None = None,
+        ranges: Mapping[str, Range] | None = None,
     ) -> bytes:
         """The graph's model file; raises `ModelError` for an op that the format lacks.
 
-        ``calibration`` (N, C, H, W) is what feature maps get their 8-bit ranges from, in place of
-        random inputs; other precisions have no use for it.
+        ``ranges`` are those of the feature maps in 8 bits, in place of what random inputs show;
+        other precisions have no use for them.
         """
         module = import_module(f"lutra.emitters.{self.format}")
         for node in graph.nodes:
@@ -69,11 +66,9 @@ class Emission:
                 raise ModelError(
                     f"node {node.name}: '{node.op}' cannot be written as {self.format}"
                 )
-        ranges = {}
-        if self.precision == "int8" and calibration is not None:
-            ranges["ranges"] = activation_ranges(graph, weights, calibration)
+        given = {"ranges": ranges} if self.precision == "int8" else {}
         emitted = getattr(module, f"emit_{self.format}")(
-            graph, weights, precision=self.precision, batch=self.batch, metadata=metadata, **ranges
+            graph, weights, precision=self.precision, batch=self.batch, metadata=metadata, **given
         )
         assert isinstance(emitted, bytes)
         return emitted

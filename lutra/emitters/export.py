@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from lutra.emitters.emission import Emission
+from lutra.emitters.quantization import Range
 from lutra.files import write_atomically
 from lutra.files.kinds import MODELS
 from lutra.ops import Weights, seeded_weights
@@ -21,12 +19,12 @@ class Filling:
     """What a network's structure is filled with.
 
     ``notes`` say in the file's metadata where the weights are from, one entry named ``weights``;
-    ``calibration`` (N, C, H, W) is for 8 bits, random inputs where there is none.
+    ``ranges`` are the feature maps' in 8 bits, those of random inputs where there are none.
     """
 
     weights: Weights
     notes: Mapping[str, str]
-    calibration: npt.NDArray[np.float32] | None = None
+    ranges: Mapping[str, Range] | None = None
 
 
 def write_model(
@@ -53,6 +51,6 @@ def write_model(
         "precision": emission.precision,
         **filling.notes,
     }
-    data = emission.emit(graph, filling.weights, metadata, filling.calibration)
+    data = emission.emit(graph, filling.weights, metadata, filling.ranges)
     write_atomically(path, data, kind=MODELS[emission.format])
     return metadata

@@ -23,6 +23,7 @@ from lutra.emitters.quantization import (
     quantize_weights,
 )
 
+UINT8 = (0, 255)
 _WEIGHTED = {"Conv", "Gemm"}
 _QUANTIZED = {*_WEIGHTED, "Add", "Mul", "GlobalAveragePool"}
 _KEEPS_GRID = {"MaxPool", "AveragePool", "Flatten"}
@@ -35,11 +36,11 @@ def quantized(model: OnnxModel, ranges: Mapping[str, Range]) -> OnnxModel:
     ``ranges`` has the least and greatest value of every feature map of the graph, by its name in
     ``model``. Raises KeyError for a feature map that is to be quantised and has none.
     """
-    kept, grid_names = _plan(model)
+    kept, grid_names = plan(model)
     maps = _FeatureMaps(model.input.name, model.output.name, grid_names)
     flat = {item.output: ranges[item.inputs[0]] for item in kept if item.type == "Flatten"}
     known = {**flat, **ranges}
-    chosen = grids({name: known[name] for name in grid_names.values()}, 0, 255)
+    chosen = grids({name: known[name] for name in grid_names.values()}, *UINT8)
     operators = list(maps.round_trip(model.input.name))
     arrays: dict[str, Array] = {}
     for name, (scale, zero_point) in chosen.items():
@@ -56,7 +57,7 @@ def quantized(model: OnnxModel, ranges: Mapping[str, Range]) -> OnnxModel:
     return replace(model, operators=tuple(operators), arrays=arrays)
 
 
-def _plan(model: OnnxModel) -> tuple[list[Operator], dict[str, str]]:
+def plan(model: OnnxModel) -> tuple[list[Operator], dict[str, str]]:
     """The operators to keep, and for each feature map to quantise the one whose grid it lies on.
 
     A Relu or Clip that alone reads a quantised feature map goes: the operator before it takes over

@@ -8,13 +8,17 @@ the TFLite quantisation specification, which onnxruntime's QDQ follows too.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from lutra.errors import ModelError
 from lutra.ops import Graph, Weights
+
+if TYPE_CHECKING:
+    import torch
 
 Range = tuple[float, float]
 
@@ -45,18 +49,37 @@ def activation_ranges(
 ) -> dict[str, Range]:
     """The least and greatest value of every feature map, by name, over ``inputs``.
 
-    ``inputs`` is (N, C, H, W); by default `calibration_inputs`.
+    ``inputs`` is (N, C, H, W); by default `calibration_inputs`. Raises `ModelError` for a feature
+    map with values that are not finite.
     """
     import torch
-
-    from lutra.emitters.torch import torch_module
 
     ranges: dict[str, Range] = {}
 
     def observe(name: str, value: torch.Tensor) -> None:
         low, high = (limit.item() for limit in torch.aminmax(value))
+        if not math.isfinite(high - low):
+            raise ModelError(
+                f"feature map {name} has values that are not finite, so 8 bits cannot hold them:"
+                " look at the weights and the images"
+            )
         known = ranges.get(name, (low, high))
         ranges[name] = (min(low, known[0]), max(high, known[1]))
+
+    observe_feature_maps(graph, weights, observe, inputs)
+    return ranges
+
+
+def observe_feature_maps(
+    graph: Graph,
+    weights: Weights,
+    observe: Callable[[str, torch.Tensor], None],
+    inputs: npt.NDArray[np.float32] | None = None,
+) -> None:
+    """Show ``observe`` every feature map under its name, a part of ``inputs`` after the other."""
+    import torch
+
+    from lutra.emitters.torch import torch_module
 
     features = calibration_inputs(graph) if inputs is None else inputs
     module = torch_module(graph, weights)
@@ -68,7 +91,6 @@ def activation_ranges(
                 module(torch.from_numpy(features[start : start + _PART]), observe)
     finally:
         torch.set_num_threads(threads)
-    return ranges
 
 
 def grid(values: Range, lowest: int, highest: int) -> Grid:

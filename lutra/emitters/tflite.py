@@ -28,6 +28,7 @@ _Op = schema.BuiltinOperator
 _Fused = schema.ActivationFunctionType
 
 _FUSED = {"none": _Fused.NONE, "relu": _Fused.RELU, "relu6": _Fused.RELU6}
+RAMP = (0.0, 6.0)  # of an h_sigmoid, before it is divided by 6
 _FUSING_OPS = ("conv2d", "depthwise", "linear", "add", "mul")
 # Versions that introduced what we use: (float, int8).
 _VERSIONS = {
@@ -84,7 +85,7 @@ class _Translation:
         self.weights = weights
         self.scheme = scheme
         self._tensors: dict[str, int] = {}
-        self._fused = _fused_activations(graph)
+        self._fused = fused_activations(graph)
 
     def to_bytes(self, metadata: Mapping[str, str]) -> bytes:
         shape = self.scheme.dimensions(self.graph.input_shape)
@@ -117,10 +118,10 @@ class _Translation:
             if node.has_bias
             else np.zeros(len(weight), dtype=np.float32)
         )
-        return self.scheme.layer(node, weight, bias + np.float32(_raised(activation)), order)
+        return self.scheme.layer(node, weight, bias + np.float32(raised(activation)), order)
 
 
-def _fused_activations(graph: Graph) -> dict[str, Node]:
+def fused_activations(graph: Graph) -> dict[str, Node]:
     """By node name, the activation that the node's operator applies itself.
 
     h_sigmoid joins the layer before it too: see `_finish`.
@@ -153,7 +154,7 @@ def _finish(
         return translation.operator(code, inputs, result, options)
     options.fusedActivationFunction = _Fused.RELU6
     shape = translation.scheme.dimensions(translation.graph.shapes[node.name])
-    ramp = translation.scheme.ranged(f"{node.name}.ramp", shape, (0.0, 6.0))
+    ramp = translation.scheme.ranged(f"{node.name}.ramp", shape, RAMP)
     translation.operator(code, inputs, ramp, options)
     return _sixth(translation, activation, ramp)
 
@@ -164,7 +165,7 @@ def _sixth(translation: _Translation, activation: Node, ramp: int) -> int:
     return translation.operator(_Op.MUL, [ramp, factor], result, schema.MulOptionsT())
 
 
-def _raised(activation: Node | None) -> float:
+def raised(activation: Node | None) -> float:
     """What a folded h_sigmoid, RELU6(x + 3) / 6, adds to the bias before it."""
     return 3.0 if activation is not None and activation.function == "h_sigmoid" else 0.0
 
@@ -218,7 +219,7 @@ def _free_h_sigmoid(translation: _Translation, node: Node, features: int) -> int
     """An h_sigmoid that no layer before it can take in: ADD 3 with RELU6, then times 1/6."""
     three = translation.scheme.scalar(f"{node.name}.three", 3.0)
     shape = translation.scheme.dimensions(translation.graph.shapes[node.name])
-    ramp = translation.scheme.ranged(f"{node.name}.ramp", shape, (0.0, 6.0))
+    ramp = translation.scheme.ranged(f"{node.name}.ramp", shape, RAMP)
     options = schema.AddOptionsT()
     options.fusedActivationFunction = _Fused.RELU6
     translation.operator(_Op.ADD, [features, three], ramp, options)

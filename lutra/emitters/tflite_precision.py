@@ -23,18 +23,18 @@ from lutra.emitters.quantization import (
 from lutra.emitters.tflite_file import TfliteFile
 from lutra.ops import Graph, Node, Shape
 
-_INT8 = (-128, 127)
-_GRID_KEEPING_OPS = ("max_pool", "avg_pool")
+INT8 = (-128, 127)
+GRID_KEEPING_OPS = ("max_pool", "avg_pool")
 _DEQUANTIZE_HALVES_VERSION = 3
 _Array = npt.NDArray[np.float32]
 
 
 def feature_grids(graph: Graph, ranges: Mapping[str, Range]) -> dict[str, Grid]:
     """A grid per feature map; pooling kernels want the same one on both sides."""
-    grids = {graph.input: grid(ranges[graph.input], *_INT8)}
+    grids = {graph.input: grid(ranges[graph.input], *INT8)}
     for node in graph.nodes:
-        keeps = node.op in _GRID_KEEPING_OPS
-        grids[node.name] = grids[node.inputs[0]] if keeps else grid(ranges[node.name], *_INT8)
+        keeps = node.op in GRID_KEEPING_OPS
+        grids[node.name] = grids[node.inputs[0]] if keeps else grid(ranges[node.name], *INT8)
     return grids
 
 
@@ -108,7 +108,7 @@ class Int8(Float):
         return self._on_grid(name, dimensions, self._grids[name])
 
     def ranged(self, name: str, dimensions: list[int], values: Range) -> int:
-        return self._on_grid(name, dimensions, grid(values, *_INT8))
+        return self._on_grid(name, dimensions, grid(values, *INT8))
 
     def like(self, name: str, dimensions: list[int], source: str) -> int:
         return self._on_grid(name, dimensions, self._grids[source])
@@ -126,7 +126,7 @@ class Int8(Float):
         ]
 
     def scalar(self, name: str, value: float) -> int:
-        top = _INT8[1]
+        top = INT8[1]
         return self.file.constant(
             name, np.array([top], dtype=np.int8), scales=np.array([value / top], dtype=np.float32)
         )
@@ -135,7 +135,7 @@ class Int8(Float):
         on = self._grids[source]
         return self.file.constant(
             name,
-            np.array([_INT8[0]], dtype=np.int8),
+            np.array([INT8[0]], dtype=np.int8),
             scales=np.array([on.scale], dtype=np.float32),
             zero_point=on.zero_point,
         )

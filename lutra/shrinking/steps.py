@@ -16,7 +16,7 @@ from lutra.search.measuring.closed_loop import find_within_budget
 from lutra.spaces import Architecture
 from lutra.supernets.checkpoints.network import save_network
 from lutra.supernets.deployment.clustering import cluster
-from lutra.supernets.deployment.trained import Training, trained_network
+from lutra.supernets.deployment.trained import Training, prepared
 from lutra.supernets.deployment.tuned_network import fine_tune_network
 from lutra.supernets.pruning.sensing import sense
 from lutra.supernets.quantization.quantize import quantize
@@ -98,8 +98,8 @@ def prune(around: Surroundings, given: Given, output: Path) -> float:
     )
     found.write(output.with_name(f"{output.stem}-found.json"))
     best = found.best.architecture
-    subnet, notes = trained_network(best, Training(given.checkpoint, around.data))
-    save_network(subnet, best, output, notes)
+    narrower = prepared(best, Training(given.checkpoint, around.data))
+    save_network(narrower.network, best, output, narrower.notes)
     return found.best.predicted_ms
 
 

@@ -33,15 +33,20 @@ def run_graph(
     for node in graph.nodes:
         inputs = [values[name] for name in node.inputs]
         if node.has_weights:
-            values[node.name] = _channels_last(weighted(node, inputs[0]))
+            values[node.name] = channels_last(weighted(node, inputs[0]))
         else:
-            values[node.name] = WEIGHTLESS[node.op](_document(node), *inputs)
+            values[node.name] = weightless(node, *inputs)
         if observe is not None:
             observe(node.name, values[node.name])
     return values[graph.output]
 
 
-def _channels_last(features: Tensor) -> Tensor:
+def weightless(node: Node, *inputs: Tensor) -> Tensor:
+    """What a node without weights makes of its inputs."""
+    return WEIGHTLESS[node.op](_document(node), *inputs)
+
+
+def channels_last(features: Tensor) -> Tensor:
     """The same numbers, channels innermost: on CPUs depthwise layers train three times as fast."""
     if features.dim() != 4:
         return features

@@ -68,13 +68,14 @@ class Subnet(nn.Module):
         arrays = {}
         for node in self.graph.nodes:
             if node.has_weights:
-                weight, bias = self._folded(node)
+                weight, bias = self.folded(node)
                 arrays[f"{node.name}.weight"] = weight.float().cpu().numpy().copy()
                 if bias is not None:
                     arrays[f"{node.name}.bias"] = bias.float().cpu().numpy().copy()
         return arrays
 
-    def _folded(self, node: Node) -> tuple[Tensor, Tensor | None]:
+    def folded(self, node: Node) -> tuple[Tensor, Tensor | None]:
+        """A layer's weight and bias with its batch normalisation in them, as in inference."""
         layer = self.layer(node)
         if node.bias != "batchnorm":
             return layer.weight, layer.bias

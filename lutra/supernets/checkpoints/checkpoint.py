@@ -46,7 +46,8 @@ class Checkpoint:
     """Weights by name as a file has them, the space that it names, what it says of its making.
 
     ``architecture`` is that of one network's weights, None where they are a supernet's. ``about``
-    may be anything, nested without end if need be: it is not to be printed whole.
+    may be anything, nested without end if need be: it is not to be printed whole. ``ranges`` is
+    what a file of one network trained in int8 holds of them (`network.trained_ranges` reads it).
     """
 
     source: str
@@ -55,6 +56,7 @@ class Checkpoint:
     about: Mapping[str, Any] = field(repr=False)
     tensors: Mapping[str, object] = field(repr=False)
     architecture: Architecture | None = None
+    ranges: object = field(default=None, repr=False)
 
 
 def save_supernet(
@@ -111,6 +113,7 @@ def parse_checkpoint(data: bytes, source: str) -> Checkpoint:
         about if isinstance(about, dict) else {},
         parameters_in(state),
         _architecture(state, source) if NETWORK in state else None,
+        state.get("ranges") if NETWORK in state else None,
     )
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from lutra.emitters.quantization import Range
 from lutra.errors import CheckpointError
 from lutra.files import kinds
+from lutra.ops import Graph
 from lutra.spaces.architecture import Architecture
 from lutra.spaces.base import SearchSpace
 from lutra.spaces.registry import get_space
@@ -28,16 +32,34 @@ from lutra.supernets.elastic.supernet import Supernet
 from lutra.supernets.pruning.removal import Criterion, NarrowerNetworks
 from lutra.supernets.subnet import Subnet
 
+_NAMED_LETTERS = 20  # of a format in a file
+
+
+@dataclass(frozen=True)
+class TrainedRanges:
+    """Ranges of a network's feature maps that were trained in the int8 of a ``format``."""
+
+    format: str
+    maps: Mapping[str, Range]
+
 
 def save_network(
-    subnet: Subnet, architecture: Architecture, path: Path, about: Mapping[str, Any]
+    subnet: Subnet,
+    architecture: Architecture,
+    path: Path,
+    about: Mapping[str, Any],
+    ranges: TrainedRanges | None = None,
 ) -> None:
     """Write a network's weights; ``about`` (plain data) says how they came to be.
 
-    Raises `CheckpointError`, and `UsageError` where a file that is no network's would be lost; an
-    older one of that name is there until the new one is whole.
+    ``ranges`` are those of its feature maps where they were trained with the weights. Raises
+    `CheckpointError`, and `UsageError` where a file that is no network's would be lost; an older
+    one of that name is there until the new one is whole.
     """
     document = {NETWORK: VERSION, "architecture": architecture.to_json(), "about": dict(about)}
+    if ranges is not None:
+        maps = {name: list(values) for name, values in ranges.maps.items()}
+        document["ranges"] = {"format": ranges.format, "maps": maps}
     write_weights(subnet, {**document, "space": architecture.space}, path, kind=kinds.NETWORK)
 
 
@@ -107,6 +129,31 @@ def network_in(path: str | Path) -> Architecture:
             " search's result, or an architecture's JSON file"
         )
     return own
+
+
+def trained_ranges(checkpoint: Checkpoint, graph: Graph) -> TrainedRanges | None:
+    """The ranges that a network's file holds; None where they were not trained.
+
+    Raises `CheckpointError` unless each feature map of the ``graph`` has one, of finite numbers.
+    """
+    match checkpoint.ranges:
+        case None:
+            return None
+        case {"format": str(format), "maps": {**maps}} if maps.keys() == graph.shapes.keys():
+            ranges = {name: _range(name, maps[name], checkpoint) for name in graph.shapes}
+            return TrainedRanges(format[:_NAMED_LETTERS], ranges)
+    raise CheckpointError(
+        f"{checkpoint.source}: its ranges of int8 are not those of this network's feature maps"
+    )
+
+
+def _range(name: str, values: object, checkpoint: Checkpoint) -> Range:
+    match values:
+        case [float(low), float(high)] if low <= high and math.isfinite(high - low):
+            return low, high
+    raise CheckpointError(
+        f"{checkpoint.source}: the range of {name} in int8 is not two finite numbers in order"
+    )
 
 
 def _own_weights(checkpoint: Checkpoint, architecture: Architecture) -> Subnet:

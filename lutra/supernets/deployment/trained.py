@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from lutra.emitters.emission import Emission
 from lutra.emitters.export import Filling
-from lutra.errors import DataError
-from lutra.ops import Shape
+from lutra.errors import DataError, UsageError
 from lutra.spaces import Architecture, get_space
 from lutra.supernets.checkpoints.checkpoint import Checkpoint, read_checkpoint
-from lutra.supernets.checkpoints.network import load_network
+from lutra.supernets.checkpoints.network import TrainedRanges, load_network, trained_ranges
 from lutra.supernets.data.base import (
     AUGMENTATIONS,
     Augmentation,
@@ -27,6 +26,7 @@ from lutra.supernets.data.loading import load_images, load_unlabelled
 from lutra.supernets.deployment.fine_tuning import fine_tune
 from lutra.supernets.evaluation import OnStep, tune_statistics
 from lutra.supernets.pruning.removal import Criterion
+from lutra.supernets.quantization.rules import RangeRule
 from lutra.supernets.subnet import Subnet
 
 CALIBRATION_IMAGES = 256
@@ -45,7 +45,8 @@ class Training:
     ``checkpoint`` is a supernet's file, or one network's. ``data`` is a folder of training images,
     for batch-norm statistics and ``fine_tune_epochs``; where the file's network is narrowed,
     channels go by ``criterion``. ``calibration_data`` is one for the ranges of 8 bits, by default
-    the same.
+    the same. ``ranges`` is the rule that they come by: by default they are those that the file
+    holds, else by ``max``.
     """
 
     checkpoint: str | Path
@@ -54,6 +55,23 @@ class Training:
     fine_tune_epochs: int = 0
     seed: int = 0
     criterion: Criterion = "independent"
+    ranges: RangeRule | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A network ready to be deployed, and what it was made of.
+
+    ``images`` are the training images, ``notes`` what a file's metadata says, ``ranges`` those of 8
+    bits that the checkpoint holds.
+    """
+
+    architecture: Architecture
+    network: Subnet
+    checkpoint: Checkpoint
+    images: ImageSet | None
+    notes: Mapping[str, str]
+    ranges: TrainedRanges | None
 
 
 def trained_filling(
@@ -64,51 +82,65 @@ def trained_filling(
 ) -> Filling:
     """The architecture's weights from a checkpoint, batch normalisations folded in.
 
-    Raises what `trained_network` does.
-    """
-    start = _start(architecture, training)
-    shape = start.subnet.graph.input_shape
-    calibration, calibrated_on = None, ""
-    if emission.precision == "int8":
-        calibration, calibrated_on = _calibration(shape, start.images, training.calibration_data)
-    notes = _adapted(start, architecture, training, on_step)
-    notes["pixels"] = _pixels_text(shape.channels)
-    if calibrated_on:
-        notes["calibration"] = calibrated_on
-    return Filling(start.subnet.weights(), notes, calibration)
-
-
-def trained_network(
-    architecture: Architecture,
-    training: Training,
-    on_step: OnStep = lambda done, expected: None,
-) -> tuple[Subnet, dict[str, str]]:
-    """The architecture with a checkpoint's weights, adapted as asked; what was done, in words.
-
     Raises `CheckpointError` for a file of neither the architecture nor a supernet of its space, nor
     of a network that it is a narrower form of, `DataError` for images that cannot be read or do not
-    fit it, `TrainingError` from fine-tuning.
+    fit it, `TrainingError` from fine-tuning, `UsageError` where weights are to be trained and
+    ranges kept.
     """
-    start = _start(architecture, training)
-    return start.subnet, _adapted(start, architecture, training, on_step)
+    return filled(prepared(architecture, training, on_step), training, emission)
 
 
-class _Start(NamedTuple):
-    """A network with the weights of a file, and training images, if any."""
+def prepared(
+    architecture: Architecture | None,
+    training: Training,
+    on_step: OnStep = lambda done, expected: None,
+) -> Prepared:
+    """The architecture's network, fine-tuned and with statistics of its own as ``training`` says.
 
-    checkpoint: Checkpoint
-    subnet: Subnet
-    images: ImageSet | None
-
-
-def _start(architecture: Architecture, training: Training) -> _Start:
+    ``architecture`` is not needed where the checkpoint is one network's. Raises as
+    `trained_filling`.
+    """
     checkpoint = read_checkpoint(training.checkpoint)
     images = None
     if training.data is not None:
         images = load_images(training.data, "train", augmentation_of(checkpoint))
-        images.require_fit(get_space(architecture.space))
-    _, subnet = load_network(checkpoint, architecture, training.criterion)
-    return _Start(checkpoint, subnet, images)
+        known = architecture or checkpoint.architecture
+        if known is not None:
+            images.require_fit(get_space(known.space))
+    architecture, network = load_network(checkpoint, architecture, training.criterion)
+    ranges = None
+    if architecture == checkpoint.architecture:
+        ranges = trained_ranges(checkpoint, network.graph)
+    if ranges is not None and training.fine_tune_epochs and training.ranges is None:
+        raise UsageError(
+            f"{checkpoint.source} holds ranges that were trained with its weights, which"
+            " fine-tuning would change: leave it out"
+        )
+    notes = {
+        "weights": f"trained: {Path(checkpoint.source).name}, SHA-256 {checkpoint.digest}",
+        "pixels": _pixels_text(network.graph.input_shape.channels),
+    }
+    found = Prepared(architecture, network, checkpoint, images, notes, ranges)
+    return replace(found, notes={**notes, **_adapted(found, training, on_step)})
+
+
+def filled(found: Prepared, training: Training, emission: Emission) -> Filling:
+    """The weights of a prepared network and, for int8, the ranges of its feature maps."""
+    weights, notes = found.network.weights(), dict(found.notes)
+    if emission.precision != "int8":
+        return Filling(weights, notes)
+    if found.ranges is not None and training.ranges is None:
+        if training.calibration_data is not None:
+            raise UsageError(
+                f"{found.checkpoint.source} holds ranges that were trained: calibration images are"
+                " for others, leave them out"
+            )
+        notes["ranges"] = f"trained in {found.ranges.format}'s int8"
+        return Filling(weights, notes, found.ranges.maps)
+    rule = training.ranges or RangeRule()
+    calibration, notes["calibration"] = _calibration(found, training.calibration_data)
+    notes["ranges"] = str(rule)
+    return Filling(weights, notes, rule.ranges(found.network.graph, weights, calibration))
 
 
 def augmentation_of(checkpoint: Checkpoint) -> Augmentation:
@@ -117,30 +149,30 @@ def augmentation_of(checkpoint: Checkpoint) -> Augmentation:
     return next((known for known in AUGMENTATIONS if known == named), "full")
 
 
-def _adapted(
-    start: _Start, architecture: Architecture, training: Training, on_step: OnStep
-) -> dict[str, str]:
+def _adapted(found: Prepared, training: Training, on_step: OnStep) -> dict[str, str]:
     """Fine-tune and re-estimate as asked; what was done, for the metadata."""
-    checkpoint, subnet, images = start
-    notes = {"weights": f"trained: {Path(checkpoint.source).name}, SHA-256 {checkpoint.digest}"}
-    if images is None:
-        statistics = _SHARED
-        if checkpoint.architecture is not None:
-            statistics = _OWN if checkpoint.architecture == architecture else _BEFORE
-        return {**notes, "statistics": statistics}
+    checkpoint, images, resolution = found.checkpoint, found.images, found.architecture.r
+    if images is None or (found.ranges is not None and not training.fine_tune_epochs):
+        # Ranges were trained with the statistics as they are.
+        if checkpoint.architecture is None:
+            return {"statistics": _SHARED}
+        own = checkpoint.architecture == found.architecture
+        return {"statistics": _OWN if own else _BEFORE}
+    notes = {}
     if training.fine_tune_epochs:
         epochs = training.fine_tune_epochs
-        fine_tune(subnet, images, architecture.r, epochs, seed=training.seed, on_step=on_step)
+        fine_tune(found.network, images, resolution, epochs, seed=training.seed, on_step=on_step)
         plural = "s" if epochs > 1 else ""
         notes["fine_tuning"] = f"{epochs} epoch{plural} on {images.source}, seed {training.seed}"
-    count = tune_statistics(subnet, images, architecture.r)
+    count = tune_statistics(found.network, images, resolution)
     return {**notes, "statistics": f"of {count} training images of {images.source}"}
 
 
 def _calibration(
-    shape: Shape, images: ImageSet | None, folder: str | Path | None
+    found: Prepared, folder: str | Path | None
 ) -> tuple[npt.NDArray[np.float32] | None, str]:
     """Images (N, C, H, W) for the ranges of 8 bits, and which: of a folder, or training images."""
+    shape, images = found.network.graph.input_shape, found.images
     if folder is not None:
         images = load_unlabelled(folder, shape.channels)
         if images.channels != shape.channels:

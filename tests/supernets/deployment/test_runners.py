@@ -10,6 +10,7 @@ import torch
 from onnx import TensorProto, helper
 
 from lutra.emitters.emission import FORMATS, Emission
+from lutra.emitters.quantization import activation_ranges
 from lutra.errors import ModelError
 from lutra.ops import Conv, Graph, Shape, chain_graph, seeded_weights
 from lutra.ops.linear import Linear
@@ -53,7 +54,8 @@ def test_every_format_and_precision_for_any_number_of_images(
     images = torch.randn(7, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     path = tmp_path / f"m.{format_name}"
     emission = Emission(format_name, precision, batch=3)
-    path.write_bytes(emission.emit(graph, weights, calibration=images.numpy()))
+    ranges = activation_ranges(graph, weights, images.numpy())
+    path.write_bytes(emission.emit(graph, weights, ranges=ranges))
     runner = open_model(path)
     assert (runner.form.channels, runner.form.resolution, runner.classes) == (3, 8, 5)
     exact = tmp_path / "exact.torch"

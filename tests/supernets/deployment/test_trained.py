@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from lutra.emitters.emission import Emission
+from lutra.emitters.quantization import activation_ranges
 from lutra.errors import CheckpointError, DataError, ResultError, TrainingError, UsageError
 from lutra.ops import seeded_weights
 from lutra.search.export import export
@@ -105,9 +106,11 @@ def test_ranges_of_random_inputs_are_further_off(
         expected = module(images)
     path = tmp_path / "m.tflite"
     errors = []
+    weights = module.weights()
     for calibration in (images.numpy(), None):
         emission = Emission("tflite", "int8")
-        content = emission.emit(module.graph, module.weights(), calibration=calibration)
+        ranges = activation_ranges(module.graph, weights, calibration)
+        content = emission.emit(module.graph, weights, ranges=ranges)
         path.write_bytes(content)
         errors.append(float((open_model(path)(images) - expected).norm()))
     assert errors[1] > errors[0]  # by how much depends on the weights that training came to
@@ -150,11 +153,8 @@ def test_so_is_that_of_a_tflite_file(precision: str, trained: Trained) -> None:
     training = Training(trained.checkpoint, trained.data)
     filling = trained_filling(trained.architecture, training, emission)
     structures = []
-    for weights, calibration in (
-        (filling.weights, filling.calibration),
-        (seeded_weights(graph), None),
-    ):
-        content = emission.emit(graph, weights, calibration=calibration)
+    for weights, ranges in ((filling.weights, filling.ranges), (seeded_weights(graph), None)):
+        content = emission.emit(graph, weights, ranges=ranges)
         interpreter = Interpreter(model_content=content)
         interpreter.allocate_tensors()
         structures.append(
@@ -178,8 +178,11 @@ def test_other_images_for_the_ranges(trained: Trained, tmp_path: Path) -> None:
     training = Training(trained.checkpoint, trained.data, folder)
     filling = trained_filling(trained.architecture, training, emission)
     assert filling.notes["calibration"] == f"9 images of {folder}"
-    assert filling.calibration is not None
-    assert filling.calibration.shape == (9, 1, trained.architecture.r, trained.architecture.r)
+    own = trained_filling(
+        trained.architecture, Training(trained.checkpoint, trained.data), emission
+    )
+    assert own.notes["statistics"] == filling.notes["statistics"]
+    assert own.ranges != filling.ranges
 
 
 def test_fine_tuning_is_the_same_each_time_and_lowers_the_loss(
