@@ -110,8 +110,8 @@ def layer_of(node: Node, shape: tuple[int, ...]) -> nn.Conv2d | nn.Linear:
 def with_memory(module: _Module, device: str | None = None) -> _Module:
     """Give a module on the device "meta" memory on another one, or on torch's default.
 
-    The numbers are whatever was there. Like `torch.nn.Module.to_empty`, which takes ten times as
-    long: there each tensor passes what torch compiles with.
+    The numbers are whatever was there. `torch.nn.Module.to_empty` takes longer, as each tensor
+    passes what torch compiles with.
     """
     for part in module.modules():
         for name, parameter in part.named_parameters(recurse=False):
