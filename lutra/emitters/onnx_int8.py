@@ -16,6 +16,7 @@ import numpy as np
 
 from lutra.emitters.onnx_model import Array, OnnxModel, Operator
 from lutra.emitters.quantization import (
+    UINT8,
     Range,
     grids,
     least_weight_scales,
@@ -23,7 +24,6 @@ from lutra.emitters.quantization import (
     quantize_weights,
 )
 
-UINT8 = (0, 255)
 _WEIGHTED = {"Conv", "Gemm"}
 _QUANTIZED = {*_WEIGHTED, "Add", "Mul", "GlobalAveragePool"}
 _KEEPS_GRID = {"MaxPool", "AveragePool", "Flatten"}

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 Range = tuple[float, float]
 
+INT8, UINT8 = (-128, 127), (0, 255)  # the integers of feature maps in .tflite and .onnx files
+
 _CALIBRATION_ELEMENTS = 1 << 15
 _MAX_SAMPLES = 8
 _PART = 16  # inputs that go through the network at once

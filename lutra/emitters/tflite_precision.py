@@ -13,6 +13,7 @@ import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
 from lutra.emitters.quantization import (
+    INT8,
     Grid,
     Range,
     grid,
@@ -23,7 +24,6 @@ from lutra.emitters.quantization import (
 from lutra.emitters.tflite_file import TfliteFile
 from lutra.ops import Graph, Node, Shape
 
-INT8 = (-128, 127)
 GRID_KEEPING_OPS = ("max_pool", "avg_pool")
 _DEQUANTIZE_HALVES_VERSION = 3
 _Array = npt.NDArray[np.float32]

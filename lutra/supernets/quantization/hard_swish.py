@@ -13,10 +13,9 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from lutra.emitters.quantization import Grid
+from lutra.emitters.quantization import INT8, Grid
 from lutra.errors import ModelError
 
-_LOWEST, _HIGHEST = -128, 127
 _SHIFT = 7  # bits that an 8-bit difference leaves free in 16
 _ONE = 1 << 15
 _REACH = 3.0  # where the gate is 1
@@ -31,7 +30,7 @@ def hard_swish_table(inputs: Grid, outputs: Grid) -> npt.NDArray[np.int64]:
     Raises `ModelError` where the output's grid is too fine for the kernel, which refuses it.
     """
     hires = np.float32(inputs.scale) / np.float32(1 << _SHIFT)
-    values = (np.arange(_LOWEST, _HIGHEST + 1) - inputs.zero_point) << _SHIFT
+    values = (np.arange(INT8[0], INT8[1] + 1) - inputs.zero_point) << _SHIFT
     factor, exponent = _multiplier(float(hires / np.float32(outputs.scale)))
     if exponent > 0:
         raise ModelError(
@@ -41,7 +40,7 @@ def hard_swish_table(inputs: Grid, outputs: Grid) -> npt.NDArray[np.int64]:
     scaled = _rounding_product(values, factor)
     gate = _gate(values, float(hires / np.float32(_REACH / _ONE)))
     product = np.trunc(scaled * gate / _ONE).astype(np.int64)
-    return np.clip(_divided(product, -exponent) + outputs.zero_point, _LOWEST, _HIGHEST)
+    return np.clip(_divided(product, -exponent) + outputs.zero_point, *INT8)
 
 
 def _gate(values: _Integers, ratio: float) -> _Integers:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lutra.emitters.quantization import Range
+from lutra.emitters.quantization import INT8, UINT8, Range
 from lutra.errors import UsageError
 from lutra.ops import Graph
 from lutra.ops.graph import Activation, Node
@@ -58,7 +58,7 @@ def plan_of(graph: Graph, format: str) -> Plan:
 
 
 def _onnx_plan(graph: Graph) -> Plan:
-    from lutra.emitters.onnx_int8 import UINT8, plan
+    from lutra.emitters.onnx_int8 import plan
     from lutra.emitters.onnx_model import file_names, translated
 
     # Arrays of the right shapes that take no memory: which operators there are does not depend.
@@ -84,7 +84,7 @@ def _onnx_plan(graph: Graph) -> Plan:
 
 def _tflite_plan(graph: Graph) -> Plan:
     from lutra.emitters.tflite import RAMP, fused_activations, raised
-    from lutra.emitters.tflite_precision import GRID_KEEPING_OPS, INT8
+    from lutra.emitters.tflite_precision import GRID_KEEPING_OPS
 
     fused = fused_activations(graph)
     absorbed = {activation.name for activation in fused.values()}

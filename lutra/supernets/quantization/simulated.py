@@ -4,9 +4,9 @@ Weights, biases and feature maps lie on the grids of the file that is written af
 rounding counts as the identity (straight-through); what saturates has no gradient.
 
 Batch normalisations are folded with their running statistics from the first step on, which stay as
-they are while scale and shift are trained: the statistics of a trained network are good already,
-those of a batch would move the weights' grids from step to step, and the network that is trained is
-the one that is written.
+they are while scale and shift are trained.
+
+docs/decisions.md: int8 simulated as files compute it
 """
 
 from __future__ import annotations
@@ -80,8 +80,10 @@ class SimulatedInt8(nn.Module):
             value = self._on_grid(step.output, self._computed(step, inputs))
             kernel = self.plan.kernels.get(kind_of(step.node)) if step.node else None
             if kernel is not None and step.node is not None:
-                on = (self._grid(step.inputs[0]), self._grid(step.output))
-                value = _replaced(value, kernel(step.node, inputs[0].detach(), *on))
+                given = [features.detach() for features in inputs]
+                grids = [self._grid(name) for name in step.inputs]
+                stored = kernel(step.node, given, grids, self._grid(step.output))
+                value = _replaced(value, _activated(step, stored))
             values[step.output] = value
         return values[graph.output]
 
@@ -91,8 +93,7 @@ class SimulatedInt8(nn.Module):
         else:
             value = inputs[0] if step.node is None else weightless(step.node, *inputs)
             value = value + step.raised if step.raised else value
-        if step.function != "none":
-            value = _FUNCTIONS[step.function](value)
+        value = _activated(step, value)
         return value if step.factor == 1.0 else value * step.factor
 
     def _weighted(self, node: Node, step: Step, features: Tensor) -> Tensor:
@@ -139,6 +140,10 @@ class SimulatedInt8(nn.Module):
                 " try a smaller learning rate"
             )
         self._observers[name].observe((low, high))
+
+
+def _activated(step: Step, value: Tensor) -> Tensor:
+    return value if step.function == "none" else _FUNCTIONS[step.function](value)
 
 
 def _quantised(weight: Tensor, bias: Tensor, input_scale: float) -> tuple[Tensor, Tensor]:

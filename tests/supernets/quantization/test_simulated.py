@@ -13,7 +13,7 @@ from ai_edge_litert.interpreter import Interpreter
 from onnx import numpy_helper
 
 from lutra.emitters.emission import Emission
-from lutra.emitters.quantization import activation_ranges, grid
+from lutra.emitters.quantization import INT8, activation_ranges, grid
 from lutra.emitters.tflite import emit_tflite
 from lutra.errors import ModelError, TrainingError, UsageError
 from lutra.ops import Graph, GraphBuilder, Shape
@@ -26,7 +26,6 @@ from lutra.supernets.subnet import Subnet, initialise
 from tests.supernets.test_supernet import PROXYLESS, RESNET, disturbed
 
 FORMATS = ("onnx", "tflite")
-INT8 = (-128, 127)
 
 
 def saturates() -> bool:
@@ -86,7 +85,7 @@ def test_so_do_those_of_other_spaces(space: str, format: str, tmp_path: Path) ->
     ranges = activation_ranges(network.graph, network.weights(), images.numpy())
     simulated = SimulatedInt8(network, format, ranges)
     # Random weights make more of a tie that went the other way than trained ones do.
-    assert agreement(simulated, network, format, images, tmp_path / f"m.{format}") >= 0.9
+    assert agreement(simulated, network, format, images, tmp_path / f"m.{format}") >= 0.95
 
 
 def two_layers(activation: str = "h_swish") -> Subnet:
