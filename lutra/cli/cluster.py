@@ -21,7 +21,7 @@ from lutra.cli.output import line, note, note_next, print_json, progress, with_e
 @click.option(
     "--bit-price",
     type=float,
-    default=0.03,
+    default=0.2,
     show_default=True,
     help="Squared error, of a layer's variance, that a bit per weight is worth.",
 )
