@@ -21,7 +21,7 @@ from lutra.cli.output import line, note, note_next, print_json, progress, with_e
 @click.option(
     "--bit-price",
     type=float,
-    default=0.03,
+    default=0.2,
     show_default=True,
     help="Squared error, of a layer's variance, that a bit per weight is worth.",
 )
@@ -69,6 +69,7 @@ def command(
         f"{found.bits_per_weight:.2f} bits per weight; validation top-1 {found.top1:.2f} %, before"
         f" {found.top1_before:.2f} %"
     )
-    export = ["lutra", "export", str(result or "ARCHITECTURE.json"), "--checkpoint", str(output)]
-    export += ["--data", str(data), "--precision", "int8", "-o", str(output.with_suffix(".tflite"))]
-    note_next(shlex.join(export))
+    if result is not None:
+        words = ["lutra", "export", str(result), "--checkpoint", str(output), "--data", str(data)]
+        words += ["--precision", "int8", "-o", str(output.with_suffix(".tflite"))]
+        note_next(shlex.join(words))

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from lutra.emitters.model_file import read_tflite_contents
-from lutra.emitters.onnx_file import read_onnx
+from lutra.emitters.onnx_file import external_weights, read_onnx
 from lutra.errors import ModelError
 
-_FEWEST_BYTES = 16  # below, its entry in a pack takes more than it can save
+MOST_ARRAYS = 1 << 16  # more are left to a general compressor
+FEWEST_BYTES = 16  # below, an array's entry in a pack takes more than it can save
 _WIDTHS = {"FLOAT32": 4, "INT32": 4, "FLOAT16": 2, "INT8": 1, "UINT8": 1, "INT4": 1}
 
 
@@ -27,19 +29,19 @@ class Place(NamedTuple):
 def places_in(path: Path, content: bytes) -> list[Place]:
     """The arrays of a .tflite or .onnx file, by offset, none over another.
 
-    Raises `ModelError` for a file that is neither, or damaged.
+    Raises `ModelError` for a file that is neither, damaged, or whose weights are in other files.
     """
     finders = {".tflite": _in_tflite, ".onnx": _in_onnx}
     finder = finders.get(path.suffix.lower())
     if finder is None:
         raise ModelError(f"{path}: what is packed ends in {' or '.join(finders)}")
-    return list(_apart(finder(path, content)))
+    return list(islice(_apart(finder(path, content)), MOST_ARRAYS))
 
 
 def _apart(places: Iterable[Place]) -> Iterator[Place]:
     end = 0
     for place in sorted(set(places)):
-        if place.offset >= end and place.size >= _FEWEST_BYTES and place.size % place.width == 0:
+        if place.offset >= end and place.size >= FEWEST_BYTES and place.size % place.width == 0:
             yield place
             end = place.offset + place.size
 
@@ -48,8 +50,11 @@ def _in_onnx(path: Path, content: bytes) -> Iterator[Place]:
     """Initialisers that are kept as bytes: wherever these bytes stand, they may be coded."""
     import onnx
 
+    model = read_onnx(path)
+    if external_weights(path, model) is not None:
+        raise ModelError(f"{path} keeps weights in files beside it; save it as one file to pack it")
     at = 0
-    for tensor in read_onnx(path).graph.initializer:
+    for tensor in model.graph.initializer:
         found = content.find(tensor.raw_data, at) if tensor.raw_data else -1
         if found >= 0 and tensor.data_type in onnx.TensorProto.DataType.values():
             at = found + len(tensor.raw_data)

@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lutra.packing import huffman
-from lutra.packing.arrays import Place
+from lutra.packing.arrays import FEWEST_BYTES, MOST_ARRAYS, Place
 from lutra.packing.coding import PLAIN, PRODUCT, Coded, Stream, decoded, streams_of, times
 
 MAGIC = b"LUTRAPK"
@@ -50,7 +50,10 @@ class Unpacked(NamedTuple):
 
 
 def packed(format_name: str, content: bytes, places: Sequence[Place], ways: list[Coded]) -> bytes:
-    """The pack of a file of these arrays, each coded in its way; at most `MOST_BYTES`."""
+    """The pack of a file (at most `MOST_BYTES`) of these arrays, each coded in its way.
+
+    At most `MOST_ARRAYS`, none smaller than `FEWEST_BYTES`.
+    """
     ways = _few_streams(ways)
     streams = [stream for way in ways for stream in way.streams]
     in_code = [stream for stream in streams if stream.lengths is not None]
@@ -95,12 +98,12 @@ def _body(pack: bytes) -> Unpacked:
         pack, _START.size
     )
     directory_size, small_size, stored_size = sizes
-    # What is no array, and of each array and stream some numbers and a table.
-    most = size + 32 * arrays + 2048 * streams + 4 * lanes
-    if size > MOST_BYTES or streams > _MOST_STREAMS or directory_size > most:
+    too_many = arrays > min(MOST_ARRAYS, size // FEWEST_BYTES) or streams > _MOST_STREAMS
+    if size > MOST_BYTES or too_many or lanes > huffman.MOST_LANES:
         raise ValueError("larger than packs are")
-    if max(arrays, lanes) > size + 1:
-        raise ValueError("more arrays or lanes than there is room for")
+    # What is plain, and of each array, stream and lane some numbers and a table.
+    if directory_size > size + 32 * arrays + 2048 * streams + 4 * lanes:
+        raise ValueError("a directory larger than its parts")
     parts = _Parts(pack, _START.size + _HEAD.size)
     decompressor = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=_LZMA)
     directory = decompressor.decompress(parts.take(small_size), directory_size)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 LONGEST_CODE = 12  # bits: a table of 4,096 entries tells every code
 _WINDOW = 24  # bits: a code behind up to seven bits of the one before it
 _SYMBOLS_PER_LANE = 2048  # a lane costs two to four bytes
-_MOST_LANES = 4096
+MOST_LANES = 4096
 _PART = 1 << 20  # symbols that are written at once
 
 Bytes = npt.NDArray[np.uint8]
@@ -73,7 +73,7 @@ def _codes(lengths: Bytes) -> npt.NDArray[np.int64]:
 
 def lanes_for(count: int) -> int:
     """How many lanes so many symbols are dealt out to."""
-    return max(1, min(_MOST_LANES, math.ceil(count / _SYMBOLS_PER_LANE)))
+    return max(1, min(MOST_LANES, math.ceil(count / _SYMBOLS_PER_LANE)))
 
 
 def write(streams: list[Bytes], codes: list[Bytes]) -> Bits:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -85,7 +86,7 @@ def contents(draw: st.DrawFn) -> tuple[bytes, list[Place]]:
     content, places = b"", []
     for _ in range(draw(st.integers(0, 4))):
         content += draw(st.binary(max_size=9))
-        width, count = draw(st.sampled_from((1, 2, 4))), draw(st.integers(1, 700))
+        width, count = draw(st.sampled_from((1, 2, 4))), draw(st.integers(16, 700))
         numbers = rng.integers(
             0, draw(st.sampled_from((1, 3, 255, 2**32 - 1))), count, endpoint=True
         )
@@ -145,6 +146,12 @@ def test_a_hostile_pack_is_refused_whatever_its_checksum_says(
         found = unpacked(start + body)
     if found is not None:  # the name of the format, or bits that fill a byte up
         assert found.content == unpacked(small_pack).content
+
+
+def test_weights_beside_a_file_are_not_packed(tmp_path: Path) -> None:
+    model, content = tmp_path / "m.onnx", Emission("onnx", "fp32").builder(block)()
+    onnx.save(onnx.load_from_string(content), model, save_as_external_data=True, location="weights")
+    refused(ModelError, "keeps weights in files beside it", model, tmp_path / "m.lpk")
 
 
 def refused(kind: type[LutraError], part: str, model: Path, path: Path) -> None:

@@ -24,7 +24,7 @@ from lutra.supernets.evaluation import OnStep, top1, tune_statistics
 from lutra.supernets.subnet import Subnet
 
 VALUES = 15
-BIT_PRICE = 0.03
+BIT_PRICE = 0.2
 FEWEST_VALUES, MOST_VALUES = 2, 256
 _FEWEST_WEIGHTS = 1000  # of a layer; what smaller ones take is next to nothing
 

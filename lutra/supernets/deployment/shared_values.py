@@ -87,9 +87,9 @@ def _normalised(weight: Tensor) -> Tensor:
 def _ordered(values: Tensor, before: Tensor) -> Tensor:
     """Values with -1, 0 and 1 where they were, the others between them."""
     zero = int(before.abs().argmin())
-    fixed = torch.zeros(len(values))
+    fixed = torch.zeros_like(values)
     fixed[0], fixed[-1] = -1.0, 1.0
-    free = torch.ones(len(values))
+    free = torch.ones_like(values)
     free[[0, zero, -1]] = 0.0
     return values.clamp(-1, 1) * free + fixed
 
@@ -100,13 +100,16 @@ def _nearest(weight: Tensor, values: Tensor, shares: Tensor, price: float) -> Te
     # The largest of a channel keeps its value, or there would be other integers in the file.
     lengths[[0, -1]] = lengths.min()
     chosen, borders = _envelope(values.double().tolist(), lengths.tolist())
-    return torch.tensor(chosen)[torch.bucketize(weight, torch.tensor(borders), right=True)]
+    known = torch.tensor(borders, device=weight.device)
+    places = torch.bucketize(weight, known, right=True)
+    return torch.tensor(chosen, device=weight.device)[places]
 
 
 def _envelope(values: list[float], costs: list[float]) -> tuple[list[int], list[float]]:
     """Which values are the best for some weight, and the weights from which on each next one is.
 
     The squared distance to a value plus its cost is, but for what all share, a line in the weight.
+    Of values that training moved past each other the dearer one is left out.
     """
     chosen, borders = [0], [-math.inf]
     for index in range(1, len(values)):
