@@ -25,6 +25,7 @@ from lutra.text import printable_line
 MARK = "widths"
 _MOST_CHOICES = 8
 _LEAST_SHARE = 0.25  # of a layer's channels
+_MOST_TIMES = 8  # that a network was narrowed, space by space
 
 _Place = int | None  # of a group of channels; None: the number is fixed
 
@@ -231,6 +232,8 @@ def width_space_name(base: Architecture) -> str:
 
 def _parsed(name: str) -> WidthSpace:
     """The space of a name; raises `UsageError`."""
+    if name.count(f"/{MARK}/") > _MOST_TIMES:
+        raise UsageError(f"space '{printable_line(name)[:80]}': narrowed over {_MOST_TIMES} times")
     space, _, rest = name.rpartition(f"/{MARK}/")
     try:
         lists = {
