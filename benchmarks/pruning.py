@@ -78,7 +78,8 @@ def main() -> None:
         strict=True,
     )
     images = Images(
-        *(_some(load_images(given.data, part), given.images) for part in ("train", "validation")),
+        _some(load_images(given.data, "train"), given.images),
+        _some(load_images(given.data, "validation"), given.images),
         _some(load_images(given.data, "test"), given.images),
     )
     print(f"budget {budget_ms:.3f} ms; {len(images.train)} training images, {given.epochs} epochs")
@@ -141,8 +142,8 @@ def _accuracies(
     before = top1(subnet, images.validation, architecture.r).percent
     fine_tune(subnet, images.train, architecture.r, given.epochs, seed=seed)
     tune_statistics(subnet, images.train, architecture.r)
-    after = (top1(subnet, part, architecture.r).percent for part in images[1:])
-    return (before, *after)
+    after = top1(subnet, images.validation, architecture.r).percent
+    return before, after, top1(subnet, images.test, architecture.r).percent
 
 
 if __name__ == "__main__":
