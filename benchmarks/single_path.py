@@ -33,7 +33,7 @@ from lutra.ops import MBConv, OpConfig
 from lutra.predictors.accuracy.loading import load_accuracy
 from lutra.predictors.efficiency.predictor import EfficiencyPredictor
 from lutra.search.find import find_networks
-from lutra.search.single_path import train_single_path
+from lutra.search.training.single_path import train_single_path
 from lutra.spaces.mbconv_spaces import EXPANSIONS, FASHION, KERNELS, MBConvSpace
 from lutra.supernets.checkpoints.checkpoint import load_supernet
 from lutra.supernets.checkpoints.shipped import shipped_checkpoint

@@ -59,8 +59,8 @@ if TYPE_CHECKING:
     from lutra.search.measuring.closed_loop import find_within_budget as find_within_budget
     from lutra.search.measuring.verification import verify as verify
     from lutra.search.result import SearchResult as SearchResult
-    from lutra.search.single_path import train_single_path as train_single_path
-    from lutra.shrinking.shrink import shrink as shrink
+    from lutra.search.training.single_path import train_single_path as train_single_path
+    from lutra.search.training.shrink import shrink as shrink
     from lutra.spaces.registry import get_space as get_space
     from lutra.supernets.deployment.clustering import cluster as cluster
     from lutra.supernets.deployment.file_accuracy import evaluate as evaluate
@@ -115,8 +115,8 @@ _HOMES = {
     "lutra.search.fronts.find": ("find_front",),
     "lutra.search.result": ("SearchResult",),
     "lutra.search.measuring.verification": ("verify",),
-    "lutra.search.single_path": ("train_single_path",),
-    "lutra.shrinking.shrink": ("shrink",),
+    "lutra.search.training.single_path": ("train_single_path",),
+    "lutra.search.training.shrink": ("shrink",),
     "lutra.spaces.registry": ("get_space",),
     "lutra.supernets.deployment.clustering": ("cluster",),
     "lutra.supernets.deployment.file_accuracy": ("evaluate",),

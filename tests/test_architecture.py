@@ -47,6 +47,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "lutra.search": (
         *MEASURED,
         "lutra.emitters",
+        "lutra.packing",
         "lutra.predictors",
         "lutra.profiler",
         "lutra.supernets",
@@ -55,15 +56,6 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "lutra.interchange": (*MEASURED, "lutra.emitters", "lutra.predictors"),
     "lutra.inspection": (*MEASURED, "lutra.predictors", "lutra.profiler"),
     "lutra.report": (*MEASURED, "lutra.predictors", "lutra.search"),
-    "lutra.shrinking": (
-        *MEASURED,
-        "lutra.emitters",
-        "lutra.packing",
-        "lutra.predictors",
-        "lutra.profiler",
-        "lutra.search",
-        "lutra.supernets",
-    ),
     "lutra.cli": ("lutra",),
     # What stands beside the rooms.
     **dict.fromkeys(SHARED, ()),

@@ -13,7 +13,7 @@ from lutra.files import check_output, write_atomically
 from lutra.files.kinds import CURVE, MODELS, OFA_CONFIG, RESULT
 
 if TYPE_CHECKING:
-    from lutra.search.single_path import SinglePathSearch
+    from lutra.search.training.single_path import SinglePathSearch
 
 
 @dataclass(frozen=True)

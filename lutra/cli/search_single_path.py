@@ -18,7 +18,7 @@ from lutra.cli.search_files import Outputs
 from lutra.errors import UsageError
 
 if TYPE_CHECKING:
-    from lutra.search.single_path import SinglePathSearch
+    from lutra.search.training.single_path import SinglePathSearch
     from lutra.supernets.data.base import Augmentation
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -12,7 +12,7 @@ from lutra.cli.options import FILE, FOLDER, as_json
 from lutra.cli.output import note, print_json, print_table, progress, watch, with_eta
 
 if TYPE_CHECKING:
-    from lutra.shrinking.shrink import Shrunk
+    from lutra.search.training.shrink import Shrunk
 
 
 @click.command("shrink")

@@ -20,6 +20,7 @@ from lutra.spaces.registry import get_space, register_derived
 from lutra.text import printable_line
 
 MARK = "widths"
+_MOST_TIMES = 8  # that a network was narrowed, space by space
 
 
 class WidthSpace(NarrowerForms):
@@ -113,6 +114,8 @@ def width_space_name(base: Architecture) -> str:
 
 def _parsed(name: str) -> WidthSpace:
     """The space of a name; raises `UsageError`."""
+    if name.count(f"/{MARK}/") > _MOST_TIMES:
+        raise UsageError(f"space '{printable_line(name)[:80]}': narrowed over {_MOST_TIMES} times")
     space, _, rest = name.rpartition(f"/{MARK}/")
     try:
         lists = {

@@ -10,7 +10,7 @@ import torch
 
 import lutra
 from lutra.predictors.efficiency.predictor import EfficiencyPredictor
-from lutra.search.single_path import SinglePathSearch, train_single_path
+from lutra.search.training.single_path import SinglePathSearch, train_single_path
 from lutra.supernets.checkpoints.network import load_network
 from lutra.supernets.checkpoints.shipped import shipped_checkpoint
 from lutra.supernets.data.loading import load_images

@@ -30,6 +30,14 @@ def test_a_name_is_all_that_is_needed(space: WidthSpace) -> None:
     assert found.from_key(architecture.key) == architecture
 
 
+def test_narrower_forms_have_narrower_forms(space: WidthSpace) -> None:
+    narrower = WidthSpace(space.decode(space.sample(1, np.random.default_rng(0))[0]))
+    found = get_space(narrower.name)
+    assert isinstance(found, WidthSpace)
+    assert found.base == narrower.base
+    assert found.ops_of(found.full) == space.ops_of(narrower.base)
+
+
 def test_every_row_is_a_network_whose_blocks_still_expand(space: WidthSpace) -> None:
     expanding = [
         isinstance(op, MBConv) and op.mid_channels != op.input_shape.channels
@@ -83,6 +91,7 @@ def test_a_lattice_has_each_network_once(space: WidthSpace) -> None:
         "ofa-mbv3-fashion/widths/ks=3/e=3/d=2/r=28",
         "ofa-mbv3-fashion/widths/ks=x/r=28",
         "unknown/widths/ks=3/r=28",
+        "unknown" + "/widths/r=28" * 5000,
     ],
 )
 def test_names_of_no_network_are_refused_in_one_line(name: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lutra.report.figures.drawing import FAINT, SERIES, Drawing, styled
-from lutra.search.single_path import SinglePathSearch
+from lutra.search.training.single_path import SinglePathSearch
 
 _SMOOTHED = 20  # steps; single batches differ more than the course does
 

@@ -32,7 +32,8 @@ def sensitivity_curves(samples: Samples, source: str) -> Drawing:
     for axes, (text, of_it) in zip(drawing.axes, panels.items(), strict=True):
         _panel(drawing, axes, of_it)
         axes.set_ylabel(f"top-1, %, {text}")
-        axes.legend(loc="lower right")
+        handles, labels = axes.get_legend_handles_labels()
+        axes.legend(handles[::-1], labels[::-1], loc="lower right")  # those that cost most first
     drawing.axes[-1].set_xlabel("channels kept, %, of that layer alone")
     drawing.axes[0].set_title(
         plain(f"{samples.source.images} validation images of {samples.source.data}"), fontsize=9

@@ -39,7 +39,8 @@ class InheritedAccuracy:
     ) -> None:
         """``criterion`` is what channels are removed by, where ``space`` is of narrower forms.
 
-        Raises `CheckpointError`, `UsageError` and `DataError` for what does not fit together."""
+        Raises `CheckpointError`, `UsageError` and `DataError` for what does not fit together.
+        """
         if not isinstance(checkpoint, Checkpoint):
             checkpoint = read_checkpoint(checkpoint)
         self.networks = load_subnets(checkpoint, space, criterion)

@@ -114,6 +114,8 @@ def test_what_is_missing_or_foreign_is_refused_in_one_line(tmp_path: Path) -> No
     lines = path.read_text().splitlines(keepends=True)
     damaged.write_text("".join([*lines[:2], "{oh\n", *lines[2:]]))
     refusals["line 3 is not valid JSON"] = (damaged, SPACE)
+    with pytest.raises(AccuracyError, match="pass --accuracy FILE with what `lutra prune sense`"):
+        load_accuracy(space=SPACE)
     for says, (file, space) in refusals.items():
         with pytest.raises(AccuracyError, match=says) as refused:
             load_accuracy(file, space)

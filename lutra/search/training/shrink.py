@@ -20,8 +20,8 @@ from lutra.profiler.watch import UNWATCHED, Watch
 from lutra.profiler.workload import model_workload
 from lutra.search.export import export
 from lutra.search.measuring.caution import CONFIDENCE, deviations_of, upper_ms
-from lutra.shrinking.folder import Folder, Step, digest_of
-from lutra.shrinking.steps import STEPS, Given, OnStep, Surroundings
+from lutra.search.training.folder import Folder, Step, digest_of
+from lutra.search.training.steps import STEPS, Given, OnStep, Surroundings
 from lutra.spaces import Architecture
 from lutra.supernets.checkpoints.checkpoint import Checkpoint, read_checkpoint
 from lutra.supernets.checkpoints.network import network_in

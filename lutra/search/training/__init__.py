@@ -1,0 +1,1 @@
+"""Searches that train: Single-Path, and the pipeline that shrinks a network step by step."""
