@@ -74,6 +74,10 @@ def export(
     if checkpoint is not None:
         from lutra.supernets.deployment.trained import Training, trained_filling
 
+        if Path(checkpoint).resolve() == Path(path).resolve():
+            raise UsageError(
+                f"{path} holds the weights themselves: name another file for the model"
+            )
         check_output(Path(path), MODELS[emission.format])
         training = Training(checkpoint, data, calibration_data, fine_tune_epochs, seed)
         filling = trained_filling(architecture, training, emission, on_step)

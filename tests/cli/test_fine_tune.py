@@ -50,6 +50,8 @@ def test_from_a_supernet_to_an_exported_network(workplace: Path, capsys: Capture
     )
     assert {name: found[name] for name in document["after"]} == document["after"]
 
+    assert call("export", "further.pth", "-o", "further.pth") == 2
+    assert_one_line(capsys, "further.pth holds the weights themselves")
     metadata = call_json(capsys, "export", "further.pth", "-o", "m.onnx")
     assert metadata["weights"].startswith("trained: further.pth, SHA-256 ")
     again = call_json(capsys, "export", "arch.json", "--checkpoint", "further.pth", "-o", "n.onnx")

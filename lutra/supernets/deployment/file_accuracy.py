@@ -56,9 +56,8 @@ def evaluate(
     Or one network's weights (.pth), as `fine_tune_network` writes them. ``data`` is a folder of
     images (`load_images` says of which form), ``split`` which of them, ``limit`` how many at most.
     Images are prepared as for training; int8 files get integers. ``on_step`` is told how far it is.
-    Raises `ModelError` or `CheckpointError` for a file that
-    cannot be run, `DataError` for images that cannot be read or do not fit it, `UsageError` for an
-    unknown split.
+    Raises `ModelError` or `CheckpointError` for a file that cannot be run, `DataError` for images
+    that cannot be read or do not fit it, `UsageError` for an unknown split.
 
     >>> found = evaluate("small.onnx", data="images", limit=20)
     >>> found.accuracy.count

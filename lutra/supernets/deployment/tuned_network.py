@@ -185,7 +185,10 @@ def _teacher(named: str | Path, own: Checkpoint, taught: Architecture) -> _Teach
 
 
 def _have_own_statistics(teacher: _Teacher, train: ImageSet, resolution: int) -> None:
-    """Re-estimate a network's statistics where it has none of its own at the resolution."""
+    """Re-estimate a network's statistics where it has none of its own at the resolution.
+
+    docs/decisions.md: Teachers see the network's own images
+    """
     if teacher.source.architecture is None or teacher.architecture.r != resolution:
         tune_statistics(teacher.network, train, resolution)
 

@@ -104,10 +104,10 @@ def soft_label_loss(logits: Tensor, teachers: Sequence[Tensor], temperature: flo
 def fsp_loss(maps: Sequence[Tensor], teachers: Sequence[Sequence[Tensor]]) -> Tensor:
     """How far FSP matrices are from the mean of teachers': squared error, averaged over stages.
 
-    In units of the teachers' mean square at each stage (the paper leaves the stages' weights open):
-    the numbers differ by a factor of fifty from stage to stage. ``maps`` (N, C, H, W) are those at
-    the stages' borders, in order; as many for each teacher.
+    In units of the teachers' mean square at each stage; the paper leaves the stages' weights open.
+    ``maps`` (N, C, H, W) are those at the stages' borders, in order; as many for each teacher.
     """
+    # docs/decisions.md: FSP in units of the teacher's matrices
     own, *theirs = (_fsp_matrices(each) for each in (maps, *teachers))
     wanted = [torch.stack(each).mean(0) for each in zip(*theirs, strict=True)]
     errors = [
