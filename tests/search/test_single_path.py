@@ -115,6 +115,8 @@ def test_what_cannot_be_is_said_before_anything_is_trained(
         train_single_path(table, images, trade_off=-1.0)
     with pytest.raises(lutra.UsageError, match="0 epochs of search"):
         train_single_path(table, images, max_latency_ms=budget_ms, epochs=0)
+    with pytest.raises(lutra.UsageError, match="seed -1"):
+        train_single_path(table, images, max_latency_ms=budget_ms, seed=-1)
     with pytest.raises(lutra.UsageError, match="a learning rate of nan"):
         train_single_path(table, images, max_latency_ms=budget_ms, learning_rate=float("nan"))
 

@@ -129,6 +129,8 @@ def train_single_path(
             f"{epochs} epochs of search and {fine_tune_epochs} of fine-tuning cannot be:"
             " 1 and 0 at least"
         )
+    if seed < 0:
+        raise UsageError(f"seed {seed} must not be negative")
     if learning_rate is None:
         learning_rate = RATE if checkpoint is None else RATE_FROM_CHECKPOINT
     if not (math.isfinite(learning_rate) and learning_rate > 0):

@@ -62,7 +62,7 @@ class SuperkernelNetwork(nn.Module):
         self._ops = supernet.slots(supernet.largest())
         self._blocks = range(self.space.blocks)
         genes = self.space.genes
-        self._choices = [len(genes[block].choices) for block in (0, self.space.blocks)]
+        self._choices = [len(genes[gene].choices) for gene in (0, self.space.blocks)]
         self._widths = [self._widths_of(block) for block in self._blocks]
         for layer in self._layers.values():
             if layer.transforms is not None:
