@@ -59,8 +59,8 @@ if TYPE_CHECKING:
     from lutra.search.measuring.closed_loop import find_within_budget as find_within_budget
     from lutra.search.measuring.verification import verify as verify
     from lutra.search.result import SearchResult as SearchResult
-    from lutra.search.training.single_path import train_single_path as train_single_path
     from lutra.search.training.shrink import shrink as shrink
+    from lutra.search.training.single_path import train_single_path as train_single_path
     from lutra.spaces.registry import get_space as get_space
     from lutra.supernets.deployment.clustering import cluster as cluster
     from lutra.supernets.deployment.file_accuracy import evaluate as evaluate

@@ -62,14 +62,15 @@ class Training:
 class Prepared:
     """A network ready to be deployed, and what it was made of.
 
-    ``images`` are the training images, ``notes`` what a file's metadata says, ``ranges`` those of 8
-    bits that the checkpoint holds.
+    ``images`` are the training images, ``calibration`` those for ranges of 8 bits, ``notes`` what a
+    file's metadata says, ``ranges`` those that the checkpoint holds.
     """
 
     architecture: Architecture
     network: Subnet
     checkpoint: Checkpoint
     images: ImageSet | None
+    calibration: ImageSet | None
     notes: Mapping[str, str]
     ranges: TrainedRanges | None
 
@@ -111,16 +112,19 @@ def prepared(
     ranges = None
     if architecture == checkpoint.architecture:
         ranges = trained_ranges(checkpoint, network.graph)
-    if ranges is not None and training.fine_tune_epochs and training.ranges is None:
+    vain = training.fine_tune_epochs or training.calibration_data
+    if ranges is not None and training.ranges is None and vain:
         raise UsageError(
-            f"{checkpoint.source} holds ranges that were trained with its weights, which"
-            " fine-tuning would change: leave it out"
+            f"{checkpoint.source} holds ranges that were trained with its weights: leave out"
+            " fine-tuning, which would change these, and calibration images"
         )
+    shape = network.graph.input_shape
+    calibration = _calibration_images(images, training.calibration_data, shape.channels)
     notes = {
         "weights": f"trained: {Path(checkpoint.source).name}, SHA-256 {checkpoint.digest}",
-        "pixels": _pixels_text(network.graph.input_shape.channels),
+        "pixels": _pixels_text(shape.channels),
     }
-    found = Prepared(architecture, network, checkpoint, images, notes, ranges)
+    found = Prepared(architecture, network, checkpoint, images, calibration, notes, ranges)
     return replace(found, notes={**notes, **_adapted(found, training, on_step)})
 
 
@@ -130,15 +134,10 @@ def filled(found: Prepared, training: Training, emission: Emission) -> Filling:
     if emission.precision != "int8":
         return Filling(weights, notes)
     if found.ranges is not None and training.ranges is None:
-        if training.calibration_data is not None:
-            raise UsageError(
-                f"{found.checkpoint.source} holds ranges that were trained: calibration images are"
-                " for others, leave them out"
-            )
         notes["ranges"] = f"trained in {found.ranges.format}'s int8"
         return Filling(weights, notes, found.ranges.maps)
     rule = training.ranges or RangeRule()
-    calibration, notes["calibration"] = _calibration(found, training.calibration_data)
+    calibration, notes["calibration"] = _calibration(found.calibration, found.architecture.r)
     notes["ranges"] = str(rule)
     return Filling(weights, notes, rule.ranges(found.network.graph, weights, calibration))
 
@@ -168,22 +167,28 @@ def _adapted(found: Prepared, training: Training, on_step: OnStep) -> dict[str, 
     return {**notes, "statistics": f"of {count} training images of {images.source}"}
 
 
+def _calibration_images(
+    images: ImageSet | None, folder: str | Path | None, channels: int
+) -> ImageSet | None:
+    """Those for the ranges of 8 bits: of a folder, or the training images."""
+    if folder is None:
+        return images
+    found = load_unlabelled(folder, channels)
+    if found.channels != channels:
+        raise DataError(
+            f"{folder}: its images have {found.channels} channels; the network takes {channels}"
+        )
+    return found
+
+
 def _calibration(
-    found: Prepared, folder: str | Path | None
+    images: ImageSet | None, resolution: int
 ) -> tuple[npt.NDArray[np.float32] | None, str]:
-    """Images (N, C, H, W) for the ranges of 8 bits, and which: of a folder, or training images."""
-    shape, images = found.network.graph.input_shape, found.images
-    if folder is not None:
-        images = load_unlabelled(folder, shape.channels)
-        if images.channels != shape.channels:
-            raise DataError(
-                f"{folder}: its images have {images.channels} channels; the network takes"
-                f" {shape.channels}"
-            )
+    """Images (N, C, H, W) for the ranges of 8 bits, and which they are."""
     if images is None:
         return None, "random inputs: ranges may be far from those of images"
     chosen = shuffled(len(images))[:CALIBRATION_IMAGES]
-    features, _ = images.batch(chosen, shape.height)
+    features, _ = images.batch(chosen, resolution)
     return features.numpy(), f"{len(chosen)} images of {images.source}"
 
 

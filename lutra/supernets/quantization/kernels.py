@@ -41,7 +41,7 @@ def _tflite_add(
 ) -> Tensor:
     """XNNPACK's, in fixed point: 21 bits for the larger of the two ratios of scales."""
     ratios = [np.float32(on.scale) / np.float32(outputs.scale) for on in inputs]
-    shift = _ADD_BITS + 1 - math.frexp(max(ratios))[1]
+    shift = max(1, _ADD_BITS + 1 - math.frexp(max(ratios))[1])
     total = torch.full_like(features[0], 1 << (shift - 1), dtype=torch.int64)
     for value, on, ratio in zip(features, inputs, ratios, strict=True):
         steps = _levels(value, on) - on.zero_point

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from lutra.emitters.emission import Emission
@@ -61,7 +62,7 @@ def quantize(
     emission = Emission(_format(path), "int8")
     rule = _rule(ranges, percentile)
     observer_of(observer)
-    _require_use(ranges, epochs, network)
+    _require_use(ranges, epochs, learning_rate, network)
     check_output(Path(path), MODELS[emission.format])
     if network is not None:
         check_output(Path(network), MODELS["torch"], CheckpointError)
@@ -118,12 +119,16 @@ def _rule(ranges: str, percentile: float | None) -> RangeRule | None:
     return RangeRule(ranges, PERCENTILE if percentile is None else percentile)
 
 
-def _require_use(ranges: str, epochs: int, network: str | Path | None) -> None:
+def _require_use(
+    ranges: str, epochs: int, learning_rate: float, network: str | Path | None
+) -> None:
     """Raise `UsageError` for what would be asked in vain."""
     if epochs < 0:
         raise UsageError(f"{epochs} epochs: at least 0")
     if epochs and ranges != TRAINED:
         raise UsageError(f"epochs train ranges, and '{ranges}' is a rule: ask for '{TRAINED}'")
+    if not 0 < learning_rate < math.inf:
+        raise UsageError(f"a learning rate of {learning_rate:g}: above 0, such as {LEARNING_RATE}")
     if network is not None and not epochs:
         raise UsageError("a network's file is for what was trained: give it epochs (--epochs 1)")
 

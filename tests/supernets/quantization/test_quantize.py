@@ -127,6 +127,7 @@ def test_a_file_says_how_its_ranges_came_to_be(
         ({"epochs": 1}, "epochs train ranges, and 'max' is a rule"),
         ({"ranges": "trained", "epochs": -1}, "-1 epochs: at least 0"),
         ({"ranges": "trained", "epochs": 1, "observer": "none"}, "no observer is called 'none'"),
+        ({"ranges": "trained", "epochs": 1, "learning_rate": np.nan}, "a learning rate of nan"),
         ({"network": "n.pth"}, "a network's file is for what was trained"),
     ],
 )
