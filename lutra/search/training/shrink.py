@@ -21,12 +21,13 @@ from lutra.profiler.workload import model_workload
 from lutra.search.export import export
 from lutra.search.measuring.caution import CONFIDENCE, deviations_of, upper_ms
 from lutra.search.training.folder import Folder, Step, digest_of
-from lutra.search.training.steps import STEPS, Given, OnStep, Surroundings
+from lutra.search.training.steps import INT8_STEPS, STEPS, Given, OnStep, Surroundings
 from lutra.spaces import Architecture
 from lutra.supernets.checkpoints.checkpoint import Checkpoint, read_checkpoint
 from lutra.supernets.checkpoints.network import network_in
 from lutra.supernets.deployment.file_accuracy import evaluate
-from lutra.tables import LatencyTable
+from lutra.supernets.evaluation import ENOUGH_IMAGES
+from lutra.tables import LatencyTable, Target
 from lutra.tables.profiled import device_of
 
 START = "start"
@@ -69,6 +70,7 @@ def shrink(
     steps: Sequence[str] = DEFAULT_STEPS,
     epochs: int = 1,
     images: int | None = None,
+    calibration_images: int = ENOUGH_IMAGES,
     sample_seconds: float = SAMPLE_SECONDS,
     device: DeviceOrSpec | None = None,
     seed: int = 0,
@@ -84,8 +86,8 @@ def shrink(
     ``prune`` (channels chosen by measured steps of latency, under the budget), ``fine-tune``,
     ``distill`` (with the supernet's largest network as teacher), ``qat`` (int8 tables) and
     ``cluster`` (few values per layer, for a small download), in the order in which they are done.
-    Each training is of ``epochs``; ``images`` validation images tell sensitivities; narrower ops
-    are measured for ``sample_seconds``.
+    Each training is of ``epochs``; ``images`` validation images tell sensitivities, with statistics
+    of ``calibration_images``; narrower ops are measured for ``sample_seconds``.
 
     All that is made lies in ``folder``, with ``steps.json``: called again it goes on, further steps
     may follow. Raises what the steps do, and `UsageError` for unknown ones or a folder of another
@@ -101,6 +103,7 @@ def shrink(
         target = opened.target
         target.require_measurable(str(table))
         spec = device or device_of(opened)
+    _require_precision(steps, target, table)
     begun, start_ms = _first(source, network, table)
     settings = {
         "checkpoint": source.digest,
@@ -122,6 +125,7 @@ def shrink(
         budget_ms=float(max_latency_ms),
         epochs=epochs,
         images=images,
+        calibration_images=calibration_images,
         sample=Sample(seconds=sample_seconds),
         seed=seed,
         watch=watch,
@@ -133,6 +137,16 @@ def shrink(
         on_note(f"step {number + 1} of {len(names)}: {name}")
         _take(around, record, name, Given(Path(checkpoint), begun), start_ms)
     return Shrunk(record.path, tuple(record.steps))
+
+
+def _require_precision(steps: Sequence[str], target: Target, table: str | Path) -> None:
+    """Raise `UsageError` for steps that the table's files would not show."""
+    vain = [name for name in steps if name in INT8_STEPS]
+    if vain and target.precision != "int8":
+        raise UsageError(
+            f"{table} is of {target.precision}, so files would not be int8: leave the step"
+            f" {vain[0]} out, or name a table of `lutra profile --precision int8`"
+        )
 
 
 def _first(

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lutra.emitters.emission import Emission
-from lutra.errors import UsageError
 from lutra.predictors.filling.sample import Sample
 from lutra.profiler.bench import DeviceOrSpec, runtime_config_of
 from lutra.profiler.profile import profile
@@ -44,6 +43,7 @@ class Surroundings:
     budget_ms: float
     epochs: int
     images: int | None
+    calibration_images: int
     sample: Sample
     seed: int
     watch: Watch
@@ -77,6 +77,7 @@ def prune(around: Surroundings, given: Given, output: Path) -> float:
         curves,
         network=given.network,
         images=around.images,
+        calibration_images=around.calibration_images,
         on_progress=lambda done, expected, eta: around.on_step(done, expected),
     )
     config = runtime_config_of(around.target)
@@ -127,12 +128,7 @@ def _trained(around: Surroundings, given: Given, output: Path, teachers: list[st
 
 
 def train_int8(around: Surroundings, given: Given, output: Path) -> None:
-    """Fine-tuning as the int8 file computes it; raises `UsageError` for another table."""
-    if around.target.precision != "int8":
-        raise UsageError(
-            f"the table is of {around.target.precision}, so what is measured would not be int8:"
-            " leave the step qat out, or name a table of `lutra profile --precision int8`"
-        )
+    """Fine-tuning as the int8 file computes it."""
     quantize(
         output.with_suffix(f".{around.emission.format}"),
         given.checkpoint,
@@ -158,6 +154,9 @@ def share_values(around: Surroundings, given: Given, output: Path) -> None:
         on_step=around.on_step,
     )
 
+
+INT8_STEPS = ("qat",)
+"""Steps whose networks are measured in 8 bits only."""
 
 STEPS: Mapping[str, Callable[[Surroundings, Given, Path], float | None]] = {
     "prune": prune,
