@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -74,7 +75,7 @@ def export(
     if checkpoint is not None:
         from lutra.supernets.deployment.trained import Training, trained_filling
 
-        if Path(checkpoint).resolve() == Path(path).resolve():
+        if os.path.realpath(checkpoint) == os.path.realpath(path):
             raise UsageError(
                 f"{path} holds the weights themselves: name another file for the model"
             )

@@ -32,6 +32,7 @@ _WORK = (
     "lutra.evaluate",
     "lutra.export",
     "lutra.find_networks",
+    "lutra.fine_tune_network",
     "lutra.open_device",
     "lutra.profile",
     "lutra.profile_models",
