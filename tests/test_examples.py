@@ -133,6 +133,25 @@ def test_the_page_on_five_minutes_runs_as_typed(capsys: pytest.CaptureFixture[st
     assert "filled in" not in whole
     with lutra.LatencyTable.open("sampled.lut") as table:
         assert not table.filled()
+    predicts_by_filled_rows(capsys)
+
+
+def predicts_by_filled_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    """`lutra predict` says which rows of the page's last table were not measured."""
+    space = get_space(SMALL)
+    network = space.decode(space.choice_counts * 0)
+    Path("network.json").write_text(json.dumps(network.to_json()))
+    with lutra.LatencyTable.open("today.lut") as table:
+        filled = table.filled().keys()
+    assert run(["predict", "today.lut", "--arch", "network.json", "--json"]) == 0
+    ops = json.loads(capsys.readouterr().out)["ops"]
+    assert {op["key"] for op in ops if op["filled"]} == {op["key"] for op in ops} & filled
+    assert run(["predict", "today.lut", "--arch", "network.json"]) == 0
+    out, err = capsys.readouterr()
+    rows = [text for text in out.splitlines() if text.split()[0] in filled]
+    assert rows
+    assert all(" filled " in row for row in rows)
+    assert "rows were not measured but filled in" in err
 
 
 def test_the_page_on_device_farms_runs_as_typed() -> None:
