@@ -141,12 +141,12 @@ def test_gpus_are_measured_whole(tmp_path: Path) -> None:
         profile(FakeGpu(FakeScript()), SPACE, tmp_path / "gpu.lut", sample=Sample(share=0.5))
 
 
-def test_another_table_as_a_prior(a_quarter: Path, tmp_path: Path) -> None:
-    """It was made with the same device, so that fewer ops are enough; it is kept for later runs."""
+def test_another_table_as_a_prior(profiled_once: Path, tmp_path: Path) -> None:
+    """Of the same device, so that fewer ops are enough; it is kept for later runs."""
     path, sample = tmp_path / "table.lut", Sample(share=0.1)
     device = FakeDevice(FakeScript())
-    assert plan(device, SPACE, path, sample=sample, prior=a_quarter).missing == 10
-    profile(device, SPACE, path, sample=sample, prior=a_quarter)
+    assert plan(device, SPACE, path, sample=sample, prior=profiled_once).missing == 10
+    profile(device, SPACE, path, sample=sample, prior=profiled_once)
     with LatencyTable.open(path) as table:
         prior = read_prior(table, SPACE)
         assert len(table.filled()) == OPS - 10
@@ -156,5 +156,5 @@ def test_another_table_as_a_prior(a_quarter: Path, tmp_path: Path) -> None:
     assert validate(path, networks=20).mape_percent < 5.0
     for refused in (plan, profile):
         with pytest.raises(UsageError, match="it goes with --sample"):
-            refused(device, SPACE, tmp_path / "none.lut", prior=a_quarter)
+            refused(device, SPACE, tmp_path / "none.lut", prior=profiled_once)
     assert not (tmp_path / "none.lut").exists()
