@@ -50,7 +50,18 @@ _GROUPS = {
     "verification": ("tests/search/test_verification.py",),
     "reports": ("tests/report/test_report.py",),
     "examples": ("tests/test_examples.py",),
-    "trained": ("tests/supernets/deployment/test_trained.py",),
+    "trained": (
+        "tests/supernets/deployment/test_trained.py",
+        "tests/supernets/deployment/test_clustering.py",
+        "tests/supernets/deployment/test_tuned_network.py",
+    ),
+    "quantised": (
+        "tests/cli/test_quantize_cli.py",
+        "tests/supernets/quantization/test_quantize.py",
+        "tests/supernets/quantization/test_simulated.py",
+    ),
+    "pruned": ("tests/cli/test_prune_cli.py",),
+    "shrunk": ("tests/search/training/test_shrink.py",),
 }
 _GROUP_OF = {file: group for group, files in _GROUPS.items() for file in files}
 

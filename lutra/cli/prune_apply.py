@@ -44,7 +44,7 @@ def apply(
     from lutra.files.kinds import MODELS
     from lutra.search.result import read_found
     from lutra.supernets.checkpoints.network import save_network
-    from lutra.supernets.deployment.trained import Training, prepared
+    from lutra.supernets.deployment.trained import Training, augmentation_of, prepared
 
     if epochs and data is None:
         raise UsageError("fine-tuning needs training images: name their folder (--data)")
@@ -53,7 +53,11 @@ def apply(
     training = Training(checkpoint, data, fine_tune_epochs=epochs, seed=seed, criterion=criterion)
     with progress("fine-tuning") as report:
         found = prepared(architecture, training, with_eta(report))
-    notes = {**found.notes, "criterion": criterion}
+    notes = {
+        **found.notes,
+        "criterion": criterion,
+        "augmentation": augmentation_of(found.checkpoint),
+    }
     save_network(found.network, architecture, output, notes)
     if as_json:
         print_json({"output": str(output), "architecture": architecture.to_json(), **notes})

@@ -92,6 +92,10 @@ def shrink(
     All that is made lies in ``folder``, with ``steps.json``: called again it goes on, further steps
     may follow. Raises what the steps do, and `UsageError` for unknown ones or a folder of another
     pipeline.
+
+    >>> shrunk = shrink("small.pth", "images", "small.lut", "shrunk", max_latency_ms=50.0, steps=[])
+    >>> shrunk.best.name, shrunk.steps[0].within_budget
+    ('start', True)
     """
     if not max_latency_ms > 0.0:
         raise UsageError(f"a budget of {max_latency_ms:g} ms leaves no time: name one above 0")

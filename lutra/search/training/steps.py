@@ -100,7 +100,9 @@ def prune(around: Surroundings, given: Given, output: Path) -> float:
     found.write(output.with_name(f"{output.stem}-found.json"))
     best = found.best.architecture
     narrower = prepared(best, Training(given.checkpoint, around.data))
-    save_network(narrower.network, best, output, narrower.notes)
+    assert narrower.images is not None
+    about = {**narrower.notes, "augmentation": narrower.images.augmentation}
+    save_network(narrower.network, best, output, about)
     return found.best.predicted_ms
 
 
