@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, help="validation images; by default all")
     parser.add_argument("--calibration-images", type=int, default=2000)
     arguments = parser.parse_args()
-    accuracy = InheritedAccuracy(
+    accuracy = InheritedAccuracy.read(
         arguments.checkpoint,
         arguments.data,
         images=arguments.images,

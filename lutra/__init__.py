@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from lutra.search.result import SearchResult as SearchResult
     from lutra.search.training.shrink import shrink as shrink
     from lutra.search.training.single_path import train_single_path as train_single_path
+    from lutra.search.training.user_module import prune_module as prune_module
     from lutra.spaces.registry import get_space as get_space
     from lutra.supernets.deployment.clustering import cluster as cluster
     from lutra.supernets.deployment.file_accuracy import evaluate as evaluate
@@ -117,6 +118,7 @@ _HOMES = {
     "lutra.search.measuring.verification": ("verify",),
     "lutra.search.training.single_path": ("train_single_path",),
     "lutra.search.training.shrink": ("shrink",),
+    "lutra.search.training.user_module": ("prune_module",),
     "lutra.spaces.registry": ("get_space",),
     "lutra.supernets.deployment.clustering": ("cluster",),
     "lutra.supernets.deployment.file_accuracy": ("evaluate",),

@@ -149,6 +149,7 @@ PACKAGES = {
         "emitters/quantization.py",
         "emitters/torch.py",
         "predictors/accuracy/mlp_fitting.py",
+        "search/training/user_module.py",
         "supernets",
     },
 }

@@ -70,7 +70,7 @@ def sample(
 
     if not output.parent.is_dir():
         raise UsageError(f"there is no folder {output.parent} for {output.name}")
-    accuracy = InheritedAccuracy(
+    accuracy = InheritedAccuracy.read(
         checkpoint, data, space=space_name, images=images, calibration_images=calibration_images
     )
     known = lutra.EfficiencyPredictor(table, accuracy.space).resolutions if table else None

@@ -268,7 +268,7 @@ def _measuring(
 ) -> InheritedAccuracy:
     from lutra.supernets.accuracy.inherited import InheritedAccuracy
 
-    return InheritedAccuracy(
+    return InheritedAccuracy.read(
         checkpoint, data, space=space, images=images, calibration_images=calibration_images
     )
 

@@ -41,6 +41,11 @@ def register_derived(mark: str, factory: Callable[[str], SearchSpace]) -> None:
     _DERIVED[mark] = factory
 
 
+def remember_space(space: SearchSpace) -> None:
+    """Make a space known by its name for as long as this process lives."""
+    _SPACES[space.name] = space
+
+
 def space_names() -> tuple[str, ...]:
     """The names of the spaces that are listed."""
     return tuple(dict.fromkeys((*_FACTORIES, *plugin_names(_GROUP))))

@@ -55,7 +55,7 @@ def accuracy(tmp_path_factory: pytest.TempPathFactory) -> InheritedAccuracy:
     disturbed(supernet)
     save_supernet(supernet, folder / "s.pth", {})
     data = write_small_data(folder / "stripes", train=300)
-    return InheritedAccuracy(folder / "s.pth", data, calibration_images=30)
+    return InheritedAccuracy.read(folder / "s.pth", data, calibration_images=30)
 
 
 def test_the_first_are_measured_and_ordered_by_it(

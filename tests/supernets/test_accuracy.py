@@ -48,7 +48,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_same_as_by_hand(data: Path, checkpoint: Path) -> None:
-    accuracy = InheritedAccuracy(checkpoint, data, calibration_images=50)
+    accuracy = InheritedAccuracy.read(checkpoint, data, calibration_images=50)
     train, validation = load_images(data, "train"), load_images(data, "validation")
     architecture = accuracy.space.decode(accuracy.space.sample(1, np.random.default_rng(3))[0])
     subnet = accuracy.networks.subnet(architecture)
@@ -69,11 +69,11 @@ def test_the_same_as_by_hand(data: Path, checkpoint: Path) -> None:
 
 
 def test_fewer_images(data: Path, checkpoint: Path) -> None:
-    accuracy = InheritedAccuracy(checkpoint, data, images=5, calibration_images=7)
+    accuracy = InheritedAccuracy.read(checkpoint, data, images=5, calibration_images=7)
     assert accuracy.of(Supernet(MBV3).smallest()).count == 5
     for images, calibration_images in ((0, 1), (1, 0)):
         with pytest.raises(DataError, match="at least one image"):
-            InheritedAccuracy(
+            InheritedAccuracy.read(
                 checkpoint, data, images=images, calibration_images=calibration_images
             )
 
@@ -82,10 +82,10 @@ def test_images_that_do_not_fit(data: Path, tmp_path: Path) -> None:
     path = tmp_path / "s.pth"
     save_supernet(Supernet(MBV3.replace("classes=10", "classes=7")), path, {})
     with pytest.raises(DataError, match="it has 10 classes; networks of .* know 7"):
-        InheritedAccuracy(path, data)
+        InheritedAccuracy.read(path, data)
     save_supernet(Supernet(RESNET.replace("channels=1/", "")), path, {})
     with pytest.raises(DataError, match="its images have 1 channels; networks of .* take 3"):
-        InheritedAccuracy(path, data)
+        InheritedAccuracy.read(path, data)
 
 
 @pytest.mark.parametrize("most_bytes", [0, 4 * 9 * 20**2, 4 * 9 * 28**2 + 1, 1 << 30])
@@ -108,7 +108,7 @@ def test_kept_images_are_the_set_s(data: Path, most_bytes: int) -> None:
 def test_images_are_made_ready_once(
     data: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    accuracy = InheritedAccuracy(checkpoint, data, calibration_images=20)
+    accuracy = InheritedAccuracy.read(checkpoint, data, calibration_images=20)
     accuracy.of(Supernet(MBV3).largest())
 
     def again(*_: object) -> None:
@@ -121,7 +121,7 @@ def test_images_are_made_ready_once(
 def test_sampling_goes_on_where_it_was_killed(
     data: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    accuracy = InheritedAccuracy(checkpoint, data, calibration_images=20)
+    accuracy = InheritedAccuracy.read(checkpoint, data, calibration_images=20)
     whole, path = tmp_path / "whole.jsonl", tmp_path / "s.jsonl"
     told: list[tuple[int, int, float]] = []
     assert sample_accuracy(

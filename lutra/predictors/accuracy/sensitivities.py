@@ -2,7 +2,7 @@
 
 Li et al., "Pruning Filters for Efficient ConvNets", ICLR 2017, section 3.2: curves of accuracy over
 the channels that are kept, layer by layer. `lutra prune sense` measures them, as `Samples` of a
-`WidthSpace`. Here they make an additive model, for which searches are exact.
+`NarrowerForms`. Here they make an additive model, for which searches are exact.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lutra.predictors.accuracy.base import Accuracies
 from lutra.predictors.accuracy.fitting import LEAST_JUDGED, figures_of
 from lutra.predictors.accuracy.samples import Samples, parse_samples
 from lutra.spaces import Rows, SearchSpace, get_space
-from lutra.spaces.widths import WidthSpace
+from lutra.spaces.narrower import NarrowerForms
 
 _PERCENT = 100.0
 
@@ -85,7 +85,7 @@ class SensitivityPredictor(AdditivePredictor):
         return made
 
 
-def sensitivity_rows(space: WidthSpace) -> Rows:
+def sensitivity_rows(space: NarrowerForms) -> Rows:
     """(points, genes): the network at full width, then each gene alone at each narrower choice.
 
     Choices that no network has while the others are at full width are left out.
@@ -110,7 +110,7 @@ def curves_of(samples: Samples, source: str) -> tuple[Curve, ...]:
     through its neighbours. Raises `AccuracyError` where points are missing.
     """
     space = get_space(samples.source.space)
-    if not isinstance(space, WidthSpace):
+    if not isinstance(space, NarrowerForms):
         raise AccuracyError(
             f"{source} holds measured subnets, no sensitivity curves: `lutra accuracy fit` makes a"
             " model of them"

@@ -15,6 +15,7 @@ from lutra.supernets.checkpoints.checkpoint import Checkpoint, read_checkpoint
 from lutra.supernets.checkpoints.network import load_subnets
 from lutra.supernets.data.base import ImageSet, shuffled
 from lutra.supernets.data.loading import load_images
+from lutra.supernets.elastic.supernet import Supernet
 from lutra.supernets.evaluation import ENOUGH_IMAGES, Accuracy, inherited_top1
 from lutra.supernets.pruning.removal import Criterion, NarrowerNetworks
 
@@ -29,6 +30,33 @@ class InheritedAccuracy:
 
     def __init__(
         self,
+        networks: Supernet | NarrowerNetworks,
+        digest: str,
+        data: str | Path,
+        *,
+        images: int | None = None,
+        calibration_images: int = ENOUGH_IMAGES,
+    ) -> None:
+        """``digest`` is that of the networks' weights; raises `DataError`."""
+        self.networks = networks
+        self.space: SearchSpace = networks.space
+        self._train = _some(load_images(data, "train"), calibration_images)
+        self._validation = _some(load_images(data, "validation"), images)
+        for part in (self._train, self._validation):
+            part.require_fit(self.space)
+        self.source = SampleSource(
+            space=self.space.name,
+            checkpoint=digest,
+            data=Path(data).resolve().name,
+            labels=self._validation.identity,
+            images=len(self._validation),
+            calibration_images=len(self._train),
+            criterion=networks.criterion if isinstance(networks, NarrowerNetworks) else None,
+        )
+
+    @classmethod
+    def read(
+        cls,
         checkpoint: str | Path | Checkpoint,
         data: str | Path,
         *,
@@ -36,27 +64,20 @@ class InheritedAccuracy:
         images: int | None = None,
         calibration_images: int = ENOUGH_IMAGES,
         criterion: Criterion = "independent",
-    ) -> None:
-        """``criterion`` is what channels are removed by, where ``space`` is of narrower forms.
+    ) -> InheritedAccuracy:
+        """Of a checkpoint; ``criterion`` is what channels of narrower forms are removed by.
 
         Raises `CheckpointError`, `UsageError` and `DataError` for what does not fit together.
         """
         if not isinstance(checkpoint, Checkpoint):
             checkpoint = read_checkpoint(checkpoint)
-        self.networks = load_subnets(checkpoint, space, criterion)
-        self.space = self.networks.space
-        self._train = _some(load_images(data, "train"), calibration_images)
-        self._validation = _some(load_images(data, "validation"), images)
-        for part in (self._train, self._validation):
-            part.require_fit(self.space)
-        self.source = SampleSource(
-            space=self.space.name,
-            checkpoint=checkpoint.digest,
-            data=Path(data).resolve().name,
-            labels=self._validation.identity,
-            images=len(self._validation),
-            calibration_images=len(self._train),
-            criterion=criterion if isinstance(self.networks, NarrowerNetworks) else None,
+        networks = load_subnets(checkpoint, space, criterion)
+        return cls(
+            networks,
+            checkpoint.digest,
+            data,
+            images=images,
+            calibration_images=calibration_images,
         )
 
     def of(self, architecture: Architecture) -> Accuracy:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -52,7 +53,7 @@ def traced(module: nn.Module, image_shape: tuple[int, int, int]) -> Subnet:
     if height != width:
         raise ModelError(f"images must be square, not {height}x{width}")
     try:
-        recorded = fx.symbolic_trace(module.eval())
+        recorded = fx.symbolic_trace(deepcopy(module).cpu().eval())
         with torch.inference_mode():
             ShapeProp(recorded).propagate(torch.zeros(1, *image_shape))
     except Exception as problem:  # whatever a user's module raises

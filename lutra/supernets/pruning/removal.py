@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lutra.errors import CheckpointError, UsageError
 from lutra.ops import Graph, Node
 from lutra.spaces.architecture import Architecture
-from lutra.spaces.widths import WidthSpace
+from lutra.spaces.narrower import NarrowerForms
 from lutra.supernets.pruning.channels import ChannelGroups, channel_groups
 from lutra.supernets.subnet import Subnet
 
@@ -31,7 +31,7 @@ class NarrowerNetworks(nn.Module):
     """
 
     def __init__(
-        self, network: Subnet, space: WidthSpace, criterion: Criterion = "independent"
+        self, network: Subnet, space: NarrowerForms, criterion: Criterion = "independent"
     ) -> None:
         """``network`` is the space's base; raises `UsageError` for an unknown criterion."""
         super().__init__()

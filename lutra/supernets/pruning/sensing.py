@@ -55,7 +55,7 @@ def sense(
             " example"
         )
     space = WidthSpace(network)
-    accuracy = InheritedAccuracy(
+    accuracy = InheritedAccuracy.read(
         source,
         data,
         space=space,

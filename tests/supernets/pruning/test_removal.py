@@ -9,6 +9,7 @@ from torch import nn
 
 from lutra.errors import CheckpointError, UsageError
 from lutra.spaces import Architecture, get_space
+from lutra.spaces.narrower import NarrowerForms
 from lutra.spaces.widths import WidthSpace
 from lutra.supernets.checkpoints.checkpoint import save_supernet
 from lutra.supernets.checkpoints.network import load_network, load_subnets, save_network
@@ -32,7 +33,7 @@ def networks(request: pytest.FixtureRequest) -> NarrowerNetworks:
     return NarrowerNetworks(subnet, WidthSpace(smallest))
 
 
-def some(space: WidthSpace, seed: int = 0) -> Architecture:
+def some(space: NarrowerForms, seed: int = 0) -> Architecture:
     """A network that is narrower nearly everywhere."""
     return space.decode(space.sample(1, np.random.default_rng(seed))[0])
 
@@ -147,6 +148,7 @@ def test_weights_that_are_not_finite_are_refused(networks: NarrowerNetworks) -> 
 
 def test_a_narrower_form_of_what_a_file_holds(networks: NarrowerNetworks, tmp_path: Path) -> None:
     space, path = networks.space, tmp_path / "n.pth"
+    assert isinstance(space, WidthSpace)
     save_network(networks.network, space.base, path, {})
     architecture = some(space)
     found, subnet = load_network(path, architecture)

@@ -1,0 +1,97 @@
+"""A user's own module, pruned to a budget."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from lutra.devices.fake import FakeDevice, FakeScript
+from lutra.errors import DataError, InfeasibleError, ModelError, UsageError
+from lutra.search.training.user_module import PrunedModule, prune_module
+from lutra.supernets.deployment.file_accuracy import evaluate
+from tests.supernets.small_data import write_small_data
+
+DEVICE = FakeDevice(FakeScript())
+FEW = {"images": 12, "calibration_images": 12, "sample_seconds": 30.0}
+
+
+def layers(classes: int) -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, 2, 1),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.Conv2d(16, 32, 3, 1, 1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(32, classes),
+    )
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stripes")
+    write_small_data(folder)
+    return folder
+
+
+def pruned(data: Path, folder: Path, budget_ms: float, module: nn.Module) -> PrunedModule:
+    return prune_module(
+        module,
+        data,
+        folder,
+        resolution=20,
+        max_latency_ms=budget_ms,
+        device=DEVICE,
+        **FEW,  # type: ignore[arg-type]
+    )
+
+
+def test_it_keeps_the_budget_and_is_written(data: Path, tmp_path: Path) -> None:
+    module = layers(10)
+    module.train()
+    weights = {name: value.clone() for name, value in module.state_dict().items()}
+    full = pruned(data, tmp_path / "full", 100.0, module)
+    full_ms = full.result.best.predicted_ms
+    found = pruned(data, tmp_path / "less", 0.7 * full_ms, module)
+    assert found.result.closed_loop is not None
+    assert found.result.best.verified is not None
+    assert found.result.best.verified.within_budget
+    assert found.module.graph.macs < full.module.graph.macs
+    assert module.training
+    assert all(torch.equal(module.state_dict()[name], value) for name, value in weights.items())
+    found.write(tmp_path / "m.onnx")
+    assert evaluate(tmp_path / "m.onnx", data, split="validation").accuracy == found.after
+
+
+def test_a_budget_below_what_fewer_channels_reach(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(InfeasibleError, match="ms"):
+        pruned(data, tmp_path / "far", 1e-4, layers(10))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "part"),
+    [
+        (lambda module: module.insert(3, nn.SiLU()), ModelError, "left alone.*SiLU"),
+        (lambda module: nn.init.constant_(module[0].weight, float("nan")), ModelError, "finite"),
+        (lambda module: module.append(nn.Linear(2, 2)), ModelError, "cannot be traced"),
+    ],
+)
+def test_modules_that_cannot_be_pruned(
+    change: object, error: type[Exception], part: str, data: Path, tmp_path: Path
+) -> None:
+    module = layers(10)
+    assert callable(change)
+    change(module)
+    with pytest.raises(error, match=part):
+        pruned(data, tmp_path / "none", 1.0, module)
+
+
+def test_what_does_not_fit(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="classes"):
+        pruned(data, tmp_path / "none", 1.0, layers(77))
+    with pytest.raises(UsageError, match="leaves no time"):
+        pruned(data, tmp_path / "none", 0.0, layers(10))
+    assert not (tmp_path / "none").exists()
