@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lutra.emitters.emission import Emission
+from lutra.errors import InfeasibleError
 from lutra.predictors.filling.sample import Sample
 from lutra.profiler.bench import DeviceOrSpec, runtime_config_of
 from lutra.profiler.profile import profile
@@ -66,7 +67,7 @@ def prune(around: Surroundings, given: Given, output: Path) -> float:
     """The channels that a table and sensitivity curves choose under the budget, measured.
 
     Returns what its table predicts, in ms. Raises `InfeasibleError` where the fewest channels are
-    too many.
+    too many, or none of those that were measured kept the budget.
     """
     curves, table = (
         output.with_name(f"{output.stem}-{name}") for name in ("curves.jsonl", "w.lut")
@@ -98,6 +99,9 @@ def prune(around: Surroundings, given: Given, output: Path) -> float:
         table, around.budget_ms, device=around.device, accuracy=curves, watch=around.watch
     )
     found.write(output.with_name(f"{output.stem}-found.json"))
+    if found.closed_loop is not None and not found.closed_loop.kept:
+        said = "; ".join(found.notes[:2])
+        raise InfeasibleError(f"pruning: {said}; the same command goes on with what is known")
     best = found.best.architecture
     narrower = prepared(best, Training(given.checkpoint, around.data))
     assert narrower.images is not None

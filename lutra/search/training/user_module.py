@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lutra.emitters.emission import Emission
-from lutra.errors import ModelError, UsageError
+from lutra.errors import InfeasibleError, ModelError, UsageError
 from lutra.files import write_atomically
 from lutra.files.kinds import MODELS
 from lutra.predictors.accuracy.samples import read_samples
@@ -91,7 +91,8 @@ def prune_module(
     by their L1 norms, and what is left is fine-tuned for ``epochs``.
 
     Raises `ModelError` naming a layer that cannot be followed, `DataError`, `DeviceError`,
-    `TableError`, `InfeasibleError` for a budget below what fewer channels reach, `TrainingError`.
+    `TableError`, `InfeasibleError` for a budget below what fewer channels reach or that nothing
+    measured kept, `TrainingError`.
 
     >>> from torch import nn
     >>> layers = [nn.Conv2d(1, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 16, 3, 2, 1), nn.ReLU()]
@@ -138,6 +139,8 @@ def prune_module(
     result = find_within_budget(
         table, max_latency_ms, device=device, space=space, accuracy=curve_model, watch=watch
     )
+    if result.closed_loop is not None and not result.closed_loop.kept:
+        raise InfeasibleError(f"pruning: {'; '.join(result.notes[:2])}")
     pruned = narrower.subnet(result.best.architecture)
     if epochs:
         fine_tune(pruned, train, resolution, epochs, seed=seed, on_step=on_step)

@@ -9,6 +9,8 @@ import torch
 
 import lutra
 from lutra.errors import CheckpointError, InfeasibleError, ResultError, UsageError
+from lutra.search.measuring.closed_loop import find_within_budget
+from lutra.search.result import SearchResult
 from lutra.search.training.folder import Step
 from lutra.search.training.shrink import Shrunk, shrink
 from lutra.spaces.widths import WidthSpace
@@ -120,6 +122,26 @@ def test_a_budget_that_pruning_cannot_reach_says_what_it_can(room: Path) -> None
     with pytest.raises(InfeasibleError, match="ms"):
         shrunk(room, room / "far", 1e-3, steps=("prune",))
     assert (room / "far" / "steps.json").is_file()  # the first network's
+
+
+def test_where_nothing_measured_keeps_the_budget_it_stops(
+    room: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = shrunk(room, room / "slow", 100.0, steps=())
+
+    def disturbed(*given: Any, **options: Any) -> SearchResult:
+        found = find_within_budget(*given, **options)
+        assert found.closed_loop is not None
+        return replace(
+            found,
+            closed_loop=replace(found.closed_loop, kept=0),
+            notes=("0 of 2 candidates keep it", "no subnet was found"),
+        )
+
+    monkeypatch.setattr("lutra.search.training.steps.find_within_budget", disturbed)
+    with pytest.raises(InfeasibleError, match="0 of 2 candidates.*goes on with what is known"):
+        shrunk(room, room / "slower", 0.8 * start.steps[0].latency_ms, steps=("prune",))
+    assert not list((room / "slower").glob("*.pth"))
 
 
 def test_the_best_keeps_the_budget() -> None:
