@@ -8,13 +8,13 @@ from pathlib import Path
 import click
 
 import lutra
-from lutra.cli.options import FILE, FOLDER, as_json
+from lutra.cli.options import FILE, FOLDER, as_json, named_network, weights_option
 from lutra.cli.output import line, note, note_next, print_json, progress, with_eta
 
 
 @click.command("cluster")
 @click.argument("result", type=FILE, required=False)
-@click.option("--checkpoint", type=FILE, required=True, help="A supernet's file, or a network's.")
+@weights_option
 @click.option("--data", type=FOLDER, required=True, help="Folder of images with labels.")
 @click.option("-o", "--output", type=FILE, required=True, help="The network file (.pth).")
 @click.option("--values", type=int, default=15, show_default=True, help="Values per layer, 2..256.")
@@ -46,15 +46,12 @@ def command(
     RESULT is a search result or an architecture's JSON: which of a supernet's networks. A network
     file says it itself.
     """
-    from lutra.search.result import read_found
-
-    architecture = None if result is None else read_found(result, None)[0]
     with progress("cluster") as report:
         found = lutra.cluster(
             checkpoint,
             data,
             output,
-            architecture=architecture,
+            architecture=named_network(result),
             values=values,
             bit_price=bit_price,
             epochs=epochs,

@@ -8,15 +8,13 @@ from pathlib import Path
 import click
 
 import lutra
-from lutra.cli.options import FILE, FOLDER, as_json
+from lutra.cli.options import FILE, FOLDER, as_json, named_network, weights_option
 from lutra.cli.output import line, note, note_next, print_json, print_table, progress, with_eta
 
 
 @click.command("fine-tune")
 @click.argument("result", type=FILE, required=False)
-@click.option(
-    "--checkpoint", type=FILE, required=True, help="Its weights: a supernet's, or its own."
-)
+@weights_option
 @click.option("--data", type=FOLDER, required=True, help="Folder of images with labels.")
 @click.option("-o", "--output", type=FILE, required=True, help="The network's file (.pth).")
 @click.option("--epochs", type=click.IntRange(1), default=1, show_default=True)
@@ -55,15 +53,12 @@ def command(
     probabilities too (soft labels), and with --fsp their FSP matrices. The largest network of the
     supernet is `--teacher largest`; a supernet's FILE stands for its largest, too.
     """
-    from lutra.search.result import read_found
-
-    network = None if result is None else read_found(result)[0]
     with progress("fine-tuning") as report:
         tuned = lutra.fine_tune_network(
             checkpoint,
             data,
             output,
-            network=network,
+            network=named_network(result),
             epochs=epochs,
             learning_rate=learning_rate,
             teachers=teachers,

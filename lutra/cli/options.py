@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from lutra.errors import UsageError
+
+if TYPE_CHECKING:
+    from lutra.spaces import Architecture
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -41,6 +44,9 @@ space_option = click.option(
 )
 device_option = click.option(
     "--device", "device_spec", help="Device spec; by default the one the table was made with."
+)
+weights_option = click.option(
+    "--checkpoint", type=FILE, required=True, help="A supernet's file, or a network's."
 )
 device_name_option = click.option(
     "--device-name", help="The device that was measured, as you know it."
@@ -92,3 +98,10 @@ def networks_option(default: int) -> Callable[[F], F]:
         show_default=True,
         help="Whole networks to measure.",
     )
+
+
+def named_network(result: Path | None) -> Architecture | None:
+    """The best network of a search's result, or the architecture, in a file; None without one."""
+    from lutra.search.result import read_found
+
+    return None if result is None else read_found(result)[0]

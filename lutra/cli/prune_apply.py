@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lutra.cli.options import FILE, FOLDER, as_json, fine_tune_option
+from lutra.cli.options import FILE, FOLDER, as_json, fine_tune_option, weights_option
 from lutra.cli.output import line, note, note_next, print_json, progress, with_eta
-from lutra.cli.prune_sense import checkpoint_option, criterion_option
+from lutra.cli.prune_sense import criterion_option
 from lutra.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.command("apply")
 @click.argument("result", type=FILE)
-@checkpoint_option
+@weights_option
 @click.option("--data", type=FOLDER, help="Training images: statistics, and fine-tuning.")
 @click.option("-o", "--output", type=FILE, required=True, help="The network file.")
 @criterion_option

@@ -9,16 +9,13 @@ from typing import TYPE_CHECKING
 import click
 
 from lutra.cli.accuracy_sample import calibration_option, data_option, images_option
-from lutra.cli.options import FILE, as_json, plot_option
+from lutra.cli.options import FILE, as_json, named_network, plot_option, weights_option
 from lutra.cli.output import line, note, note_next, print_json, progress
 from lutra.errors import UsageError
 
 if TYPE_CHECKING:
     from lutra.supernets.pruning.removal import Criterion
 
-checkpoint_option = click.option(
-    "--checkpoint", type=FILE, required=True, help="The network's weights, or a supernet's."
-)
 criterion_option = click.option(
     "--criterion",
     type=click.Choice(["independent", "greedy"]),
@@ -30,7 +27,7 @@ criterion_option = click.option(
 
 @click.command("sense")
 @click.argument("result", type=FILE, required=False)
-@checkpoint_option
+@weights_option
 @data_option
 @click.option("-o", "--output", type=FILE, required=True, help="The file of curves.")
 @images_option
@@ -64,7 +61,6 @@ def sense(
     """
     from lutra.predictors.accuracy.samples import read_samples
     from lutra.predictors.accuracy.sensitivities import SensitivityPredictor
-    from lutra.search.result import read_found
     from lutra.supernets.pruning.sensing import sense as measure
 
     if not output.parent.is_dir():
@@ -78,7 +74,7 @@ def sense(
             checkpoint,
             data,
             output,
-            network=None if result is None else read_found(result)[0],
+            network=named_network(result),
             images=images,
             calibration_images=calibration_images,
             criterion=criterion,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 import lutra
-from lutra.cli.options import FILE, FOLDER, as_json
+from lutra.cli.options import FILE, FOLDER, as_json, named_network, weights_option
 from lutra.cli.output import line, note, note_next, print_json, print_table, progress, with_eta
 from lutra.errors import UsageError
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.command("quantize")
 @click.argument("result", type=FILE, required=False)
 @click.option("-o", "--output", type=FILE, required=True, help="The model file: .tflite or .onnx.")
-@click.option("--checkpoint", type=FILE, required=True, help="A supernet's file, or a network's.")
+@weights_option
 @click.option("--data", type=FOLDER, required=True, help="Training images.")
 @click.option(
     "--ranges",
@@ -73,9 +73,7 @@ def command(
     """
     if test and not compare:
         raise UsageError("test images are for the comparison: ask for it (--compare)")
-    from lutra.search.result import read_found
-
-    architecture = None if result is None else read_found(result)[0]
+    architecture = named_network(result)
     with progress("training") as report:
         metadata = lutra.quantize(
             output,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 import lutra
-from lutra.cli.options import FILE, FOLDER, as_json
+from lutra.cli.options import FILE, FOLDER, as_json, named_network, weights_option
 from lutra.cli.output import note, print_json, print_table, progress, watch, with_eta
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.command("shrink")
 @click.argument("result", type=FILE, required=False)
-@click.option("--checkpoint", type=FILE, required=True, help="A supernet's file, or a network's.")
+@weights_option
 @click.option("--data", type=FOLDER, required=True, help="Folder of images with labels.")
 @click.option("--table", type=FILE, required=True, help="Of the device, runtime and precision.")
 @click.option("--max-latency", required=True, help="The budget, such as 5ms or 850us.")
@@ -58,7 +58,6 @@ def command(
     on the table's device.
     """
     from lutra.cli.quantities import parse_latency_ms, parse_seconds
-    from lutra.search.result import read_found
 
     with progress("shrink") as report:
         found = lutra.shrink(
@@ -67,7 +66,7 @@ def command(
             table,
             output,
             max_latency_ms=parse_latency_ms(max_latency),
-            network=None if result is None else read_found(result)[0],
+            network=named_network(result),
             steps=[name.strip() for name in steps.split(",") if name.strip()],
             epochs=epochs,
             images=images,

@@ -41,10 +41,10 @@ def export(
     ``int8``), that of the table that was searched.
 
     ``checkpoint`` is a supernet's file, whose weights the network inherits, or one of the network's
-    own. ``data`` is a folder of
-    training images, on which its batch-norm statistics are re-estimated, after fine-tuning for
-    ``fine_tune_epochs`` (``on_step`` is told steps done and expected). ``calibration_data`` is a
-    folder of images that feature maps get their ranges of int8 from, by default ``data``. Without a
+    own. ``data`` is a folder of training images, on which its batch-norm statistics are
+    re-estimated, after fine-tuning for ``fine_tune_epochs`` (``on_step`` is told steps done and
+    expected). ``calibration_data`` is a folder of images that feature maps get their ranges of int8
+    from, by default ``data``. Without a
     checkpoint the weights are random numbers of a ``seed``: structure and latency are right,
     accuracy is not.
 

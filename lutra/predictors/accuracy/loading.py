@@ -21,7 +21,7 @@ from lutra.predictors.accuracy.ofa_mlp import OfaMlpPredictor
 from lutra.predictors.accuracy.samples import START
 from lutra.predictors.accuracy.sensitivities import SensitivityPredictor
 from lutra.spaces import DEFAULT_SPACE, SearchSpace, get_space
-from lutra.spaces.widths import WidthSpace
+from lutra.spaces.narrower import NarrowerForms
 
 _GROUP = "lutra.accuracy"
 MAX_FILE_BYTES = 64 << 20  # OFA's predictors have 1.5 MB
@@ -64,7 +64,7 @@ def _default(space: SearchSpace) -> AccuracyPredictor:
             return _from_bytes(file.read_bytes(), f"lutra's {file.name}", space, None)
     if space.name in plugin_names(_GROUP):
         return _from_plugin(space.name)
-    if isinstance(space, WidthSpace):
+    if isinstance(space, NarrowerForms):
         raise AccuracyError(
             "how accurate narrower forms of a network are is not known before it is measured: pass"
             " --accuracy FILE with what `lutra prune sense` measured of it"

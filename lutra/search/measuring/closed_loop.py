@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from lutra.errors import UsageError
+from lutra.errors import InfeasibleError, UsageError
 from lutra.profiler.bench import DeviceOrSpec, bench_of_table
 from lutra.profiler.watch import UNWATCHED, Watch
 from lutra.search.measuring.at_precisions import best_kept, joined
@@ -80,6 +80,13 @@ def find_within_budget(
             return loop.result
 
     return search_each(choices, keep, lambda found: joined(found, max(plain)))
+
+
+def require_kept(result: SearchResult) -> None:
+    """Raise `InfeasibleError` where `find_within_budget` measured nothing that keeps the budget."""
+    if result.closed_loop is not None and not result.closed_loop.kept:
+        said = "; ".join(result.notes[:2])
+        raise InfeasibleError(f"{said}; the same again goes on with what is known")
 
 
 def _require_sane(confidence: float, candidates: int, iterations: int) -> None:

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lutra.emitters.emission import Emission
-from lutra.errors import InfeasibleError
 from lutra.predictors.filling.sample import Sample
 from lutra.profiler.bench import DeviceOrSpec, runtime_config_of
 from lutra.profiler.profile import profile
 from lutra.profiler.watch import Watch
-from lutra.search.measuring.closed_loop import find_within_budget
+from lutra.search.measuring.closed_loop import find_within_budget, require_kept
 from lutra.spaces import Architecture
 from lutra.supernets.checkpoints.network import save_network
 from lutra.supernets.deployment.clustering import cluster
@@ -99,9 +98,7 @@ def prune(around: Surroundings, given: Given, output: Path) -> float:
         table, around.budget_ms, device=around.device, accuracy=curves, watch=around.watch
     )
     found.write(output.with_name(f"{output.stem}-found.json"))
-    if found.closed_loop is not None and not found.closed_loop.kept:
-        said = "; ".join(found.notes[:2])
-        raise InfeasibleError(f"pruning: {said}; the same command goes on with what is known")
+    require_kept(found)
     best = found.best.architecture
     narrower = prepared(best, Training(given.checkpoint, around.data))
     assert narrower.images is not None

@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lutra.emitters.emission import Emission
-from lutra.errors import InfeasibleError, ModelError, UsageError
+from lutra.errors import ModelError, UsageError
 from lutra.files import write_atomically
 from lutra.files.kinds import MODELS
-from lutra.predictors.accuracy.samples import read_samples
-from lutra.predictors.accuracy.sensitivities import SensitivityPredictor, sensitivity_rows
+from lutra.predictors.accuracy.sensitivities import sensitivity_rows
 from lutra.predictors.filling.sample import Sample
 from lutra.profiler.bench import DeviceOrSpec
 from lutra.profiler.profile import profile
 from lutra.profiler.watch import UNWATCHED, Watch
-from lutra.search.measuring.closed_loop import find_within_budget
+from lutra.search.measuring.closed_loop import find_within_budget, require_kept
 from lutra.search.result import SearchResult
 from lutra.spaces.graph_widths import GraphWidthSpace
 from lutra.spaces.registry import remember_space
@@ -135,12 +134,10 @@ def prune_module(
         precision=precision,
         watch=watch,
     )
-    curve_model = SensitivityPredictor.from_samples(read_samples(curves), str(curves))
     result = find_within_budget(
-        table, max_latency_ms, device=device, space=space, accuracy=curve_model, watch=watch
+        table, max_latency_ms, device=device, space=space, accuracy=curves, watch=watch
     )
-    if result.closed_loop is not None and not result.closed_loop.kept:
-        raise InfeasibleError(f"pruning: {'; '.join(result.notes[:2])}")
+    require_kept(result)
     pruned = narrower.subnet(result.best.architecture)
     if epochs:
         fine_tune(pruned, train, resolution, epochs, seed=seed, on_step=on_step)
