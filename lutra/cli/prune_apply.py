@@ -41,14 +41,14 @@ def apply(
     The file is the --checkpoint of whatever comes next: `lutra export`, or sensing it again.
     """
     from lutra.files import check_output
-    from lutra.files.kinds import MODELS
+    from lutra.files.kinds import NETWORK
     from lutra.search.result import read_found
     from lutra.supernets.checkpoints.network import save_network
     from lutra.supernets.deployment.trained import Training, augmentation_of, prepared
 
     if epochs and data is None:
         raise UsageError("fine-tuning needs training images: name their folder (--data)")
-    check_output(output, MODELS["torch"], CheckpointError)
+    check_output(output, NETWORK, CheckpointError)
     architecture, _ = read_found(result)
     training = Training(checkpoint, data, fine_tune_epochs=epochs, seed=seed, criterion=criterion)
     with progress("fine-tuning") as report:

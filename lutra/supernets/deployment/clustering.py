@@ -12,7 +12,7 @@ from torch.nn.utils import parametrize
 
 from lutra.errors import CheckpointError, UsageError
 from lutra.files import check_output
-from lutra.files.kinds import MODELS
+from lutra.files.kinds import NETWORK
 from lutra.spaces import Architecture, get_space
 from lutra.supernets.checkpoints.checkpoint import read_checkpoint
 from lutra.supernets.checkpoints.network import load_network, save_network
@@ -89,7 +89,7 @@ def cluster(
     True
     """
     _require_sound(values, bit_price, epochs)
-    check_output(Path(path), MODELS["torch"], CheckpointError)
+    check_output(Path(path), NETWORK, CheckpointError)
     known = read_checkpoint(checkpoint)
     found, subnet = load_network(known, architecture)
     augmentation = augmentation_of(known)

@@ -9,7 +9,7 @@ from lutra.emitters.emission import Emission
 from lutra.emitters.export import Filling, write_model
 from lutra.errors import CheckpointError, UsageError
 from lutra.files import check_output
-from lutra.files.kinds import MODELS
+from lutra.files.kinds import MODELS, NETWORK
 from lutra.spaces import Architecture
 from lutra.supernets.checkpoints.network import TrainedRanges, save_network
 from lutra.supernets.deployment.trained import Prepared, Training, filled, prepared
@@ -65,7 +65,7 @@ def quantize(
     _require_use(ranges, epochs, learning_rate, network)
     check_output(Path(path), MODELS[emission.format])
     if network is not None:
-        check_output(Path(network), MODELS["torch"], CheckpointError)
+        check_output(Path(network), NETWORK, CheckpointError)
     training = Training(checkpoint, data, seed=seed, ranges=rule)
     found = prepared(architecture, training)
     if ranges == TRAINED and not epochs and found.ranges is None:
