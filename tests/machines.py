@@ -56,7 +56,7 @@ class Neighbours:
     def _latency_ms(self, path: Path) -> float:
         own = latency_from_size(path)
         whole = own > _NETWORK_MS
-        place = random.Random(f"{path.stat().st_size}/{self.script.processes}")
+        place = random.Random(f"{self._seed}/{path.stat().st_size}/{self.script.processes}")
         factor = place.gauss(1.0, 0.01)
         if self._shares_core():
             factor *= 1.5
