@@ -95,7 +95,7 @@ PACKAGES = {
     "markupsafe": {"report/page.py"},
     "matplotlib": {"report/figures/drawing.py"},
     "numpy": {
-        "tables/states.py",
+        "tables/states",
         "devices/fake.py",
         "devices/worker/runtimes",
         "emitters",

@@ -21,7 +21,7 @@ from lutra.inspection.changes import (
 from lutra.profiler.statistics import process_spread
 from lutra.tables import LatencyTable, Measurement
 from lutra.tables.measurement import Category
-from lutra.tables.states import fit_state
+from lutra.tables.states import fit_state, visits_in_one_state
 
 _SPREAD_ROWS = 100  # that tell how processes differ
 
@@ -42,7 +42,8 @@ class Pair:
         mine, theirs = (_measured(table, category) for table in (a, b))
         shared = [key for key in mine if key in theirs]
         few = shared[:: max(1, len(shared) // _SPREAD_ROWS)]
-        spread = [process_spread(table.visits(category, key) for key in few) for table in (a, b)]
+        visits = [visits_in_one_state(table, category) for table in (a, b)]
+        spread = [process_spread(seen.get(key, ()) for key in few) for seen in visits]
         return cls(category, mine, theirs, (spread[0], spread[1]))
 
     @property

@@ -64,7 +64,7 @@ class RunSummary:
 class VisitRecord:
     """The visits of workloads, old and new, and what they add up to; all of it in the table.
 
-    What several runs measured is brought to the state of the first (`lutra.tables.states`), as
+    What runs and their rounds measured is brought to one state (`lutra.tables.states`), as
     `learn_states` knows it. ``rules`` say when a workload of each category is enough.
     """
 

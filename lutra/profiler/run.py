@@ -89,7 +89,6 @@ class ProfilingRun:
         )
         self._process_base = table.last_process()
         self._run = table.last_run() + 1
-        self._first = self._process_base == 0  # nothing to bring together yet
         self._failures_in_a_row = 0
         self._summary = RunSummary()
         self._others_noted = False
@@ -133,8 +132,7 @@ class ProfilingRun:
                 and rounds_done < self._protocols[anchor.category].rule.min_rounds
             ]
             self._run_round([*wanted, *along], round_number)
-            if not self._first:
-                self._record.learn_states()
+            self._record.learn_states()
             round_number += 1
 
     def _elapsed(self) -> float:

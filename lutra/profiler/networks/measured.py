@@ -13,6 +13,7 @@ from lutra.predictors.efficiency.predictor import Floats
 from lutra.profiler.statistics import process_ratios, repeatability_percent
 from lutra.spaces import Architecture, Rows, SearchSpace
 from lutra.tables import LatencyTable
+from lutra.tables.states import visits_in_one_state
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ def collected(table: LatencyTable, architectures: Sequence[Architecture]) -> Mea
     if len(used) < 2:
         raise TableError(f"only {len(used)} networks could be measured; at least 2 are needed")
     keys = [item.key for item in used]
-    visits = [table.visits("network", key) for key in keys]
+    brought = visits_in_one_state(table, "network")
+    visits = [brought.get(key, ()) for key in keys]
     known = [half for seen in visits if (half := repeatability_percent(seen)) is not None]
     measured_ms = np.array([rows[key].latency_ms for key in keys])
     return Measured(

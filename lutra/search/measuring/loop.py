@@ -35,6 +35,7 @@ from lutra.search.result import ClosedLoop, SearchResult
 from lutra.tables import LatencyTable, Measurement
 from lutra.tables.documents import VALIDATION, read_document
 from lutra.tables.measurement import VERIFY
+from lutra.tables.states import visits_in_one_state
 
 _USUAL_INTERVAL = 0.01  # of a network's latency, upwards
 _BOLDEST = -1.3  # deviations: one in ten keeps the budget
@@ -229,7 +230,7 @@ class Loop:
         """Note what was measured of the candidates."""
         rows = {row.key: row for row in self.table.rows("network")}
         visits = {key: seen for (_, key), seen in self.table.all_visits("network").items()}
-        self._spread = process_spread(visits.values())
+        self._spread = process_spread(visits_in_one_state(self.table, "network").values())
         run = self.table.last_run()
         for candidate in chosen:
             key = candidate.architecture.key

@@ -23,7 +23,7 @@ from lutra.spaces import get_space
 from lutra.tables import LatencyTable, Measurement
 from lutra.tables.measurement import CALIBRATE, VERIFY, is_architecture
 from lutra.tables.profiled import device_of
-from lutra.tables.states import State, fit_state
+from lutra.tables.states import State, fit_state, visits_in_one_state
 
 _ANCHORS = 8
 _FEW_ANCHORS = 4  # where a visit takes a process, or a second to raise the clock
@@ -107,7 +107,7 @@ def verify_on(
         rows = {row.key: row for row in table.rows("network")}
         now_ms = {key: row.measurement.latency_ms for key, row in rows.items() if row.measurement}
         now_ms |= reference_baseline(table)
-        spread = process_spread(table.all_visits("network").values())
+        spread = process_spread(visits_in_one_state(table, "network").values())
     if memory:
         chosen = with_memory(bench, chosen, workloads, protocol.limit_seconds, watch)
     state = _state(result, now_ms)

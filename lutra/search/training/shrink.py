@@ -29,6 +29,7 @@ from lutra.supernets.deployment.file_accuracy import evaluate
 from lutra.supernets.evaluation import ENOUGH_IMAGES
 from lutra.tables import LatencyTable, Target
 from lutra.tables.profiled import device_of
+from lutra.tables.states import visits_in_one_state
 
 START = "start"
 DEFAULT_STEPS = ("prune", "distill")
@@ -227,7 +228,7 @@ def _measured(around: Surroundings, model: Path) -> tuple[float, float]:
         workload = model_workload(file, alone=bench.session.sends_models)
         bench.measure(stored, [workload], NETWORK_PROTOCOL, watch=around.watch)
         row = stored.row("network", file.key)
-        spread = process_spread(stored.all_visits("network").values())
+        spread = process_spread(visits_in_one_state(stored, "network").values())
     if row is None or row.measurement is None:
         reason = row.failure.message if row and row.failure else "it was not reached"
         raise ModelError(f"{model} could not be measured: {reason}")

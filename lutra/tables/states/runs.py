@@ -1,4 +1,4 @@
-"""The states of a machine: what the latencies of one run are to those of another.
+"""What the latencies of one run are to those of another.
 
 Minutes or days apart the same file takes another time: the clock differs, or neighbours use the
 cache that weights come from, which costs every network about the same. Within a run all workloads
@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lutra.tables.measurement import REPLACED, Category, Visit, is_architecture
+from lutra.tables.states.rounds import Round, learn_rounds, round_of
 from lutra.tables.table import LatencyTable
 
 _FULL_VISITS = 3  # an anchor of fewer counts for less
@@ -56,19 +57,22 @@ class State:
         """Whether a latency of this run can be brought to the table's state."""
         return self.known and abs(1.0 / self.factor(now_ms) - 1.0) <= _MOST_SHIFT
 
-    def brought(self, visit: Visit) -> Visit:
+    def brought(self, visit: Visit, slower: float = 1.0) -> Visit:
         """The visit as the table's state would have had it; flagged ``drift`` if that is unknown.
 
-        Its ``drift`` is then how much slower the machine was.
+        ``slower`` is what its round was to the others of the run. Its ``drift`` is then how much
+        slower the machine was.
         """
-        factor = self.factor(visit.low_ms)
+        usual_ms = visit.low_ms / slower
+        factor = self.factor(usual_ms) / slower
+        reached = self.reaches(usual_ms) and abs(slower - 1.0) <= _MOST_SHIFT
         return replace(
             visit,
             low_ms=visit.low_ms * factor,
             median_ms=visit.median_ms * factor,
             minimum_ms=visit.minimum_ms * factor,
             drift=max(visit.drift, 1.0 / factor - 1.0),
-            flags=visit.flags if self.reaches(visit.low_ms) else _with_drift(visit.flags),
+            flags=visit.flags if reached else _with_drift(visit.flags),
         )
 
 
@@ -128,9 +132,15 @@ class States:
         for (_, key), visits in table.all_visits("reference").items():
             (whole if is_architecture(key) else small).append(visits)
         ops, networks = (table.all_visits(category).values() for category in ("op", "network"))
+        self._rounds: dict[Category, dict[Round, float]] = {
+            "op": learn_rounds(ops),
+            "network": learn_rounds(networks),
+        }
         self._states: dict[Category, dict[int, State]] = {
-            "op": _learnt(ops, small, constant=False),
-            "network": _learnt(networks, whole or small, constant=bool(whole)),
+            "op": _learnt(self._rounds["op"], ops, small, constant=False),
+            "network": _learnt(
+                self._rounds["network"], networks, whole or small, constant=bool(whole)
+            ),
         }
 
     def of(self, category: Category, run: int) -> State:
@@ -139,19 +149,33 @@ class States:
 
     def brought(self, category: Category, visits: Sequence[Visit]) -> Sequence[Visit]:
         """Visits of one workload in the table's state."""
-        states = self._states.get(category, {})
-        if not states:
+        states, rounds = self._states.get(category, {}), self._rounds.get(category, {})
+        if not states and not rounds:
             return visits
         return [
-            states[visit.run].brought(visit) if visit.run in states else visit for visit in visits
+            states.get(visit.run, SAME).brought(visit, rounds.get(round_of(visit), 1.0))
+            for visit in visits
         ]
 
 
+def visits_in_one_state(table: LatencyTable, category: Category) -> dict[str, Sequence[Visit]]:
+    """The visits of each workload in the table's state, by key."""
+    states = States(table)
+    return {
+        key: states.brought(category, visits)
+        for (_, key), visits in table.all_visits(category).items()
+    }
+
+
 def _learnt(
-    workloads: Iterable[Sequence[Visit]], references: Sequence[Sequence[Visit]], *, constant: bool
+    rounds: Mapping[Round, float],
+    workloads: Iterable[Sequence[Visit]],
+    references: Sequence[Sequence[Visit]],
+    *,
+    constant: bool,
 ) -> dict[int, State]:
     """The state of each run but the first: each by what those before it measured."""
-    by_run = [_by_run(visits) for visits in (*workloads, *references)]
+    by_run = [_by_run(rounds, visits) for visits in (*workloads, *references)]
     runs = sorted({run for seen in by_run for run in seen})
     states: dict[int, State] = {}
     for run in runs[1:]:
@@ -166,11 +190,11 @@ def _learnt(
     return states
 
 
-def _by_run(visits: Sequence[Visit]) -> dict[int, list[float]]:
+def _by_run(rounds: Mapping[Round, float], visits: Sequence[Visit]) -> dict[int, list[float]]:
     found: dict[int, list[float]] = defaultdict(list)
     for visit in visits:
         if not set(visit.flags) - {REPLACED}:
-            found[visit.run].append(visit.low_ms)
+            found[visit.run].append(visit.low_ms / rounds.get(round_of(visit), 1.0))
     return found
 
 

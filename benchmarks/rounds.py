@@ -1,0 +1,102 @@
+"""What taking out what slows a round gains: how halves of a table, or two tables, agree.
+
+    python -m benchmarks.rounds TABLE [TABLE ...]
+
+For each table, with rounds as they were and evened: by how much the medians of a workload's odd
+and even visits differ, and the half-width of its interval. For each two tables next to each other,
+by how much their latencies differ beside what they all do, which is the state of the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from lutra.profiler.statistics import median_interval
+from lutra.tables import LatencyTable, Visit
+from lutra.tables.measurement import Category
+from lutra.tables.states.rounds import learn_rounds, round_of
+
+Visits = Mapping[str, Sequence[Visit]]
+CATEGORIES: tuple[Category, ...] = ("op", "network")
+_LEAST = 6
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("tables", type=Path, nargs="+")
+    tables = parser.parse_args().tables
+    print(f"{'table':34} {'of':8} {'rows':>5} {'halves %':>16} {'half-width %':>16}")
+    print(f"{'':49} {'were':>8}{'evened':>8} {'were':>8}{'evened':>8}")
+    for path, category in itertools.product(tables, CATEGORIES):
+        both = [first_run(path, category, evened) for evened in (False, True)]
+        halves, widths = zip(*map(own_agreement, both), strict=True)
+        _line(path.name, category, len(both[0]), *halves, *widths)
+    for (one, other), category in itertools.product(itertools.pairwise(tables), CATEGORIES):
+        (were, usual), (evened, usual_evened) = [
+            agreement(first_run(one, category, evened), first_run(other, category, evened))
+            for evened in (False, True)
+        ]
+        if not np.isnan(were):
+            print(
+                f"{one} and {other}, {category}s: differ by {were:.2f} % in the mean"
+                f" ({usual:.2f} in the median) as they were, {evened:.2f} ({usual_evened:.2f}) evened"
+            )
+
+
+def _line(name: str, category: str, rows: int, *figures: float) -> None:
+    if rows:
+        text = "".join(f"{figure:8.2f}" for figure in figures)
+        print(f"{name:34} {category:8} {rows:5} {text[:16]} {text[16:]}")
+
+
+def first_run(path: Path, category: Category, evened: bool) -> Visits:
+    """The steady visits of a table's first run, by key; less what their rounds had in common."""
+    with LatencyTable.open(path) as table:
+        every = table.all_visits(category)
+    rounds = learn_rounds(every.values()) if evened else {}
+    runs = [visit.run for visits in every.values() for visit in visits]
+    found = {
+        key: [
+            replace(visit, low_ms=visit.low_ms / rounds.get(round_of(visit), 1.0))
+            for visit in visits
+            if visit.run == min(runs) and not visit.flags
+        ]
+        for (_, key), visits in every.items()
+    }
+    return {key: visits for key, visits in found.items() if len(visits) >= _LEAST}
+
+
+def own_agreement(visits: Visits) -> tuple[float, float]:
+    """In percent: how halves differ, in the mean, and the half-widths' median."""
+    values = [[visit.low_ms for visit in seen] for seen in visits.values()]
+    if not values:
+        return float("nan"), float("nan")
+    halves = [abs(median(own[::2]) / median(own[1::2]) - 1.0) for own in values]
+    widths = [
+        (high - low) / 2.0 / median(own) for own in values for low, high in [median_interval(own)]
+    ]
+    return 100.0 * float(np.mean(halves)), 100.0 * median(widths)
+
+
+def agreement(one: Visits, other: Visits) -> tuple[float, float]:
+    """In percent: how latencies of the same workloads differ, beside what they all do."""
+    ratios = [
+        np.log(median(v.low_ms for v in one[key]) / median(v.low_ms for v in other[key]))
+        for key in one
+        if key in other
+    ]
+    apart = np.abs(np.array(ratios) - np.median(ratios)) if ratios else np.array([np.nan])
+    return 100.0 * float(np.mean(apart)), 100.0 * float(np.median(apart))
+
+
+if __name__ == "__main__":
+    main()
