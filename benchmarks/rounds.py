@@ -48,7 +48,7 @@ def main() -> None:
         if not np.isnan(were):
             print(
                 f"{one} and {other}, {category}s: differ by {were:.2f} % in the mean"
-                f" ({usual:.2f} in the median) as they were, {evened:.2f} ({usual_evened:.2f}) evened"
+                f" ({usual:.2f} in the median), evened by {evened:.2f} ({usual_evened:.2f})"
             )
 
 
