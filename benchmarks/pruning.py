@@ -25,10 +25,12 @@ from lutra.predictors.efficiency.predictor import EfficiencyPredictor
 from lutra.search.find import find_networks
 from lutra.spaces import Rows, SearchSpace
 from lutra.supernets.accuracy.kept_images import KeptImages
+from lutra.supernets.checkpoints.checkpoint import read_checkpoint
 from lutra.supernets.checkpoints.network import load_network
 from lutra.supernets.data.base import ImageSet, shuffled
 from lutra.supernets.data.loading import load_images
 from lutra.supernets.deployment.fine_tuning import fine_tune
+from lutra.supernets.deployment.trained import augmentation_of
 from lutra.supernets.evaluation import top1, tune_statistics
 
 _SHARES = np.linspace(1.0, 0.2, 161)
@@ -77,8 +79,9 @@ def main() -> None:
         load_accuracy(given.curves, space).predict(rows),
         strict=True,
     )
+    augmentation = augmentation_of(read_checkpoint(given.checkpoint))
     images = Images(
-        _some(load_images(given.data, "train"), given.images),
+        _some(load_images(given.data, "train", augmentation), given.images),
         _some(load_images(given.data, "validation"), given.images),
         _some(load_images(given.data, "test"), given.images),
     )
@@ -97,12 +100,15 @@ def main() -> None:
 
 
 def uniform(predictor: EfficiencyPredictor, budget_ms: float) -> Rows:
-    """(genes,): the largest share of all channels, everywhere alike, that keeps the budget."""
+    """(genes,): the largest share of all channels, everywhere alike, that keeps the budget.
+
+    No block is left out.
+    """
     space = predictor.space
     rows = np.zeros((len(_SHARES), len(space.genes)), dtype=np.int16)
     for column, gene in enumerate(space.genes):
         kept = np.array(gene.choices)[None] <= _SHARES[:, None] * gene.choices[-1]
-        rows[:, column] = np.maximum(kept.sum(axis=1) - 1, 0)
+        rows[:, column] = np.maximum(kept.sum(axis=1) - 1, int(gene.choices[0] == 0))
     rows[:, -1] = space.choice_counts[-1] - 1
     rows = space.canonical(rows)
     first = int(np.flatnonzero(predictor.predict(rows) <= budget_ms)[0])

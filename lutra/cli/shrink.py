@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     "--steps",
     default="prune,distill",
     show_default=True,
-    help="Of prune, fine-tune, distill, qat and cluster, in their order.",
+    help="Of prune, fine-tune, distill, qat and cluster, in their order. Several times prune: by"
+    " equal ratios down to the budget.",
 )
 @click.option(
     "--epochs", type=click.IntRange(1), default=1, show_default=True, help="Of each training."

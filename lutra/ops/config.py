@@ -154,9 +154,14 @@ def chain_graph(ops: Iterable[OpConfig]) -> Graph:
     for index, op in enumerate(sequence):
         if builder.shape(current) != op.input_shape:
             raise ValueError(f"op {index} ({op.key}) does not take {builder.shape(current)}")
-        builder.scope(f"u{index:02d}")
+        builder.scope(scope_of(index))
         current = op.expand(builder, current)
     return builder.build(current)
+
+
+def scope_of(position: int) -> str:
+    """What the names of an op's nodes start with in a chain's graph."""
+    return f"u{position:02d}"
 
 
 def checked_activation(text: str) -> Activation:

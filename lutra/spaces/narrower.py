@@ -1,7 +1,8 @@
 """Networks with fewer channels, as a search space: what `widths` and `graph_widths` share.
 
 Channels that are kept or go together, because maps of them are added or scaled by one another, are
-a group. A group is a gene, and its choices are numbers of channels.
+a group. A group is a gene, and its choices are numbers of channels. A block that has a shortcut is
+left out where no channels inside it are kept.
 """
 
 # docs/decisions.md: Pruning is a search
@@ -21,11 +22,12 @@ from lutra.errors import UsageError
 from lutra.ops import OpConfig
 from lutra.spaces.architecture import Architecture
 from lutra.spaces.base import Gene, Indices, Rows, SearchSpace
-from lutra.spaces.lattice import Lattice, LatticeBuilder
+from lutra.spaces.lattice import NO_OP, Lattice, LatticeBuilder
 
 _MOST_CHOICES = 8
 _LEAST_SHARE = 0.25  # of a layer's channels
 _MOST_STATES = 20_000  # of groups that a lattice must remember at once
+_IMPOSSIBLE = -2  # beside the indices of ops and `NO_OP`
 
 Place = int | None
 """Of a group among the space's; None where the number of channels is fixed."""
@@ -47,19 +49,24 @@ class Slot(NamedTuple):
 
 @dataclass(frozen=True)
 class Group:
-    """Channels of one group: how many at full width; ``inner`` are those within an op."""
+    """Channels of one group: how many at full width; ``inner`` are those within an op.
+
+    An op that is ``spare`` is left out where none of them are kept.
+    """
 
     channels: int
     inner: bool = False
+    spare: bool = False
 
     @cached_property
     def choices(self) -> tuple[int, ...]:
-        """At most eight steps of a power of two, from a quarter to all."""
+        """At most eight steps of a power of two, from a quarter to all; 0 before where spare."""
         step = 2
         while self.channels > step * _MOST_CHOICES:
             step *= 2
         least = max(step, _LEAST_SHARE * self.channels)
-        return (*(c for c in range(step, self.channels, step) if c >= least), self.channels)
+        none = (0,) if self.spare else ()
+        return (*none, *(c for c in range(step, self.channels, step) if c >= least), self.channels)
 
 
 class NarrowerForms(SearchSpace):
@@ -102,14 +109,17 @@ class NarrowerForms(SearchSpace):
 
     @cached_property
     def _catalogue(self) -> tuple[tuple[OpConfig, ...], list[Indices]]:
-        """The ops; for each slot their indices by its own groups' choices, -1 for none."""
+        """The ops; for each slot their indices by its own groups' choices."""
         index_of: dict[OpConfig, int] = {}
         tables = []
         for slot in self._slots:
             shape = [len(self._groups[place].choices) for place in slot.own]
-            table = np.full(shape, -1, dtype=np.int32)
+            table = np.full(shape, _IMPOSSIBLE, dtype=np.int32)
             for choices in product(*map(range, shape)):
                 chosen = dict(zip(slot.own, choices, strict=True))
+                if not all(self._channels(place, chosen) for place in slot.own):
+                    table[choices] = NO_OP
+                    continue
                 op = self.narrowed(slot, [self._channels(place, chosen) for place in slot.places])
                 if op is not None:
                     table[choices] = index_of.setdefault(op, len(index_of))
@@ -125,6 +135,10 @@ class NarrowerForms(SearchSpace):
         return [
             group.choices[row[self._columns[place]]] for place, group in enumerate(self._groups)
         ]
+
+    def full_names(self, architecture: Architecture) -> dict[str, str]:
+        """For each node of a network by its name: what it is called at full width."""
+        return {node.name: node.name for node in self.graph(architecture).nodes}
 
     def op_indices(self, rows: Rows) -> Indices:
         rows = self.canonical(rows)
@@ -150,7 +164,7 @@ class NarrowerForms(SearchSpace):
                 for choices in product(*(range(len(self._groups[p].choices)) for p in new)):
                     chosen = dict(zip((*live, *new), (*state, *choices), strict=True))
                     op = int(table[tuple(chosen[place] for place in slot.own)])
-                    if op < 0:
+                    if op == _IMPOSSIBLE:
                         continue
                     target = tuple(chosen[place] for place in kept)
                     if target not in following:

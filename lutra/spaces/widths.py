@@ -1,5 +1,7 @@
 """The narrower forms of one network of a space: fewer channels wherever the ops stay what they are.
 
+A block with a shortcut may be left out: it has no channels inside then.
+
 What pruning chooses from. A space's name holds the network's, so that tables, results and accuracy
 models of it need nothing beside them: ``SPACE/widths/ks=3-5/e=4-6/d=2/r=224``.
 """
@@ -13,8 +15,10 @@ import numpy as np
 
 from lutra.errors import ResultError, UsageError
 from lutra.ops import Bottleneck, Conv, Linear, MBConv, OpConfig, Pool
+from lutra.ops.config import scope_of
 from lutra.spaces.architecture import Architecture
 from lutra.spaces.base import Indices, Rows
+from lutra.spaces.lattice import NO_OP
 from lutra.spaces.narrower import Group, NarrowerForms, Place, Slot
 from lutra.spaces.registry import get_space, register_derived
 from lutra.text import printable_line
@@ -59,6 +63,15 @@ class WidthSpace(NarrowerForms):
             result[:, self._columns[middle]] += self._chosen(result, middle) == given
         return result
 
+    def full_names(self, architecture: Architecture) -> dict[str, str]:
+        used = np.flatnonzero(self.op_indices(self.encode(architecture)[None])[0] != NO_OP)
+        scopes = {scope_of(position): scope_of(int(slot)) for position, slot in enumerate(used)}
+        names = {}
+        for node in self.graph(architecture).nodes:
+            scope, dot, rest = node.name.partition(".")
+            names[node.name] = f"{scopes[scope]}{dot}{rest}"
+        return names
+
     def _chosen(self, rows: Rows, place: int) -> Indices:
         """(N,): how many channels a group has."""
         choices = np.array(self._groups[place].choices, dtype=np.int32)
@@ -74,8 +87,8 @@ def _linked(ops: Sequence[OpConfig]) -> tuple[list[Group], list[Slot]]:
     groups: list[Group] = []
     slots: list[Slot] = []
 
-    def group(channels: int, *, inner: bool = False) -> int:
-        groups.append(Group(channels, inner))
+    def group(channels: int, *, inner: bool = False, spare: bool = False) -> int:
+        groups.append(Group(channels, inner, spare))
         return len(groups) - 1
 
     current: Place = None
@@ -90,10 +103,12 @@ def _linked(ops: Sequence[OpConfig]) -> tuple[list[Group], list[Slot]]:
                 current = current if op.residual else group(op.out_channels)
             case MBConv():
                 expands = op.mid_channels != op.input_shape.channels
-                middle = group(op.mid_channels, inner=True) if expands else inputs
+                middle = inputs
+                if expands:
+                    middle = group(op.mid_channels, inner=True, spare=op.residual)
                 current = current if op.residual else group(op.out_channels)
             case Bottleneck():
-                middle = group(op.mid_channels, inner=True)
+                middle = group(op.mid_channels, inner=True, spare=not op.downsample)
                 current = group(op.out_channels) if op.downsample else current
             case _:
                 raise UsageError(f"{op.key} has no narrower forms")

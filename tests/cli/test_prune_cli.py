@@ -38,7 +38,7 @@ def test_sense_search_apply_export(folder: Path, tmp_path: Path, capsys: Capture
     curves, result, pruned = (tmp_path / name for name in ("c.jsonl", "r.json", "p.pth"))
     weights = ("--checkpoint", folder / "s.pth", "--data", folder / "stripes")
     sense = [
-        *("prune", "sense", folder / "a.json", *weights, "-o", curves, "--images", 4),
+        *("prune", "sense", folder / "a.json", *weights, "-o", curves, "--images", 16),
         *("--calibration-images", 8, "--judges", 10, "--plot", tmp_path / "c.svg"),
     ]
     sensed = call_json(capsys, *sense)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from lutra.errors import UsageError
-from lutra.ops import MBConv
+from lutra.ops import Bottleneck, MBConv, OpConfig
 from lutra.spaces import get_space
+from lutra.spaces.lattice import NO_OP
 from lutra.spaces.widths import WidthSpace, width_space_name
 
 NAMES = ("ofa-mbv3-fashion", "ofa-proxyless-w1.3", "ofa-resnet50d")
@@ -39,18 +40,41 @@ def test_narrower_forms_have_narrower_forms(space: WidthSpace) -> None:
 
 
 def test_every_row_is_a_network_whose_blocks_still_expand(space: WidthSpace) -> None:
-    expanding = [
-        isinstance(op, MBConv) and op.mid_channels != op.input_shape.channels
-        for op in space.ops_of(space.full)
-    ]
+    full = [space.ops[index] for index in space.op_indices(space.choice_counts[None] - 1)[0]]
     for row in space.sample(20, np.random.default_rng(0)):
         architecture = space.decode(row)
         assert np.array_equal(space.encode(architecture), row)
         space.graph(architecture)  # raises where one op does not take what another gives
-        ops = space.ops_of(architecture)
-        assert [
-            isinstance(op, MBConv) and op.mid_channels != op.input_shape.channels for op in ops
-        ] == expanding
+        for op, index in zip(full, space.op_indices(row[None])[0], strict=True):
+            assert expands(space.ops[index]) == expands(op) or index == NO_OP
+
+
+def expands(op: OpConfig) -> bool:
+    return isinstance(op, MBConv) and op.mid_channels != op.input_shape.channels
+
+
+def test_blocks_with_a_shortcut_may_be_left_out(space: WidthSpace) -> None:
+    """Those that have channels inside to lose; nodes are called as they are at full width."""
+    row = space.choice_counts - 1
+    spare = [column for column, gene in enumerate(space.genes) if gene.choices[0] == 0]
+    shortcuts = [
+        (isinstance(op, Bottleneck) and not op.downsample)
+        or (isinstance(op, MBConv) and op.residual and expands(op))
+        for op in space.ops_of(space.full)
+    ]
+    assert len(spare) == sum(shortcuts) > 0
+    row[spare[1:]] = 0
+    architecture = space.decode(row)
+    left = [
+        op for op, shortcut in zip(space.ops_of(space.full), shortcuts, strict=True) if not shortcut
+    ]
+    first = shortcuts.index(True)
+    left.insert(first, space.ops_of(space.full)[first])
+    assert space.ops_of(architecture) == left
+    full = {node.name: node for node in space.graph(space.full).nodes}
+    for node in space.graph(architecture).nodes:
+        same = full[space.full_names(architecture)[node.name]]
+        assert (same.op, same.kernel, same.stride) == (node.op, node.kernel, node.stride)
 
 
 def test_paths_are_rows(space: WidthSpace) -> None:
@@ -59,6 +83,7 @@ def test_paths_are_rows(space: WidthSpace) -> None:
     lattice = space.lattice(space.base.r)
     least, row = lattice.cheapest(prices)
     assert np.array_equal(space.canonical(row[None]), row[None])
+    prices = np.append(prices, 0.0)  # of `NO_OP`
     assert prices[space.op_indices(row[None])].sum() == pytest.approx(least)
     others = space.sample(200, np.random.default_rng(0))
     assert prices[space.op_indices(others)].sum(axis=1).min() >= least
@@ -80,7 +105,8 @@ def test_a_lattice_has_each_network_once(space: WidthSpace) -> None:
         row = lattice.edge_genes[path].sum(axis=0, dtype=np.int16)
         assert np.array_equal(space.canonical(row[None])[0], row)
         ops = [lattice.edges[edge].op for edge in path if lattice.edges[edge].op >= 0]
-        assert space.op_indices(row[None])[0].tolist() == ops
+        indices = space.op_indices(row[None])[0]
+        assert indices[indices != NO_OP].tolist() == ops
         assert paths.setdefault(tuple(row.tolist()), path) == path
 
 

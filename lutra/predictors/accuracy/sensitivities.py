@@ -161,10 +161,10 @@ def _score(top1: Floats, images: int) -> Floats:
 
 
 def _quality(predictor: SensitivityPredictor, samples: Samples) -> dict[str, float]:
-    """Figures on the networks with several genes narrowed, where there are enough of them."""
+    """Figures on the networks with several genes narrowed, where enough of them differ."""
     space = get_space(samples.source.space)
     judged = (samples.rows != space.choice_counts - 1).sum(axis=1) > 1
-    if judged.sum() < LEAST_JUDGED:
+    if judged.sum() < LEAST_JUDGED or np.ptp(samples.top1[judged]) == 0.0:
         return {}
     figures = figures_of(predictor.predict(samples.rows[judged]), samples.top1[judged])
     return {"judged": float(judged.sum()), **figures}

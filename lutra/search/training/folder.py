@@ -21,6 +21,7 @@ _FILE = "steps.json"
 class Step:
     """What a step made, and what that was measured at.
 
+    ``name`` says which of several prunings it was, ``prune-1-of-2`` for example.
     ``checkpoint`` is the network's weights and ``model`` the file that is deployed, by their names
     in the folder; ``latency_ms`` was measured, and a process takes ``upper_ms`` at most with 95 %
     confidence. ``predicted_ms`` is the table's, or that of pruning's own table.

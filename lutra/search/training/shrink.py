@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lutra.emitters.model_file import read_model_files
 from lutra.errors import ModelError, UsageError
@@ -31,10 +31,18 @@ from lutra.tables import LatencyTable, Target
 from lutra.tables.profiled import device_of
 from lutra.tables.states import visits_in_one_state
 
-START = "start"
-DEFAULT_STEPS = ("prune", "distill")
+START, PRUNE = "start", "prune"
+DEFAULT_STEPS = (PRUNE, "distill")
 SAMPLE_SECONDS = 60.0
 _PACK = ".lpk"
+
+
+class Planned(NamedTuple):
+    """A step by its name and what the record calls it, and what it is to keep in ms."""
+
+    name: str
+    label: str
+    budget_ms: float
 
 
 @dataclass(frozen=True)
@@ -87,6 +95,8 @@ def shrink(
     ``prune`` (channels chosen by measured steps of latency, under the budget), ``fine-tune``,
     ``distill`` (with the supernet's largest network as teacher), ``qat`` (int8 tables) and
     ``cluster`` (few values per layer, for a small download), in the order in which they are done.
+    Where ``prune`` stands several times, each takes the same share of the latency that is left, and
+    the last keeps the budget: prune a part, train, sense again.
     Each training is of ``epochs``; ``images`` validation images tell sensitivities, with statistics
     of ``calibration_images``; narrower ops are measured for ``sample_seconds``.
 
@@ -136,12 +146,26 @@ def shrink(
         watch=watch,
         on_step=on_step,
     )
-    names = [START, *steps]
-    done = record.keep(names)
-    for number, name in enumerate(names[done:], done):
-        on_note(f"step {number + 1} of {len(names)}: {name}")
-        _take(around, record, name, Given(Path(checkpoint), begun), start_ms)
+    planned = plan([START, *steps], start_ms, around.budget_ms)
+    done = record.keep([step.label for step in planned])
+    for number, step in enumerate(planned[done:], done):
+        on_note(f"step {number + 1} of {len(planned)}: {step.label}")
+        _take(around, record, step, Given(Path(checkpoint), begun), start_ms)
     return Shrunk(record.path, tuple(record.steps))
+
+
+def plan(names: Sequence[str], start_ms: float, budget_ms: float) -> list[Planned]:
+    """The steps with their own budgets: several prunings go to the last one's by equal ratios."""
+    rounds, number = names.count(PRUNE), 0
+    planned = []
+    for name in names:
+        label, own_ms = name, budget_ms
+        if name == PRUNE and rounds > 1:
+            number += 1
+            label = f"{name}-{number}-of-{rounds}"
+            own_ms = max(budget_ms, start_ms * (budget_ms / start_ms) ** (number / rounds))
+        planned.append(Planned(name, label, own_ms))
+    return planned
 
 
 def _require_precision(steps: Sequence[str], target: Target, table: str | Path) -> None:
@@ -170,16 +194,19 @@ def _first(
     return begun, predictor.predict_one(begun).latency_ms
 
 
-def _take(around: Surroundings, record: Folder, name: str, begun: Given, start_ms: float) -> None:
+def _take(
+    around: Surroundings, record: Folder, step: Planned, begun: Given, start_ms: float
+) -> None:
     """Do one step, make its file, measure it, and note it down."""
     begin = time.monotonic()
     given, predicted_ms = begun, start_ms
     if record.steps and record.steps[-1].checkpoint:
         before = around.folder / record.steps[-1].checkpoint
         given = Given(before, network_in(before))
-    output, weights = around.folder / f"{len(record.steps)}-{name}.pth", ""
-    if name != START:
-        own_ms = STEPS[name](around, given, output)
+    output, weights = around.folder / f"{len(record.steps)}-{step.label}.pth", ""
+    if step.name != START:
+        within = replace(around, budget_ms=step.budget_ms)
+        own_ms = STEPS[step.name](within, given, output)
         given, weights = Given(output, network_in(output)), output.name
         # Training changes no latency.
         predicted_ms = own_ms or record.steps[-1].predicted_ms
@@ -195,11 +222,11 @@ def _take(around: Surroundings, record: Folder, name: str, begun: Given, start_m
     found = evaluate(model, around.data, split="validation", on_step=around.on_step)
     low, high = found.accuracy.interval_percent
     latency_ms, most_ms = _measured(around, model)
-    download = pack(model, model.with_suffix(_PACK)).path if name == "cluster" else model
+    download = pack(model, model.with_suffix(_PACK)).path if step.name == "cluster" else model
     files = [model.name, *([weights] if weights else [])]
     record.add(
         Step(
-            name=name,
+            name=step.label,
             checkpoint=weights,
             model=model.name,
             top1=found.percent,

@@ -7,6 +7,7 @@ convolution behind its expansion, a channel's norm is the sum over them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, get_args
 
 import torch
@@ -47,35 +48,50 @@ class NarrowerNetworks(nn.Module):
         Raises `CheckpointError` for weights that are not finite.
         """
         graph = self.space.graph(architecture)
-        return narrowed(self.network, graph, greedy=self.criterion == "greedy")
+        names = self.space.full_names(architecture)
+        return narrowed(self.network, graph, names, greedy=self.criterion == "greedy")
 
 
 @torch.no_grad()
-def narrowed(network: Subnet, graph: Graph, *, greedy: bool = False) -> Subnet:
-    """A copy of a network with as many channels as a graph of the same nodes has."""
+def narrowed(
+    network: Subnet, graph: Graph, names: Mapping[str, str], *, greedy: bool = False
+) -> Subnet:
+    """A copy of a network with only the nodes of a graph, and as many channels as they have.
+
+    ``names`` says for each of the graph's nodes which of the network's it is.
+    """
     groups = channel_groups(network.graph)
-    kept = _kept(network, graph, groups, greedy=greedy)
+    channels = {name: graph.shapes[node].channels for node, name in names.items()}
+    kept = _kept(network, channels, groups, greedy=greedy)
+    sources = {node.name: node for node in network.graph.nodes}
     result = Subnet(graph, dropout=network.dropout)
     for node in graph.nodes:
         if node.has_weights:
-            outputs, inputs = kept[groups.of[node.name]], kept[groups.of[node.inputs[0]]]
-            _copy(network, result, node, outputs, inputs)
+            source = sources[names[node.name]]
+            outputs, inputs = kept[groups.of[source.name]], kept[groups.of[source.inputs[0]]]
+            _copy(network, source, result, node, outputs, inputs)
     return result.to(next(network.parameters()).device).train(network.training)
 
 
 def _kept(
-    network: Subnet, graph: Graph, groups: ChannelGroups, *, greedy: bool
+    network: Subnet, channels: Mapping[str, int], groups: ChannelGroups, *, greedy: bool
 ) -> dict[str, Tensor]:
-    """The channels that each group keeps, in their order; decided in the order of execution."""
-    kept = {graph.input: torch.arange(network.graph.input_shape.channels)}
-    for group, nodes in groups.filters.items():
+    """The channels that each group keeps, in their order; decided in the order of execution.
+
+    ``channels`` is how many, for each node that is kept.
+    """
+    kept = {network.graph.input: torch.arange(network.graph.input_shape.channels)}
+    for group, every in groups.filters.items():
+        nodes = [node for node in every if node.name in channels]
+        if not nodes:
+            continue
         norms = torch.stack(
             [_norms(network, node, kept if greedy else {}, groups) for node in nodes]
         ).sum(0)
         if not norms.isfinite().all():
             raise CheckpointError(f"the weights of {nodes[0].name} are not finite: train it again")
         order = torch.argsort(norms, descending=True, stable=True)
-        kept[group] = order[: graph.shapes[nodes[0].name].channels].sort().values
+        kept[group] = order[: channels[nodes[0].name]].sort().values
     return kept
 
 
@@ -100,13 +116,15 @@ def _inputs(graph: Graph, node: Node, channels: Tensor) -> Tensor:
     return (channels[:, None] * pixels + torch.arange(pixels)).flatten()
 
 
-def _copy(network: Subnet, result: Subnet, node: Node, outputs: Tensor, inputs: Tensor) -> None:
+def _copy(
+    network: Subnet, source: Node, result: Subnet, node: Node, outputs: Tensor, inputs: Tensor
+) -> None:
     """The rows and columns of a node's weights that are kept, and its normalisation's entries."""
-    theirs, ours = network.layer(node), result.layer(node)
+    theirs, ours = network.layer(source), result.layer(node)
     outputs = outputs.to(theirs.weight.device)
     weight = theirs.weight.index_select(0, outputs)
     if node.op != "depthwise":
-        read = _inputs(network.graph, node, inputs).to(weight.device)
+        read = _inputs(network.graph, source, inputs).to(weight.device)
         weight = weight.index_select(1, read)
     ours.weight.copy_(weight)
     if theirs.bias is not None and ours.bias is not None:
@@ -114,7 +132,7 @@ def _copy(network: Subnet, result: Subnet, node: Node, outputs: Tensor, inputs: 
     if node.bias == "batchnorm":
         kept = {
             name: value.index_select(0, outputs) if value.dim() else value
-            for name, value in network.norm(node).state_dict().items()
+            for name, value in network.norm(source).state_dict().items()
         }
         result.norm(node).load_state_dict(kept)
-        result.norm(node).eps = network.norm(node).eps
+        result.norm(node).eps = network.norm(source).eps

@@ -98,6 +98,16 @@ def test_none_right_is_a_number_too(tmp_path: Path) -> None:
     assert predictor.predict(rows[1:2])[0] == pytest.approx(0.05)
 
 
+def test_networks_that_are_all_as_accurate_judge_nothing(tmp_path: Path) -> None:
+    rows = sensitivity_rows(SPACE)
+    others = SPACE.sample(20, np.random.default_rng(0))
+    top1 = np.concatenate([truth(rows), np.full(len(others), 25.0)])
+    path = write(tmp_path / "c.jsonl", np.concatenate([rows, others]), top1)
+    predictor = load_accuracy(path, SPACE)
+    assert isinstance(predictor, AdditivePredictor)
+    assert predictor.quality == {}
+
+
 def test_what_is_missing_or_foreign_is_refused_in_one_line(tmp_path: Path) -> None:
     rows = sensitivity_rows(SPACE)
     path = write(tmp_path / "c.jsonl", rows[:-3], truth(rows[:-3]))

@@ -12,10 +12,11 @@ from lutra.errors import CheckpointError, InfeasibleError, ResultError, UsageErr
 from lutra.search.measuring.closed_loop import find_within_budget
 from lutra.search.result import SearchResult
 from lutra.search.training.folder import Step
-from lutra.search.training.shrink import Shrunk, shrink
+from lutra.search.training.shrink import Planned, Shrunk, plan, shrink
+from lutra.search.training.steps import STEPS, Given, Surroundings
 from lutra.spaces.widths import WidthSpace
 from lutra.supernets.checkpoints.checkpoint import save_supernet
-from lutra.supernets.checkpoints.network import network_in
+from lutra.supernets.checkpoints.network import load_network, network_in, save_network
 from lutra.supernets.elastic.supernet import Supernet
 from tests.supernets.images import write_idx
 from tests.supernets.test_supernet import MBV3
@@ -90,6 +91,36 @@ def test_it_goes_on_with_what_is_there(room: Path, pruned: Path) -> None:
     assert tuned.stat().st_mtime_ns != before[tuned]
     pruning = pruned / redone.steps[1].checkpoint
     assert pruning.stat().st_mtime_ns == before[pruning]
+
+
+def test_several_prunings_go_by_equal_ratios_and_the_last_keeps_the_budget() -> None:
+    planned = plan(("start", "prune", "distill", "prune", "qat"), 4.0, 1.0)
+    assert [step.budget_ms for step in planned if step.name == "prune"] == [2.0, 1.0]
+    labels = ["start", "prune-1-of-2", "distill", "prune-2-of-2", "qat"]
+    assert [step.label for step in planned] == labels
+    once = plan(("start", "prune"), 4.0, 1.0)
+    assert once[1] == Planned("prune", "prune", 1.0)
+    # A network within its budget is not pruned below it on the way.
+    assert {step.budget_ms for step in plan(("prune", "prune"), 1.0, 3.0)} == {3.0}
+
+
+def test_another_number_of_prunings_begins_anew(
+    room: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budgets = []
+
+    def unpruned(around: Surroundings, given: Given, output: Path) -> float:
+        budgets.append(around.budget_ms)
+        architecture, subnet = load_network(given.checkpoint, given.network)
+        save_network(subnet, architecture, output, {})
+        return around.budget_ms
+
+    monkeypatch.setattr("lutra.search.training.shrink.STEPS", {**STEPS, "prune": unpruned})
+    (start, _) = shrunk(room, room / "rounds", 0.1, steps=("prune",)).steps
+    found = shrunk(room, room / "rounds", 0.1, steps=("prune", "prune"))
+    assert [step.name for step in found.steps] == ["start", "prune-1-of-2", "prune-2-of-2"]
+    assert found.steps[0] == start
+    assert budgets == pytest.approx([0.1, (0.1 * start.predicted_ms) ** 0.5, 0.1])
 
 
 def test_a_folder_of_another_pipeline_is_left_alone(room: Path, pruned: Path) -> None:

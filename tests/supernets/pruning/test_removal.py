@@ -56,26 +56,35 @@ def test_full_width_changes_nothing(networks: NarrowerNetworks) -> None:
 
 @pytest.mark.parametrize("greedy", [False, True])
 def test_without_dead_channels_all_is_as_before(networks: NarrowerNetworks, greedy: bool) -> None:
-    """Channels of chance that are zero everywhere go, and nothing is computed otherwise."""
-    graph = networks.space.graph(some(networks.space))
+    """Channels of chance that are zero everywhere go, and nothing is computed otherwise.
+
+    So do blocks that add nothing, of which one at least is left out.
+    """
+    architecture = some(networks.space, seed=2)
+    graph, names = networks.space.graph(architecture), networks.space.full_names(architecture)
+    channels = {name: graph.shapes[own].channels for own, name in names.items()}
     dead = copy_of(networks.network)
+    assert len(names) < len(dead.graph.nodes)
     groups, rng = channel_groups(dead.graph), np.random.default_rng(0)
     alive = {}
     for group, nodes in groups.filters.items():
         count = dead.graph.shapes[nodes[0].name].channels
-        kept = np.sort(rng.permutation(count)[: graph.shapes[nodes[0].name].channels])
+        kept = np.sort(rng.permutation(count)[: channels.get(nodes[0].name, 0)])
         alive[group] = torch.from_numpy(kept)
     for node in dead.graph.nodes:
         if node.has_weights:
             gone = torch.ones(dead.graph.shapes[node.name].channels, dtype=torch.bool)
-            gone[alive[groups.of[node.name]]] = False
+            if node.name in channels:
+                gone[alive[groups.of[node.name]]] = False
             silence(dead, node, gone)
-    pruned = narrowed(dead, graph, greedy=greedy)
+    pruned = narrowed(dead, graph, names, greedy=greedy)
     assert same_answers(dead, pruned)
     assert not same_answers(networks.network, pruned)
+    theirs = {node.name: node for node in dead.graph.nodes}
     for node in graph.nodes:  # those that were alive
         if node.bias == "batchnorm":
-            expected = dead.norm(node).running_mean[alive[groups.of[node.name]]]  # type: ignore[index]
+            source = theirs[names[node.name]]
+            expected = dead.norm(source).running_mean[alive[groups.of[source.name]]]  # type: ignore[index]
             assert torch.equal(pruned.norm(node).running_mean, expected)  # type: ignore[arg-type]
 
 
@@ -93,7 +102,11 @@ def silence(subnet: Subnet, node: object, gone: torch.Tensor) -> None:
 
 
 def copy_of(subnet: Subnet) -> Subnet:
-    return narrowed(subnet, subnet.graph)
+    return narrowed(subnet, subnet.graph, same_names(subnet))
+
+
+def same_names(subnet: Subnet) -> dict[str, str]:
+    return {node.name: node.name for node in subnet.graph.nodes}
 
 
 def plain_network() -> tuple[Subnet, WidthSpace]:
@@ -107,6 +120,7 @@ def test_the_largest_norms_stay_and_greedy_ones_are_over_what_is_kept() -> None:
     """By hand, in a bottleneck: its own layers between others that only it reads."""
     network, space = plain_network()
     graph = space.graph(some(space))
+    names = space.full_names(some(space))
     nodes = {node.name: node for node in network.graph.nodes}
     reduce = next(node for name, node in nodes.items() if name.endswith(".reduce"))
     conv = nodes[reduce.name.replace(".reduce", ".conv")]
@@ -115,7 +129,7 @@ def test_the_largest_norms_stay_and_greedy_ones_are_over_what_is_kept() -> None:
     for greedy in (False, True):
         read = second[:, first_kept] if greedy else second
         kept = largest(read.abs().sum((1, 2, 3)), graph.shapes[conv.name].channels)
-        found = narrowed(network, graph, greedy=greedy)
+        found = narrowed(network, graph, names, greedy=greedy)
         assert torch.equal(found.layer(conv).weight, second[kept][:, first_kept])
 
 
@@ -141,7 +155,7 @@ def test_weights_that_are_not_finite_are_refused(networks: NarrowerNetworks) -> 
     node = next(node for node in network.graph.nodes if node.op == "conv2d")
     nn.init.constant_(network.layer(node).weight, float("nan"))
     with pytest.raises(CheckpointError, match=f"{node.name} are not finite"):
-        narrowed(network, network.graph)
+        narrowed(network, network.graph, same_names(network))
     with pytest.raises(UsageError, match="known: independent, greedy"):
         NarrowerNetworks(network, networks.space, "largest")  # type: ignore[arg-type]
 
@@ -174,7 +188,7 @@ def test_a_narrower_form_of_a_supernet_s_network(tmp_path: Path) -> None:
     save_supernet(supernet, tmp_path / "s.pth", {})
     space = WidthSpace(supernet.smallest())
     _, found = load_network(tmp_path / "s.pth", some(space))
-    expected = narrowed(supernet.subnet(supernet.smallest()), space.graph(some(space)))
+    expected = NarrowerNetworks(supernet.subnet(supernet.smallest()), space).subnet(some(space))
     assert same_answers(found, expected)
     other = WidthSpace(Supernet(RESNET).smallest())
     with pytest.raises(CheckpointError, match="is a supernet of"):
