@@ -35,10 +35,11 @@ from lutra.predictors.efficiency.predictor import EfficiencyPredictor
 from lutra.search.find import find_networks
 from lutra.search.training.single_path import train_single_path
 from lutra.spaces.mbconv_spaces import EXPANSIONS, FASHION, KERNELS, MBConvSpace
-from lutra.supernets.checkpoints.checkpoint import load_supernet
+from lutra.supernets.checkpoints.checkpoint import load_supernet, read_checkpoint
 from lutra.supernets.checkpoints.shipped import shipped_checkpoint
 from lutra.supernets.data.loading import load_images
 from lutra.supernets.deployment.fine_tuning import fine_tune
+from lutra.supernets.deployment.trained import augmentation_of
 from lutra.supernets.elastic.supernet import Supernet
 from lutra.supernets.evaluation import top1, tune_statistics
 from lutra.supernets.single_path.network import SuperkernelNetwork
@@ -171,7 +172,11 @@ def report_budgets(given: argparse.Namespace) -> None:
     assert checkpoint is not None
     supernet = load_supernet(checkpoint)
     accuracy = load_accuracy(given.accuracy, supernet.space)
-    splits = {name: load_images(given.data, name) for name in ("train", "validation", "test")}
+    augmentation = augmentation_of(read_checkpoint(checkpoint))
+    splits = {
+        name: load_images(given.data, name, augmentation)
+        for name in ("train", "validation", "test")
+    }
     epochs = given.epochs + given.fine_tune
     print(
         f"{'budget':>7} {'by':18} {'predicted':>9} {'low':>7} {'high':>7}"
@@ -200,6 +205,7 @@ def report_budgets(given: argparse.Namespace) -> None:
                 resolution=given.resolution,
                 epochs=given.epochs,
                 fine_tune_epochs=given.fine_tune,
+                augmentation=augmentation,
                 seed=given.seed,
             )
             row = predictor.space.encode(one.result.best.architecture)

@@ -47,7 +47,7 @@ class SinglePathOptions:
     epochs: int
     fine_tune_epochs: int
     learning_rate: float | None
-    augmentation: Augmentation
+    augmentation: Augmentation | None
     weights: Path | None
     curve: Path | None
 
@@ -86,9 +86,8 @@ def single_path_options(command: F) -> F:
         click.option(
             "--augmentation",
             type=click.Choice(["full", "unmirrored", "none"]),
-            default="full",
-            show_default=True,
-            help="Single-path: how training images are varied.",
+            help="Single-path: how training images are varied.  [default: full; the supernet's with"
+            " --checkpoint]",
         ),
         click.option("--weights", type=FILE, help="Single-path: write the trained weights here."),
         click.option("--curve", type=FILE, help="Single-path: write the search's steps here."),

@@ -96,7 +96,7 @@ def train_single_path(
     epochs: int = EPOCHS,
     fine_tune_epochs: int = EPOCHS,
     learning_rate: float | None = None,
-    augmentation: Augmentation = "full",
+    augmentation: Augmentation | None = None,
     seed: int = 0,
     on_step: Callable[[int, int], None] | None = None,
 ) -> SinglePathSearch:
@@ -111,8 +111,8 @@ def train_single_path(
     The space is that of the table, at one ``resolution`` (pixels; by default the highest that the
     table holds). Weights begin as random numbers, or as a supernet's in ``checkpoint``. Of the
     search ``epochs``, then ``fine_tune_epochs`` of the chosen network alone; ``learning_rate`` is
-    the search's at its beginning, ``augmentation`` as in `train_supernet`. ``on_step`` is told
-    steps done and all there are.
+    the search's at its beginning, ``augmentation`` as in `train_supernet`, by default as the
+    supernet's training had it. ``on_step`` is told steps done and all there are.
 
     Raises `UsageError` for a space without such choices and for what cannot be asked,
     `InfeasibleError` for a budget that no network keeps, `MissingOpError`, `TableError`,
@@ -135,6 +135,7 @@ def train_single_path(
         learning_rate = RATE if checkpoint is None else RATE_FROM_CHECKPOINT
     if not (math.isfinite(learning_rate) and learning_rate > 0):
         raise UsageError(f"a learning rate of {learning_rate} must be above zero and finite")
+    augmentation = augmentation or _augmentation_of(checkpoint)
     asked = _ask(table, Path(data), augmentation, max_latency_ms, trade_off, space, resolution)
     network = _network(asked.question.space.name, checkpoint, seed)
     report = _Report(on_step, epochs, fine_tune_epochs)
@@ -297,6 +298,14 @@ def _ask(
             resolutions=[resolution],
         )
     return _Asked(question, runtime, budget, pressure, train, validation)
+
+
+def _augmentation_of(checkpoint: str | Path | None) -> Augmentation:
+    """A supernet's own, for its weights forget what they know on images unlike those before."""
+    from lutra.supernets.checkpoints.checkpoint import read_checkpoint
+    from lutra.supernets.deployment.trained import augmentation_of
+
+    return "full" if checkpoint is None else augmentation_of(read_checkpoint(checkpoint))
 
 
 def _network(space: str, checkpoint: str | Path | None, seed: int) -> SuperkernelNetwork:

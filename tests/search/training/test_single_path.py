@@ -97,6 +97,7 @@ def test_the_same_seed_finds_the_same(precisions_once: dict[str, Path], tmp_path
     weights = zip(first.subnet.parameters(), second.subnet.parameters(), strict=True)
     assert all(torch.equal(*pair) for pair in weights)
     assert {step.multiplier for step in first.steps} == {2.0}
+    assert first.result.hyperparameters["augmentation"] == "none"  # as that supernet was trained
 
 
 def test_what_cannot_be_is_said_before_anything_is_trained(
