@@ -60,6 +60,13 @@ def _tflite_average(
     return (rounded - outputs.zero_point) * outputs.scale
 
 
+def _tflite_multiply(
+    node: Node, features: Sequence[Tensor], inputs: Sequence[Grid], outputs: Grid
+) -> Tensor:
+    """A tie goes to the even number of steps from zero."""
+    return torch.round(_product(features, inputs, outputs)) * outputs.scale
+
+
 def _onnx_add(
     node: Node, features: Sequence[Tensor], inputs: Sequence[Grid], outputs: Grid
 ) -> Tensor:
@@ -79,13 +86,8 @@ def _onnx_add(
 def _onnx_multiply(
     node: Node, features: Sequence[Tensor], inputs: Sequence[Grid], outputs: Grid
 ) -> Tensor:
-    """A product of integers; a tie goes to the even stored integer."""
-    first, second = (np.float32(on.scale) for on in inputs)
-    ratio = first * second / np.float32(outputs.scale)
-    left, right = (
-        _levels(value, on) - on.zero_point for value, on in zip(features, inputs, strict=True)
-    )
-    return _real(left * right * float(ratio) + outputs.zero_point, outputs)
+    """A tie goes to the even stored integer."""
+    return _real(_product(features, inputs, outputs) + outputs.zero_point, outputs)
 
 
 def _onnx_average(
@@ -93,6 +95,16 @@ def _onnx_average(
 ) -> Tensor:
     """The mean of real values; a tie, one value in four, goes to the even stored integer."""
     return _real(weightless(node, *features) / outputs.scale + outputs.zero_point, outputs)
+
+
+def _product(features: Sequence[Tensor], inputs: Sequence[Grid], outputs: Grid) -> Tensor:
+    """Integers multiplied, in steps of the output: exact but for one factor."""
+    first, second = (np.float32(on.scale) for on in inputs)
+    ratio = first * second / np.float32(outputs.scale)
+    left, right = (
+        _levels(value, on) - on.zero_point for value, on in zip(features, inputs, strict=True)
+    )
+    return left * right * float(ratio)
 
 
 def _levels(features: Tensor, on: Grid) -> Tensor:
@@ -106,6 +118,7 @@ def _real(levels: Tensor, on: Grid) -> Tensor:
 TFLITE: Mapping[str, Kernel] = {
     "h_swish": _tflite_hard_swish,
     "add": _tflite_add,
+    "mul": _tflite_multiply,
     "avg_pool": _tflite_average,
 }
 ONNX: Mapping[str, Kernel] = {"add": _onnx_add, "mul": _onnx_multiply, "avg_pool": _onnx_average}
