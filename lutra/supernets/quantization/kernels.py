@@ -72,7 +72,7 @@ def _onnx_add(
 ) -> Tensor:
     """MLAS's on x86 with AVX2: fused multiplications and additions, the zero points all at once.
 
-    On Arm it is in fixed point, which rounds one value of some 100,000 otherwise.
+    On Arm it is in fixed point, which may round otherwise.
     """
     first, second = (np.float32(on.scale) / np.float32(outputs.scale) for on in inputs)
     left, right, wanted = (np.float32(on.zero_point) for on in (*inputs, outputs))

@@ -40,7 +40,7 @@ _FUNCTIONS = {"relu": functional.relu, "relu6": functional.relu6}
 
 
 class _Sums(NamedTuple):
-    """A layer's sums of integers, but for rounding below 2**24, and what 1 is worth by channel."""
+    """A layer's sums, integers once rounded (below 2**24), and what 1 is worth by channel."""
 
     integers: Tensor
     unit: Tensor
