@@ -51,6 +51,14 @@ def _tflite_add(
     return (levels - outputs.zero_point).to(features[0].dtype) * outputs.scale
 
 
+def _tflite_raise(
+    node: Node, features: Sequence[Tensor], inputs: Sequence[Grid], outputs: Grid
+) -> Tensor:
+    """How an h_sigmoid begins that no layer takes in: plus 3, which is 127 on its own grid."""
+    three, on = torch.full_like(features[0], 3.0), Grid(float(np.float32(3.0 / INT8[1])), 0)
+    return _tflite_add(node, (features[0], three), (inputs[0], on), outputs)
+
+
 def _tflite_average(
     node: Node, features: Sequence[Tensor], inputs: Sequence[Grid], outputs: Grid
 ) -> Tensor:
@@ -117,6 +125,7 @@ def _real(levels: Tensor, on: Grid) -> Tensor:
 
 TFLITE: Mapping[str, Kernel] = {
     "h_swish": _tflite_hard_swish,
+    "h_sigmoid": _tflite_raise,
     "add": _tflite_add,
     "mul": _tflite_multiply,
     "avg_pool": _tflite_average,

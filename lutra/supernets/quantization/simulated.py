@@ -94,9 +94,10 @@ class SimulatedInt8(nn.Module):
         if step.node is not None and step.node.has_weights:
             sums = self._summed(step.node, step, inputs[0])
             value = sums.integers * sums.unit
+        elif step.node is None or step.raised:
+            value = inputs[0] + step.raised if step.raised else inputs[0]
         else:
-            value = inputs[0] if step.node is None else weightless(step.node, *inputs)
-            value = value + step.raised if step.raised else value
+            value = weightless(step.node, *inputs)
         value = _activated(step, value)
         value = value if step.factor == 1.0 else value * step.factor
         return self._on_grid(step.output, value, lambda: self._stored(step, inputs, sums))

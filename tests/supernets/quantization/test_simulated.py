@@ -155,6 +155,7 @@ OPS: dict[str, Callable[[GraphBuilder], str]] = {
     "conv": lambda builder: convolved(builder, "input"),
     "gate": lambda builder: convolved(builder, "input", "h_sigmoid"),
     "h_swish": lambda builder: builder.activation("input", "h_swish"),
+    "h_sigmoid": lambda builder: builder.activation("input", "h_sigmoid"),
     "global_pool": lambda builder: builder.global_pool("input"),
     "avg_pool": lambda builder: builder.avg_pool(convolved(builder, "input"), stride=2),
     "max_pool": lambda builder: builder.max_pool("input", kernel=3, stride=2),
