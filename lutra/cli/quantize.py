@@ -10,11 +10,24 @@ import click
 
 import lutra
 from lutra.cli.options import FILE, FOLDER, as_json, named_network, weights_option
-from lutra.cli.output import line, note, note_next, print_json, print_table, progress, with_eta
+from lutra.cli.output import (
+    line,
+    note,
+    note_next,
+    print_json,
+    print_table,
+    progress,
+    watch,
+    with_eta,
+)
 from lutra.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lutra.cli.output import Report
     from lutra.supernets.data.base import Split
+    from lutra.supernets.quantization.comparison import Timed
 
 
 @click.command("quantize")
@@ -49,6 +62,7 @@ if TYPE_CHECKING:
 @click.option("--network", type=FILE, help="Keep what was trained, weights and ranges, here.")
 @click.option("--compare", is_flag=True, help="Print it beside fp32 and the other rules.")
 @click.option("--test", is_flag=True, help="Compare on the test images too.")
+@click.option("--device", "device_spec", help="Compare latency too, on this device, such as cpu.")
 @as_json
 def command(
     result: Path | None,
@@ -64,6 +78,7 @@ def command(
     network: Path | None,
     compare: bool,
     test: bool,
+    device_spec: str | None,
     as_json: bool,
 ) -> None:
     """Write a trained network as an int8 file, with ranges by rule or trained.
@@ -73,6 +88,13 @@ def command(
     """
     if test and not compare:
         raise UsageError("test images are for the comparison: ask for it (--compare)")
+    if device_spec is not None:
+        from lutra.profiler.networks.model_files import require_timing
+        from lutra.supernets.quantization.quantize import format_of_output
+
+        if not compare:
+            raise UsageError("a device is for the comparison: ask for it (--compare)")
+        require_timing(device_spec, format_of_output(output))
     architecture = named_network(result)
     with progress("training") as report:
         metadata = lutra.quantize(
@@ -96,13 +118,21 @@ def command(
         splits: list[Split] = ["validation", "test"] if test else ["validation"]
         with progress("comparing") as report:
             rows = compared(
-                output, checkpoint, data, architecture, splits=splits, on_step=with_eta(report)
+                output,
+                checkpoint,
+                data,
+                architecture,
+                splits=splits,
+                timed=None if device_spec is None else _timed_on(device_spec, report),
+                on_step=with_eta(report),
             )
     if as_json:
         print_json({**metadata, **({"compared": [row.to_json() for row in rows]} if rows else {})})
         return
     if rows:
         columns = ["ranges", *(f"top-1 % ({split})" for split in rows[0].accuracies), "bytes"]
+        timed = rows[0].latency
+        columns += [] if timed is None else timed._fields
         print_table(columns, [row.cells() for row in rows])
     else:
         line(str(output))
@@ -112,3 +142,14 @@ def command(
     if not compare:
         words = ["lutra", "evaluate", str(output), "--data", str(data), "--split", "validation"]
         note_next(shlex.join(words))
+
+
+def _timed_on(device_spec: str, report: Report) -> Timed:
+    from lutra.profiler.networks.model_files import time_models
+    from lutra.supernets.quantization.comparison import Latency
+
+    def timed(files: Sequence[Path]) -> list[Latency]:
+        found = time_models(device_spec, files, watch=watch(report, spec=device_spec))
+        return [Latency(each.latency_ms, each.ci_low_ms, each.ci_high_ms) for each in found]
+
+    return timed

@@ -8,6 +8,7 @@ so that a latency measured here is the one that users of that tool see.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from lutra.emitters.quantization import (
     quantize_bias,
     quantize_weights,
 )
+from lutra.errors import ModelError
 
 _WEIGHTED = {"Conv", "Gemm"}
 _QUANTIZED = {*_WEIGHTED, "Add", "Mul", "GlobalAveragePool"}
@@ -34,9 +36,11 @@ def quantized(model: OnnxModel, ranges: Mapping[str, Range]) -> OnnxModel:
     """The fp32 ``model`` in 8 bits; its input and output remain float32.
 
     ``ranges`` has the least and greatest value of every feature map of the graph, by its name in
-    ``model``. Raises KeyError for a feature map that is to be quantised and has none.
+    ``model``. Raises KeyError for a feature map that is to be quantised and has none, `ModelError`
+    for a range that holds values which an activation that is left out would have cut off.
     """
     kept, grid_names = plan(model)
+    _require_saturating(model, kept, ranges)
     maps = _FeatureMaps(model.input.name, model.output.name, grid_names)
     flat = {item.output: ranges[item.inputs[0]] for item in kept if item.type == "Flatten"}
     known = {**flat, **ranges}
@@ -81,6 +85,24 @@ def plan(model: OnnxModel) -> tuple[list[Operator], dict[str, str]]:
                 del grid_names[source]
             grid_names[output] = output
     return list(kept.values()), grid_names
+
+
+def _require_saturating(
+    model: OnnxModel, kept: list[Operator], ranges: Mapping[str, Range]
+) -> None:
+    """Raise `ModelError` where saturation to a range is not all that a dropped activation does."""
+    types = {operator.output: operator.type for operator in kept}
+    for operator in model.operators:
+        if operator.type not in _SATURATING or types.get(operator.output) == operator.type:
+            continue
+        bounds = [float(model.arrays[name]) for name in operator.constants]
+        lowest, highest = bounds or (0.0, math.inf)
+        low, high = ranges[operator.output]
+        if low < lowest or high > highest:
+            raise ModelError(
+                f"the range of {operator.name} in int8 is {low:g} to {high:g}, beyond what"
+                f" {operator.type} gives, {lowest:g} to {highest:g}: give it a range within"
+            )
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from lutra.emitters.onnx import emit_onnx
 from lutra.emitters.quantization import activation_ranges, calibration_inputs
 from lutra.emitters.torch import torch_module
+from lutra.errors import ModelError
 from lutra.ops import (
     Bottleneck,
     Conv,
@@ -33,6 +34,7 @@ from lutra.ops import (
     Weights,
     seeded_weights,
 )
+from lutra.ops.graph import Activation
 from lutra.spaces import get_space
 from tests.emitters.every_space import every_space
 
@@ -274,6 +276,21 @@ def test_int8_uses_the_ranges_that_it_is_given() -> None:
     assert emit_onnx(graph, weights, precision="int8", ranges=wider) != model
     with pytest.raises(KeyError, match="input"):
         emit_onnx(graph, weights, precision="int8", ranges={})
+
+
+@pytest.mark.parametrize(
+    ("activation", "change", "gives"),
+    [("relu", (-0.5, 1.0), "0 to inf"), ("relu6", (0.0, 7.0), "0 to 6")],
+)
+def test_a_range_that_would_undo_an_activation(
+    activation: Activation, change: tuple[float, float], gives: str
+) -> None:
+    """Saturating to the range stands for the activation, which int8 files do without."""
+    graph = Conv(Shape(8, 8, 3), 8, activation=activation).graph
+    weights = seeded_weights(graph)
+    ranges = activation_ranges(graph, weights) | {graph.output: change}
+    with pytest.raises(ModelError, match=f"in int8 is .* beyond what .* gives, {gives}"):
+        emit_onnx(graph, weights, precision="int8", ranges=ranges)
 
 
 def test_unknown_precision() -> None:

@@ -8,8 +8,17 @@ from pathlib import Path
 import pytest
 
 from lutra.devices.fake import FakeDevice, FakeScript, FakeSession
-from lutra.errors import ModelError
-from lutra.profiler.networks.model_files import plan_models, profile_models
+from lutra.emitters.onnx import emit_onnx
+from lutra.emitters.tflite import emit_tflite
+from lutra.errors import ModelError, UsageError
+from lutra.ops import Conv, Shape, seeded_weights
+from lutra.profiler.networks.model_files import (
+    plan_models,
+    profile_models,
+    require_timing,
+    time_models,
+)
+from lutra.profiler.protocols import NETWORK_PROTOCOL
 from tests.emitters.test_model_file import external, sharing
 
 
@@ -47,3 +56,48 @@ def test_what_cannot_be_sent_is_refused_before_anything_is(
             act(device, [path], table)
     assert not timed
     assert not table.exists()
+
+
+def precisions(folder: Path) -> list[Path]:
+    """The same network in fp32 and in 8 bits."""
+    graph = Conv(Shape(8, 8, 3), 8, activation="relu").graph
+    paths = []
+    for precision in ("fp32", "int8"):
+        paths.append(folder / f"{precision}.onnx")
+        paths[-1].write_bytes(emit_onnx(graph, seeded_weights(graph), precision=precision))
+    return paths
+
+
+def test_files_of_two_precisions_are_timed_in_turns(tmp_path: Path) -> None:
+    fp32, int8 = precisions(tmp_path)
+    timed: list[Path] = []
+
+    def latency_ms(model: Path) -> float:
+        timed.append(model)
+        return {fp32: 3.0, int8: 1.0}.get(model, 2.0)
+
+    # The machine becomes slower and slower.
+    device = FakeDevice(FakeScript(latency_ms, drift=lambda answered: 1.0 + 0.001 * answered))
+    first, second = time_models(device, [fp32, int8])
+    assert first.latency_ms / second.latency_ms == pytest.approx(3.0, rel=0.05)
+    for found in (first, second):
+        assert found.ci_low_ms <= found.latency_ms <= found.ci_high_ms
+    visits = [model for model in timed if model in (fp32, int8)][::2]  # asked twice a visit
+    least = 2 * NETWORK_PROTOCOL.rule.min_rounds
+    assert len(visits) >= least
+    for round_visits in zip(visits[:least:2], visits[1:least:2], strict=True):
+        assert set(round_visits) == {fp32, int8}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fp32.onnx", "int8.onnx"]
+
+
+def test_what_cannot_be_timed_side_by_side(tmp_path: Path) -> None:
+    fp32, int8 = precisions(tmp_path)
+    graph = Conv(Shape(8, 8, 3), 8).graph
+    (tmp_path / "other.tflite").write_bytes(emit_tflite(graph, seeded_weights(graph)))
+    with pytest.raises(UsageError, match="a table speaks of one format"):
+        time_models("fake", [fp32, tmp_path / "other.tflite"])
+    script = FakeScript(failures=dict.fromkeys(range(100), "load"))
+    with pytest.raises(ModelError, match=r"fp32\.onnx could not be measured: "):
+        time_models(FakeDevice(script), [fp32, int8])
+    with pytest.raises(UsageError, match="nowhere"):
+        require_timing("nowhere", "onnx")

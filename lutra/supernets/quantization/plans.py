@@ -22,7 +22,7 @@ from lutra.supernets.quantization.kernels import ONNX, TFLITE, Kernel
 class Step:
     """An operator: ``node`` of its inputs, plus ``raised``, through ``function``, by ``factor``.
 
-    Without a node it is the input that goes through.
+    Without a node it is the input that goes through, as where one without weights is ``raised``.
     """
 
     node: Node | None
@@ -100,7 +100,7 @@ def _tflite_plan(graph: Graph) -> Plan:
         if activation is not None and activation.function == "h_sigmoid":
             steps.append(Step(node, node.inputs, ramp, raised(activation), "relu6"))
         elif node.function == "h_sigmoid":
-            steps.append(Step(None, node.inputs, ramp, raised(node), "relu6"))
+            steps.append(Step(node, node.inputs, ramp, raised(node), "relu6"))
         else:
             function = "none" if activation is None else activation.function
             steps.append(Step(node, node.inputs, output, function=function))

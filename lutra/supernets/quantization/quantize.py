@@ -59,7 +59,7 @@ def quantize(
     >>> quantize("m.tflite", weights, "images", smallest, ranges="kl")["ranges"]
     'kl'
     """
-    emission = Emission(_format(path), "int8")
+    emission = Emission(format_of_output(path), "int8")
     rule = _rule(ranges, percentile)
     observer_of(observer)
     _require_use(ranges, epochs, learning_rate, network)
@@ -100,7 +100,8 @@ def quantize(
     return write_model(found.architecture, Path(path), emission, filling=filling)
 
 
-def _format(path: str | Path) -> str:
+def format_of_output(path: str | Path) -> str:
+    """The format of an int8 file by its name; raises `UsageError`."""
     suffix = Path(path).suffix.lower()[1:]
     if suffix not in FORMATS:
         known = " or ".join(f".{name}" for name in FORMATS)

@@ -12,8 +12,8 @@ docs/decisions.md: int8 simulated as files compute it
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -37,6 +37,13 @@ from lutra.supernets.quantization.plans import Plan, Step, plan_of
 from lutra.supernets.subnet import Subnet
 
 _FUNCTIONS = {"relu": functional.relu, "relu6": functional.relu6}
+
+
+class _Sums(NamedTuple):
+    """A layer's sums, integers once rounded (below 2**24), and what 1 is worth by channel."""
+
+    integers: Tensor
+    unit: Tensor
 
 
 class SimulatedInt8(nn.Module):
@@ -73,47 +80,59 @@ class SimulatedInt8(nn.Module):
         return {**self._given, **trained}
 
     def forward(self, images: Tensor) -> Tensor:
-        graph = self.network.graph
-        values = {graph.input: self._on_grid(graph.input, images)}
+        return self.feature_maps(images)[self.network.graph.output]
+
+    def feature_maps(self, images: Tensor) -> dict[str, Tensor]:
+        """All that the file computes of ``images``, by name, (N, C, H, W) or (N, classes)."""
+        values = {self.network.graph.input: self._on_grid(self.network.graph.input, images)}
         for step in self.plan.steps:
-            inputs = [values[name] for name in step.inputs]
-            value = self._on_grid(step.output, self._computed(step, inputs))
-            kernel = self.plan.kernels.get(kind_of(step.node)) if step.node else None
-            if kernel is not None and step.node is not None:
-                given = [features.detach() for features in inputs]
-                grids = [self._grid(name) for name in step.inputs]
-                stored = kernel(step.node, given, grids, self._grid(step.output))
-                value = _replaced(value, _activated(step, stored))
-            values[step.output] = value
-        return values[graph.output]
+            values[step.output] = self._run(step, [values[name] for name in step.inputs])
+        return values
 
-    def _computed(self, step: Step, inputs: list[Tensor]) -> Tensor:
+    def _run(self, step: Step, inputs: list[Tensor]) -> Tensor:
+        sums = None
         if step.node is not None and step.node.has_weights:
-            value = self._weighted(step.node, step, inputs[0])
+            sums = self._summed(step.node, step, inputs[0])
+            value = sums.integers * sums.unit
+        elif step.node is None or step.raised:
+            value = inputs[0] + step.raised if step.raised else inputs[0]
         else:
-            value = inputs[0] if step.node is None else weightless(step.node, *inputs)
-            value = value + step.raised if step.raised else value
+            value = weightless(step.node, *inputs)
         value = _activated(step, value)
-        return value if step.factor == 1.0 else value * step.factor
+        value = value if step.factor == 1.0 else value * step.factor
+        return self._on_grid(step.output, value, lambda: self._stored(step, inputs, sums))
 
-    def _weighted(self, node: Node, step: Step, features: Tensor) -> Tensor:
+    def _summed(self, node: Node, step: Step, features: Tensor) -> _Sums:
         folded, bias = self.network.folded(node)
         weight = folded.float()
         shift = weight.new_zeros(len(weight)) if bias is None else bias.float()
-        shift = shift + step.raised
-        weight, shift = _quantised(weight, shift, self._grid(step.inputs[0]).scale)
+        scale = self._grid(step.inputs[0]).scale
+        weight, shift, weight_scales = _quantised(weight, shift + step.raised, scale)
+        levels = features / scale
+        unit = weight_scales * scale
         if node.op == "linear":
-            return functional.linear(features.flatten(1), weight, shift)
-        return channels_last(
-            functional.conv2d(
-                features,
-                weight,
-                shift,
-                stride=node.stride,
-                padding=node.padding,
-                groups=node.groups,
-            )
+            return _Sums(functional.linear(levels.flatten(1), weight, shift), unit)
+        integers = functional.conv2d(
+            levels,
+            weight,
+            shift,
+            stride=node.stride,
+            padding=node.padding,
+            groups=node.groups,
         )
+        return _Sums(channels_last(integers), unit.reshape(-1, 1, 1))
+
+    def _stored(self, step: Step, inputs: list[Tensor], sums: _Sums | None) -> Tensor | None:
+        """A step's output as the runtime rounds it; None where it does so by the scale alone."""
+        on = self._grid(step.output)
+        if sums is not None:
+            levels = sums.integers.round().mul_(sums.unit / on.scale).round_()
+            return _activated(step, levels.mul_(on.scale))
+        kernel = None if step.node is None else self.plan.kernels.get(kind_of(step.node))
+        if kernel is None or step.node is None:
+            return None
+        grids = [self._grid(name) for name in step.inputs]
+        return _activated(step, kernel(step.node, inputs, grids, on))
 
     def _grid(self, name: str) -> Grid:
         source = self.plan.grid_names[name]
@@ -121,15 +140,22 @@ class SimulatedInt8(nn.Module):
         values = self._observers[source].range if fixed is None else fixed
         return grid(values, self.plan.lowest, self.plan.highest)
 
-    def _on_grid(self, name: str, value: Tensor) -> Tensor:
+    def _on_grid(
+        self, name: str, value: Tensor, rounded: Callable[[], Tensor | None] = lambda: None
+    ) -> Tensor:
+        """A feature map on its grid, ``rounded`` there once its range has followed the batch."""
         source = self.plan.grid_names.get(name)
         if source is None:
             return value
         if self.training and self._observed_at.get(source) == name:
             self._observe(source, value)
         scale, zero_point = self._grid(name)
+        with torch.no_grad():
+            stored = rounded()
+            if stored is None:  # runtimes divide; what torch does below multiplies by the inverse
+                stored = (value / scale).round_().mul_(scale)
         return torch.fake_quantize_per_tensor_affine(
-            value, scale, zero_point, self.plan.lowest, self.plan.highest
+            _replaced(value, stored), scale, zero_point, self.plan.lowest, self.plan.highest
         )
 
     def _observe(self, name: str, value: Tensor) -> None:
@@ -146,22 +172,26 @@ def _activated(step: Step, value: Tensor) -> Tensor:
     return value if step.function == "none" else _FUNCTIONS[step.function](value)
 
 
-def _quantised(weight: Tensor, bias: Tensor, input_scale: float) -> tuple[Tensor, Tensor]:
-    """A layer's weight and bias as its file holds them, by the emitters' own arithmetic."""
+def _quantised(weight: Tensor, bias: Tensor, input_scale: float) -> tuple[Tensor, Tensor, Tensor]:
+    """A layer's weight and bias as its file's integers, by the emitters' own arithmetic.
+
+    And the weight's scale (out,) per channel.
+    """
     shifts = bias.detach().cpu().numpy()
     steps, scales = quantize_weights(
         weight.detach().cpu().numpy(), least_weight_scales(shifts, input_scale)
     )
     bias_steps = quantize_bias(shifts, input_scale, scales)
-    stored = (
-        (weight, steps * scales.reshape(-1, *[1] * (steps.ndim - 1))),
-        (bias, bias_steps * (scales * np.float32(input_scale))),
+    stored_weight, stored_bias, stored_scales = (
+        torch.from_numpy(array.astype(np.float32)).to(weight.device)
+        for array in (steps, bias_steps, scales)
     )
-    stored_weight, stored_bias = (
-        _replaced(value, torch.from_numpy(array.astype(np.float32)).to(value.device))
-        for value, array in stored
+    real = stored_scales.reshape(-1, *[1] * (weight.ndim - 1))
+    return (
+        _replaced(weight / real, stored_weight),
+        _replaced(bias / (stored_scales * input_scale), stored_bias),
+        stored_scales,
     )
-    return stored_weight, stored_bias
 
 
 def _replaced(value: Tensor, stored: Tensor) -> Tensor:
