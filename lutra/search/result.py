@@ -12,7 +12,7 @@ from lutra.emitters.emission import Emission
 from lutra.errors import NotATableError, ResultError, UsageError
 from lutra.files import read_json, write_atomically
 from lutra.files.fields import Fields
-from lutra.files.kinds import MODELS, RESULT, RESULT_FORMAT, is_of_kind, is_there
+from lutra.files.kinds import RESULT, RESULT_FORMAT, TORCH_FILE, is_of_kind, is_there
 from lutra.profiler.bench import emission_of
 from lutra.search.candidate import Candidate
 from lutra.spaces import Architecture, SearchSpace, get_space, parse_architecture
@@ -286,7 +286,7 @@ def _read_networks(path: str | Path, space: str | None) -> tuple[list[Architectu
 
 
 def _document(path: Path) -> object:
-    if not is_of_kind(path, MODELS["torch"]):
+    if not is_of_kind(path, TORCH_FILE):
         return read_json(path)
     from lutra.supernets.checkpoints.network import network_in
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lutra.errors import CheckpointError
 from lutra.files import read_bounded, write_atomically
-from lutra.files.kinds import MODELS
+from lutra.files.kinds import TRAINING
 
 STATE_FILE = "state.pth"
 _MAGIC = "lutra_training"
@@ -64,7 +64,7 @@ def state_bytes(state: State) -> bytes:
 def write_state(state: State, folder: Path) -> None:
     """Replace a folder's state by this one, whole or not at all; raises `CheckpointError`."""
     path = folder / STATE_FILE
-    write_atomically(path, state_bytes(state), CheckpointError, kind=MODELS["torch"])
+    write_atomically(path, state_bytes(state), CheckpointError, kind=TRAINING)
 
 
 def read_state_bytes(folder: Path) -> bytes | None:
