@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 import lutra
-from lutra.cli.options import FILE, as_json
+from lutra.cli.options import FILE, as_json, network_option
 from lutra.cli.output import line, print_json
 from lutra.errors import UsageError
 
@@ -17,6 +17,7 @@ _SEEN_BYTES = 16
 @click.command("report")
 @click.argument("files", type=FILE, nargs=-1, required=True, metavar="TABLE... [RESULT...]")
 @click.option("-o", "--output", type=FILE, required=True, help="The page, such as report.html.")
+@network_option
 @as_json
 def command(files: tuple[Path, ...], output: Path, as_json: bool) -> None:
     """Write one page about tables, and what searches found on them, that needs nothing else.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 import lutra
-from lutra.cli.options import FILE, as_json
+from lutra.cli.options import FILE, as_json, network_option
 from lutra.cli.output import note, print_json, print_table, progress, watch
 from lutra.files import check_output
 from lutra.files.kinds import RESULT
@@ -39,6 +39,7 @@ _ABOUT_MEMORY = (
 @click.option(
     "--memory", is_flag=True, help="Measure also the memory that a process takes for each."
 )
+@network_option
 @as_json
 def command(result: Path, device_spec: str, count: int, memory: bool, as_json: bool) -> None:
     """Measure the found subnets end to end; the result file gains what was measured."""
