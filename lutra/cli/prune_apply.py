@@ -50,7 +50,9 @@ def apply(
         raise UsageError("fine-tuning needs training images: name their folder (--data)")
     check_output(output, NETWORK, CheckpointError)
     architecture, _ = read_found(result)
-    training = Training(checkpoint, data, fine_tune_epochs=epochs, seed=seed, criterion=criterion)
+    training = Training(
+        checkpoint, data, fine_tune_epochs=epochs, seed=seed, criterion=criterion, output=output
+    )
     with progress("fine-tuning") as report:
         found = prepared(architecture, training, with_eta(report))
     notes = {

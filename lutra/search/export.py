@@ -80,7 +80,9 @@ def export(
                 f"{path} holds the weights themselves: name another file for the model"
             )
         check_output(Path(path), MODELS[emission.format])
-        training = Training(checkpoint, data, calibration_data, fine_tune_epochs, seed)
+        training = Training(
+            checkpoint, data, calibration_data, fine_tune_epochs, seed, output=Path(path)
+        )
         filling = trained_filling(architecture, training, emission, on_step)
     metadata = write_model(architecture, Path(path), emission, seed=seed, filling=filling)
     return {"path": str(path), "format": emission.format, **metadata}

@@ -72,6 +72,15 @@ class SimulatedInt8(nn.Module):
         trained = {name: observer.range for name, observer in self._observers.items()}
         return {**self._given, **trained}
 
+    def get_extra_state(self) -> dict[str, Any]:
+        """Where the ranges are, for a training that goes on."""
+        return {name: observer.state() for name, observer in self._observers.items()}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Put the ranges there."""
+        for name, observer in self._observers.items():
+            observer.restore(state[name])
+
     def forward(self, images: Tensor) -> Tensor:
         graph = self.network.graph
         values = {graph.input: self._on_grid(graph.input, images)}
