@@ -205,12 +205,17 @@ def space_work(given: dict[str, Any]) -> SpaceWork:
 def _ops(path: Path, space: SearchSpace) -> tuple[str, ...]:
     """The keys in a file, one per line; of a result or an architecture those of its networks."""
     from lutra.files import read_bounded
-    from lutra.files.kinds import NETWORK, is_of_kind
+    from lutra.files.kinds import NETWORK, RESULT, is_of_kind, what_is
     from lutra.search.result import read_networks
 
     if is_of_kind(path, NETWORK):
         return tuple(_keys(read_networks(path, space.name), space))
     data = read_bounded(path, _MAX_FILE_BYTES, "is too large for a list of ops", UsageError)
+    found = None if RESULT.is_one(data) else what_is(data)
+    if found is not None:
+        raise UsageError(
+            f"{path} is {found}; ops are named by a list of their keys, or by networks"
+        )
     text = data.decode(errors="replace")
     if text.lstrip().startswith("{"):
         return tuple(_keys(read_networks(path, space.name), space))

@@ -43,8 +43,10 @@ def command(files: tuple[Path, ...], output: Path, as_json: bool) -> None:
 
 def _is_table(path: Path) -> bool:
     """Whether a file is a table, by its first bytes; raises `UsageError`."""
-    from lutra.files.kinds import TABLE
+    from lutra.files.kinds import TABLE, is_there
 
+    if is_there(path) and not path.is_file():
+        raise UsageError(f"{path} is no regular file: name a table or a search's result")
     try:
         with path.open("rb") as file:
             return TABLE.is_one(file.read(_SEEN_BYTES))

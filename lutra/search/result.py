@@ -26,6 +26,8 @@ VERSION = 2
 
 _VERSIONS = (1, VERSION)
 
+_RESULT_NEEDED = "a search's result (`lutra search ... -o FILE`)"
+
 
 @dataclass(frozen=True)
 class OtherTable:
@@ -226,7 +228,7 @@ class SearchResult:
     @classmethod
     def read(cls, path: str | Path) -> SearchResult:
         """The result in a file; raises `ResultError`."""
-        return cls.from_json(read_json(Path(path)), str(path))
+        return cls.from_json(read_json(Path(path), needed=_RESULT_NEEDED), str(path))
 
     def write(self, path: str | Path, *, over: SearchResult | None = None) -> None:
         """Write the result so that the file is old or new, never half.
@@ -287,7 +289,7 @@ def _read_networks(path: str | Path, space: str | None) -> tuple[list[Architectu
 
 def _document(path: Path) -> object:
     if not is_of_kind(path, TORCH_FILE):
-        return read_json(path)
+        return read_json(path, needed=f"{_RESULT_NEEDED}, an architecture's JSON or a network file")
     from lutra.supernets.checkpoints.network import network_in
 
     return network_in(path).to_json()

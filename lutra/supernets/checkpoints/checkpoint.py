@@ -35,7 +35,12 @@ NETWORK = "lutra_network"
 VERSION = 1
 MAX_FILE_BYTES = 1 << 30  # ResNet50D's weights have 193 MB
 _TOO_LARGE = f"is larger than {MAX_FILE_BYTES >> 20} MiB: too large for a supernet's checkpoint"
-_WHAT = "a supernet's checkpoint"
+_WHAT = "trained weights (a supernet's file, or a network's)"
+_OTHERS = {  # by the first key
+    "lutra_training": f"the state of a training, not {_WHAT}: the command that wrote it goes on"
+    " from it",
+    "lutra_torch": f"a torch model, not {_WHAT}: name the file that it was exported from",
+}
 _NAMED = 3
 _NAMED_SIZES = 8  # of a shape in an error
 _NAMED_LETTERS = 80
@@ -109,6 +114,9 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 def parse_checkpoint(data: bytes, source: str) -> Checkpoint:
     """Like `read_checkpoint`, of a file's bytes; ``source`` names it in messages."""
     state = read_torch_file(data, source, _WHAT, CheckpointError)
+    for key, told in _OTHERS.items():
+        if key in state:
+            raise CheckpointError(f"{source} is {told}")
     space, about = state.get("space"), state.get("about")
     _require_version(state.get(MAGIC), source)
     _require_version(state.get(NETWORK), source)
