@@ -9,6 +9,8 @@ from lutra.ops.graph import ACTIVATIONS, Bias, Graph, Node, NodeOp
 from lutra.ops.shapes import Shape
 
 _LARGEST = 1 << 16  # of a shape's sizes and what a layer is made of
+_LARGEST_KERNEL = 1 << 10
+_LARGEST_MAP = 1 << 30  # numbers
 _SUMS = {"add": 2, "mul": 2}  # nodes of more than one input
 _WINDOWS = ("conv2d", "depthwise", "max_pool", "avg_pool")
 _MADE = ("conv2d", "linear")  # whose channels are their own to choose
@@ -60,7 +62,7 @@ def _shape(sizes: object) -> Shape:
     match sizes:
         case [int(height), int(width), int(channels)]:
             shape = Shape(height, width, channels)
-            if all(map(_is_size, shape)):
+            if all(map(_is_size, shape)) and shape.elements <= _LARGEST_MAP:
                 return shape
     raise ValueError("its graph has a feature map without a shape")
 
@@ -91,6 +93,7 @@ def _node(item: object) -> Node:
         and bias in get_args(Bias)
         and function in ACTIVATIONS
         and all(map(_is_size, (kernel, stride, groups)))
+        and kernel <= _LARGEST_KERNEL
         and type(padding) is int
         and (bias == "none" or made.has_weights)
         and len(inputs) == _SUMS.get(op, 1)

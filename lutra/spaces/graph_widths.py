@@ -127,6 +127,8 @@ def graph_space(document: object) -> str:
         graph = parse_graph(document)
     except ValueError as error:
         raise UsageError(str(error)) from error
+    if graph.input_shape.height != graph.input_shape.width:
+        raise UsageError("its images are not square")
     space = GraphWidthSpace(graph)
     remember_space(space)
     return space.name

@@ -164,6 +164,7 @@ EDITS = {
     "a kernel": lambda graph: graph["nodes"][0].update(kernel=5),
     "channels": lambda graph: graph["shapes"].update(stem=[10, 10, 8]),
     "a huge map": lambda graph: graph["shapes"].update(input=[1 << 40, 1 << 40, 1]),
+    "images that are not square": lambda graph: graph["shapes"].update(input=[19, 20, 1]),
     "an unknown op": lambda graph: graph["nodes"][0].update(op="exec"),
     "no nodes": lambda graph: graph.update(nodes=[]),
     "a loop": lambda graph: graph["nodes"][0].update(inputs=["classifier"]),

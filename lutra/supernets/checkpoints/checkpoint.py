@@ -25,7 +25,7 @@ from lutra.files.kinds import SUPERNET, FileKind
 from lutra.files.torch_file import Tensor, parameters_in, read_torch_file
 from lutra.spaces.architecture import Architecture
 from lutra.spaces.base import SearchSpace
-from lutra.spaces.graph_widths import graph_space, narrower_forms
+from lutra.spaces.graph_widths import GraphWidthSpace, graph_space, narrower_forms
 from lutra.spaces.registry import get_space, parse_architecture
 from lutra.supernets.elastic.supernet import Supernet
 from lutra.supernets.subnet import with_memory
@@ -137,7 +137,10 @@ def _architecture(state: Mapping[str, object], source: str) -> Architecture:
         space = graph_space(state["graph"]) if "graph" in state else None
         architecture = parse_architecture(state.get("architecture"), space)
         get_space(architecture.space).encode(architecture)
-        if space is not None:
+        of_module = isinstance(get_space(architecture.space), GraphWidthSpace)
+        if of_module and space is None:
+            raise CheckpointError(f"{source} lacks the graph of its module")
+        if of_module:
             narrower_forms(architecture)
         return architecture
     except (ResultError, UsageError) as error:
