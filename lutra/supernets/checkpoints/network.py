@@ -65,7 +65,7 @@ def save_network(
     space = get_space(architecture.space)
     if isinstance(space, GraphWidthSpace):
         document["graph"] = graph_document(space.full_graph)
-        document["norm_epsilons"] = {name: norm.eps for name, norm in _norms(subnet).items()}
+        document["norm_epsilons"] = {name: float(norm.eps) for name, norm in _norms(subnet).items()}
     if ranges is not None:
         maps = {name: list(values) for name, values in ranges.maps.items()}
         document["ranges"] = {"format": ranges.format, "maps": maps}
@@ -205,6 +205,6 @@ def _set_epsilons(subnet: Subnet, checkpoint: Checkpoint) -> None:
         raise CheckpointError(f"{checkpoint.source} has no epsilon for each batch normalisation")
     for name, norm in norms.items():
         value = given[name]
-        if not isinstance(value, float) or not 0.0 < value <= _LARGEST_EPSILON:
+        if not isinstance(value, float) or not 0.0 <= value <= _LARGEST_EPSILON:
             raise CheckpointError(f"{checkpoint.source}: the epsilon of {name} is no small number")
         norm.eps = value
