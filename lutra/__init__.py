@@ -63,8 +63,10 @@ if TYPE_CHECKING:
     from lutra.search.training.single_path import train_single_path as train_single_path
     from lutra.search.training.user_module import prune_module as prune_module
     from lutra.spaces.registry import get_space as get_space
+    from lutra.supernets.checkpoints.network import network_space as network_space
     from lutra.supernets.deployment.clustering import cluster as cluster
     from lutra.supernets.deployment.file_accuracy import evaluate as evaluate
+    from lutra.supernets.deployment.module_file import save_module as save_module
     from lutra.supernets.deployment.tuned_network import fine_tune_network as fine_tune_network
     from lutra.supernets.quantization.quantize import quantize as quantize
     from lutra.supernets.training.train import train_supernet as train_supernet
@@ -120,8 +122,10 @@ _HOMES = {
     "lutra.search.training.shrink": ("shrink",),
     "lutra.search.training.user_module": ("prune_module",),
     "lutra.spaces.registry": ("get_space",),
+    "lutra.supernets.checkpoints.network": ("network_space",),
     "lutra.supernets.deployment.clustering": ("cluster",),
     "lutra.supernets.deployment.file_accuracy": ("evaluate",),
+    "lutra.supernets.deployment.module_file": ("save_module",),
     "lutra.supernets.deployment.tuned_network": ("fine_tune_network",),
     "lutra.supernets.quantization.quantize": ("quantize",),
     "lutra.supernets.training.train": ("train_supernet",),

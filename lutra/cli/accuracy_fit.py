@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from lutra.cli.options import FILE, as_json
+from lutra.cli.options import FILE, as_json, network_option
 from lutra.cli.output import line, note, print_json, print_table, progress
 from lutra.errors import AccuracyError
 from lutra.files import check_output, write_atomically
@@ -28,6 +28,7 @@ _COLUMNS = ("r2", "rmse_percent", "max_percent", "kendall_tau")
     help="Which to keep; better is by Kendall's tau on held-out subnets.",
 )
 @click.option("--folds", type=click.IntRange(2, 10), default=5, show_default=True)
+@network_option
 @as_json
 def fit(samples: Path, output: Path, model: str, folds: int, as_json: bool) -> None:
     """Fit models to what `lutra accuracy sample` measured, keep the better one.

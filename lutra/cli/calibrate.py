@@ -13,6 +13,7 @@ from lutra.cli.options import (
     as_json,
     budget_option,
     device_option,
+    network_option,
     networks_option,
     rounds_option,
     space_option,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 @budget_option
 @space_option
 @device_option
+@network_option
 @as_json
 def command(
     table: Path,

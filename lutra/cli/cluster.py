@@ -8,12 +8,12 @@ from pathlib import Path
 import click
 
 import lutra
-from lutra.cli.options import FILE, FOLDER, as_json, named_network, weights_option
+from lutra.cli.options import FILE, FOLDER, WEIGHTS, as_json, named_network, weights_option
 from lutra.cli.output import line, note, note_next, print_json, progress, with_eta
 
 
 @click.command("cluster")
-@click.argument("result", type=FILE, required=False)
+@click.argument("result", type=WEIGHTS, required=False)
 @weights_option
 @click.option("--data", type=FOLDER, required=True, help="Folder of images with labels.")
 @click.option("-o", "--output", type=FILE, required=True, help="The network file (.pth).")

@@ -8,17 +8,17 @@ from pathlib import Path
 import click
 
 import lutra
-from lutra.cli.options import FILE, FOLDER, as_json, fine_tune_option
+from lutra.cli.options import FILE, FOLDER, WEIGHTS, as_json, fine_tune_option
 from lutra.cli.output import line, note, note_next, print_json, progress, with_eta
 
 
 @click.command("export")
-@click.argument("result", type=FILE)
+@click.argument("result", type=WEIGHTS)
 @click.option("-o", "--output", type=FILE, required=True, help="The model file.")
 @click.option("--format", "format_name", help="onnx, tflite or torch; by default what -o ends in.")
 @click.option("--precision", help="fp32, fp16 or int8; by default the table's.")
 @click.option("--space", "space_name", help="Of an architecture whose file does not say.")
-@click.option("--checkpoint", type=FILE, help="Its weights: a supernet's, or its own.")
+@click.option("--checkpoint", type=WEIGHTS, help="Its weights: a supernet's, or its own.")
 @click.option("--data", type=FOLDER, help="Training images: statistics, and int8's ranges.")
 @click.option("--calibration-data", type=FOLDER, help="Other images for int8's ranges.")
 @fine_tune_option

@@ -52,7 +52,10 @@ _RESUMED = (
     "accuracy",
     "shrink",
     "prune",
-)  # they record as they measure
+    "fine-tune",
+    "cluster",
+    "quantize",
+)  # they record as they measure, or train
 
 
 class LazyGroup(click.Group):

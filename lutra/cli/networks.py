@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 import lutra
-from lutra.cli.options import as_json
+from lutra.cli.options import as_json, network_option
 from lutra.cli.output import line, note_next, print_json, progress, with_eta
 
 
@@ -26,6 +26,7 @@ from lutra.cli.output import line, note_next, print_json, progress, with_eta
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, help="A folder for the files."
 )
+@network_option
 @as_json
 def command(
     space_name: str,

@@ -9,13 +9,30 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from lutra.errors import UsageError
+from lutra.files.kinds import NETWORK, is_of_kind
 
 if TYPE_CHECKING:
     from lutra.spaces import Architecture
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+
+class _WeightsPath(click.Path):
+    """A file that may hold a network's weights: the space of a module's is known by it."""
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> Any:
+        path = Path(str(super().convert(value, parameter, context)))
+        if is_of_kind(path, NETWORK):
+            from lutra.supernets.checkpoints.network import network_in
+
+            network_in(path)
+        return path
+
+
 FILE = click.Path(path_type=Path, dir_okay=False)
+WEIGHTS = _WeightsPath(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
 threads_option = click.option(
@@ -46,7 +63,13 @@ device_option = click.option(
     "--device", "device_spec", help="Device spec; by default the one the table was made with."
 )
 weights_option = click.option(
-    "--checkpoint", type=FILE, required=True, help="A supernet's file, or a network's."
+    "--checkpoint", type=WEIGHTS, required=True, help="A supernet's file, or a network's."
+)
+network_option = click.option(
+    "--checkpoint",
+    type=WEIGHTS,
+    expose_value=False,
+    help="The network file of a module: what its space is, no other file says.",
 )
 device_name_option = click.option(
     "--device-name", help="The device that was measured, as you know it."

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import lutra
-from lutra.cli.options import FILE, as_json, space_option, table_argument
+from lutra.cli.options import WEIGHTS, as_json, network_option, space_option, table_argument
 from lutra.cli.output import note, print_json, print_table
 
 if TYPE_CHECKING:
@@ -30,11 +30,12 @@ _BOUNDS = {
 @click.option(
     "--arch",
     "architecture_file",
-    type=FILE,
+    type=WEIGHTS,
     required=True,
-    help="JSON with ks, e, d, r as OFA writes them, or a search result.",
+    help="JSON with ks, e, d, r as OFA writes them, a search result, or a network file.",
 )
 @space_option
+@network_option
 @as_json
 def command(table: Path, architecture_file: Path, space_name: str | None, as_json: bool) -> None:
     """Latency of an architecture with its interval and what each op contributes."""

@@ -16,6 +16,7 @@ from lutra.cli.options import (
     as_json,
     budget_option,
     cuda_option,
+    network_option,
     runtime_option,
     threads_option,
     with_gpu,
@@ -107,6 +108,7 @@ _INCOMPLETE = 3
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Order of the visits.")
 @click.option("--dry-run", is_flag=True, help="Say what would be measured, and for how long.")
+@network_option
 @as_json
 def command(
     specs: tuple[str, ...],

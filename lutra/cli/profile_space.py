@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lutra.devices.base import Device
     from lutra.predictors.filling.sample import Sample
     from lutra.profiler.record import RunSummary
-    from lutra.spaces import SearchSpace
+    from lutra.spaces import Architecture, SearchSpace
 
 DEFAULT_SPACE = "ofa-mbv3-w1.0"
 DEFAULT_RESOLUTIONS = "224"
@@ -205,17 +205,29 @@ def space_work(given: dict[str, Any]) -> SpaceWork:
 def _ops(path: Path, space: SearchSpace) -> tuple[str, ...]:
     """The keys in a file, one per line; of a result or an architecture those of its networks."""
     from lutra.files import read_bounded
+    from lutra.files.kinds import NETWORK, RESULT, is_of_kind, what_is
     from lutra.search.result import read_networks
 
+    if is_of_kind(path, NETWORK):
+        return tuple(_keys(read_networks(path, space.name), space))
     data = read_bounded(path, _MAX_FILE_BYTES, "is too large for a list of ops", UsageError)
+    found = None if RESULT.is_one(data) else what_is(data)
+    if found is not None:
+        raise UsageError(
+            f"{path} is {found}; ops are named by a list of their keys, or by networks"
+        )
     text = data.decode(errors="replace")
     if text.lstrip().startswith("{"):
-        networks = read_networks(path, space.name)
-        return tuple({op.key: None for network in networks for op in space.ops_of(network)})
+        return tuple(_keys(read_networks(path, space.name), space))
     keys = tuple(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
     if not keys:
         raise UsageError(f"{path} names no op")
     return keys
+
+
+def _keys(networks: Sequence[Architecture], space: SearchSpace) -> dict[str, None]:
+    """The keys of their ops, each once."""
+    return {op.key: None for network in networks for op in space.ops_of(network)}
 
 
 def _sample(text: str) -> Sample:

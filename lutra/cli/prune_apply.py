@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lutra.cli.options import FILE, FOLDER, as_json, fine_tune_option, weights_option
+from lutra.cli.options import FILE, FOLDER, WEIGHTS, as_json, fine_tune_option, weights_option
 from lutra.cli.output import line, note, note_next, print_json, progress, with_eta
 from lutra.cli.prune_sense import criterion_option
 from lutra.errors import CheckpointError, UsageError
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command("apply")
-@click.argument("result", type=FILE)
+@click.argument("result", type=WEIGHTS)
 @weights_option
 @click.option("--data", type=FOLDER, help="Training images: statistics, and fine-tuning.")
 @click.option("-o", "--output", type=FILE, required=True, help="The network file.")
@@ -50,7 +50,9 @@ def apply(
         raise UsageError("fine-tuning needs training images: name their folder (--data)")
     check_output(output, NETWORK, CheckpointError)
     architecture, _ = read_found(result)
-    training = Training(checkpoint, data, fine_tune_epochs=epochs, seed=seed, criterion=criterion)
+    training = Training(
+        checkpoint, data, fine_tune_epochs=epochs, seed=seed, criterion=criterion, output=output
+    )
     with progress("fine-tuning") as report:
         found = prepared(architecture, training, with_eta(report))
     notes = {

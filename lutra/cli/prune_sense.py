@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+import lutra
 from lutra.cli.accuracy_sample import calibration_option, data_option, images_option
-from lutra.cli.options import FILE, as_json, named_network, plot_option, weights_option
+from lutra.cli.options import FILE, WEIGHTS, as_json, named_network, plot_option, weights_option
 from lutra.cli.output import line, note, note_next, print_json, progress
 from lutra.errors import UsageError
 
@@ -26,7 +27,7 @@ criterion_option = click.option(
 
 
 @click.command("sense")
-@click.argument("result", type=FILE, required=False)
+@click.argument("result", type=WEIGHTS, required=False)
 @weights_option
 @data_option
 @click.option("-o", "--output", type=FILE, required=True, help="The file of curves.")
@@ -61,6 +62,7 @@ def sense(
     """
     from lutra.predictors.accuracy.samples import read_samples
     from lutra.predictors.accuracy.sensitivities import SensitivityPredictor
+    from lutra.spaces.graph_widths import GraphWidthSpace
     from lutra.supernets.pruning.sensing import sense as measure
 
     if not output.parent.is_dir():
@@ -102,6 +104,10 @@ def sense(
             f" {quality['rmse_percent']:.2g} points (root mean square), Kendall's tau"
             f" {quality['kendall_tau']:.2f}"
         )
+    # A module's space is known by its file alone.
+    of_module = isinstance(lutra.get_space(found.space), GraphWidthSpace)
+    known = ["--checkpoint", str(checkpoint)] if of_module else []
     words = ["lutra", "profile", "cpu", "--space", found.space, "--resolutions", f"{found.r}"]
-    note_next(shlex.join([*words, "--sample", "60s", "-o", "w.lut"]))
-    note(f"then lutra search w.lut --max-latency 1ms --accuracy {shlex.quote(str(output))}")
+    note_next(shlex.join([*words, *known, "--sample", "60s", "-o", "w.lut"]))
+    words = ["lutra", "search", "w.lut", "--max-latency", "1ms", "--accuracy", str(output), *known]
+    note(f"then {shlex.join(words)}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 import lutra
-from lutra.cli.options import FILE, FOLDER, as_json, named_network, weights_option
+from lutra.cli.options import FILE, FOLDER, WEIGHTS, as_json, named_network, weights_option
 from lutra.cli.output import (
     line,
     note,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @click.command("quantize")
-@click.argument("result", type=FILE, required=False)
+@click.argument("result", type=WEIGHTS, required=False)
 @click.option("-o", "--output", type=FILE, required=True, help="The model file: .tflite or .onnx.")
 @weights_option
 @click.option("--data", type=FOLDER, required=True, help="Training images.")

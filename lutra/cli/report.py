@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 import lutra
-from lutra.cli.options import FILE, as_json
+from lutra.cli.options import FILE, as_json, network_option
 from lutra.cli.output import line, print_json
 from lutra.errors import UsageError
 
@@ -17,6 +17,7 @@ _SEEN_BYTES = 16
 @click.command("report")
 @click.argument("files", type=FILE, nargs=-1, required=True, metavar="TABLE... [RESULT...]")
 @click.option("-o", "--output", type=FILE, required=True, help="The page, such as report.html.")
+@network_option
 @as_json
 def command(files: tuple[Path, ...], output: Path, as_json: bool) -> None:
     """Write one page about tables, and what searches found on them, that needs nothing else.
@@ -42,8 +43,10 @@ def command(files: tuple[Path, ...], output: Path, as_json: bool) -> None:
 
 def _is_table(path: Path) -> bool:
     """Whether a file is a table, by its first bytes; raises `UsageError`."""
-    from lutra.files.kinds import TABLE
+    from lutra.files.kinds import TABLE, is_there
 
+    if is_there(path) and not path.is_file():
+        raise UsageError(f"{path} is no regular file: name a table or a search's result")
     try:
         with path.open("rb") as file:
             return TABLE.is_one(file.read(_SEEN_BYTES))

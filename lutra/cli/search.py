@@ -15,6 +15,7 @@ from lutra.cli.candidates import print_candidates
 from lutra.cli.options import (
     FILE,
     FOLDER,
+    WEIGHTS,
     as_json,
     plot_option,
     space_option,
@@ -33,6 +34,7 @@ from lutra.cli.search_single_path import (
 from lutra.cli.search_verified import Verification, note_closed_loop
 from lutra.cli.verify import print_verified
 from lutra.errors import UsageError
+from lutra.files.kinds import NETWORK, is_of_kind
 
 if TYPE_CHECKING:
     from lutra.supernets.accuracy.inherited import InheritedAccuracy
@@ -98,7 +100,9 @@ _INCOMPLETE = 3
     type=click.IntRange(1, 1000),
     help="Measure the accuracy of so many of the best, and order them by it.",
 )
-@click.option("--checkpoint", type=FILE, help="The supernet to evaluate with.")
+@click.option(
+    "--checkpoint", type=WEIGHTS, help="What to evaluate with; a module's tells its space too."
+)
 @click.option("--data", type=FOLDER, help="Folder with the labelled images to evaluate on.")
 @images_option
 @calibration_option
@@ -259,7 +263,8 @@ def _require_together(evaluate: int | None, checkpoint: Path | None, data: Path 
     """Raise `UsageError` where only some of what evaluating needs is given."""
     if evaluate is not None and (checkpoint is None or data is None):
         raise UsageError("--evaluate needs --checkpoint FILE and --data FOLDER")
-    if evaluate is None and (checkpoint is not None or data is not None):
+    needless = checkpoint is not None and not is_of_kind(checkpoint, NETWORK)
+    if evaluate is None and (needless or data is not None):
         raise UsageError("--checkpoint and --data go with --evaluate 10, say")
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import lutra
 from lutra.errors import UsageError
 from lutra.files import check_output, write_atomically
-from lutra.files.kinds import CURVE, MODELS, OFA_CONFIG, RESULT
+from lutra.files.kinds import CURVE, NETWORK, OFA_CONFIG, RESULT
 
 if TYPE_CHECKING:
     from lutra.search.training.single_path import SinglePathSearch
@@ -47,7 +47,7 @@ class Outputs:
         kinds = (
             (self.result, RESULT),
             (self.ofa_config, OFA_CONFIG),
-            (self.weights, MODELS["torch"]),
+            (self.weights, NETWORK),
             (self.curve, CURVE),
         )
         for wanted, kind in kinds:

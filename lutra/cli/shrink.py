@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 import lutra
-from lutra.cli.options import FILE, FOLDER, as_json, named_network, weights_option
+from lutra.cli.options import FILE, FOLDER, WEIGHTS, as_json, named_network, weights_option
 from lutra.cli.output import note, print_json, print_table, progress, watch, with_eta
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command("shrink")
-@click.argument("result", type=FILE, required=False)
+@click.argument("result", type=WEIGHTS, required=False)
 @weights_option
 @click.option("--data", type=FOLDER, required=True, help="Folder of images with labels.")
 @click.option("--table", type=FILE, required=True, help="Of the device, runtime and precision.")

@@ -55,7 +55,7 @@ _WITHOUT_EFFECT = ("output", "save_every", "log", "as_json")
 @click.option(
     "--workers", type=int, help="Threads that read images ahead.  [default: 8 for GPUs, else none]"
 )
-@click.option("--recompute", is_flag=True, help="Less memory for a third more time.")
+@click.option("--recompute", is_flag=True, help="Less memory for half more time or so.")
 @click.option(
     "--accumulate",
     type=int,

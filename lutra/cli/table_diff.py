@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 import lutra
-from lutra.cli.options import FILE, as_json, plot_option, space_option
+from lutra.cli.options import FILE, as_json, network_option, plot_option, space_option
 from lutra.cli.output import line, note, print_json, print_table
 from lutra.errors import UsageError
 
@@ -38,6 +38,7 @@ _DEVICE_COLUMNS = ["device_a_ms", "device_b_ms", "device_change_percent"]
 )
 @space_option
 @plot_option
+@network_option
 @as_json
 def command(
     a: Path,

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 import lutra
-from lutra.cli.options import FILE, as_json, space_option, table_argument
+from lutra.cli.options import FILE, as_json, network_option, space_option, table_argument
 from lutra.cli.output import line, note, print_json
 
 
@@ -22,6 +22,7 @@ from lutra.cli.output import line, note, print_json
 @click.option("--resolution", type=int, help="OFA's: of which, where the table has several.")
 @click.option("--dialect", help="OFA's: nsganetv2, or ofa-mbv3 and ofa-proxyless, by the space.")
 @click.option("--plain-sum", is_flag=True, help="OFA's: what ops take alone, uncalibrated.")
+@network_option
 @as_json
 def export(
     table: Path,

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 import lutra
-from lutra.cli.options import FILE, as_json, device_name_option, runtime_name_option
+from lutra.cli.options import FILE, as_json, device_name_option, network_option, runtime_name_option
 from lutra.cli.output import line, note, note_next, print_json
 
 
@@ -18,6 +18,7 @@ from lutra.cli.output import line, note, note_next, print_json
 @click.option("-o", "--output", type=FILE, required=True, help="The new table.")
 @device_name_option
 @runtime_name_option
+@network_option
 @as_json
 def command(
     file: Path,

@@ -8,13 +8,14 @@ from pathlib import Path
 import click
 
 import lutra
-from lutra.cli.options import FILE, as_json
+from lutra.cli.options import FILE, as_json, network_option
 from lutra.cli.output import line, note, print_json
 
 
 @click.command("merge")
 @click.argument("tables", type=FILE, nargs=-1, required=True)
 @click.option("-o", "--output", type=FILE, required=True, help="The new table.")
+@network_option
 @as_json
 def command(tables: tuple[Path, ...], output: Path, as_json: bool) -> None:
     """Make one table of several of one target: other spaces, resolutions, days.

@@ -12,6 +12,7 @@ from lutra.cli.options import (
     as_json,
     budget_option,
     device_option,
+    network_option,
     networks_option,
     plot_option,
     rounds_option,
@@ -37,6 +38,7 @@ from lutra.cli.output import (
 @space_option
 @device_option
 @plot_option
+@network_option
 @as_json
 def command(
     table: Path,

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 import lutra
-from lutra.cli.options import FILE, as_json
+from lutra.cli.options import FILE, as_json, network_option
 from lutra.cli.output import note, print_json, print_table, progress, watch
+from lutra.errors import UsageError
 from lutra.files import check_output
-from lutra.files.kinds import RESULT
+from lutra.files.kinds import NETWORK, RESULT, is_of_kind
 
 if TYPE_CHECKING:
     from lutra.search.candidate import Candidate, Verified
@@ -39,9 +40,15 @@ _ABOUT_MEMORY = (
 @click.option(
     "--memory", is_flag=True, help="Measure also the memory that a process takes for each."
 )
+@network_option
 @as_json
 def command(result: Path, device_spec: str, count: int, memory: bool, as_json: bool) -> None:
     """Measure the found subnets end to end; the result file gains what was measured."""
+    if is_of_kind(result, NETWORK):
+        raise UsageError(
+            f"{result} is one network's weights, which no search found: time its model file (lutra"
+            f" export {result} -o m.onnx, then lutra profile {device_spec} --model m.onnx -o m.lut)"
+        )
     found = lutra.SearchResult.read(result)
     check_output(result, RESULT)
     with progress("verify") as report:

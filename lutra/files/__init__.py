@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from lutra.errors import LutraError, ResultError
-from lutra.files.kinds import FileKind, is_there, require_kind
+from lutra.files.kinds import FileKind, is_there, require_kind, what_is
 
 MAX_JSON_BYTES = 16 << 20
 _DEEPEST_JSON = 50  # ours has six levels
@@ -152,8 +152,13 @@ def write_atomically(
 
 
 def read_bounded(path: Path, max_bytes: int, too_large: str, error: type[LutraError]) -> bytes:
-    """A file's content; raises ``error``, with the reason ``too_large`` beyond ``max_bytes``."""
+    """A file's content; raises ``error``, with the reason ``too_large`` beyond ``max_bytes``.
+
+    And for a named pipe, which nobody may ever write to; those of a shell's ``<(...)`` are read.
+    """
     try:
+        if stat.S_ISFIFO(path.stat().st_mode) and not _is_of_process(path):
+            raise error(f"{path} is a named pipe: name a file")
         with path.open("rb") as file:
             data = file.read(max_bytes + 1)
     except OSError as problem:
@@ -163,13 +168,23 @@ def read_bounded(path: Path, max_bytes: int, too_large: str, error: type[LutraEr
     return data
 
 
-def read_json(path: Path, error: type[LutraError] = ResultError) -> Any:
-    """The JSON document in a file of bounded size; raises ``error``."""
+def _is_of_process(path: Path) -> bool:
+    """Whether it is one of this process's own open files, by their names."""
+    return path.is_absolute() and path.parts[1] in ("dev", "proc")
+
+
+def read_json(path: Path, error: type[LutraError] = ResultError, needed: str = "") -> Any:
+    """The JSON document in a file of bounded size; raises ``error``.
+
+    Which says what the file is, where that is known, and what is ``needed`` instead.
+    """
     data = read_bounded(path, MAX_JSON_BYTES, "is too large for a JSON file of lutra", error)
     try:
         return parse_json(data)
     except ValueError as problem:
-        raise error(f"{path} is not valid JSON: {problem}") from problem
+        found = what_is(data) or f"not valid JSON: {problem}"
+        instead = f"; {needed} is needed" if needed else ""
+        raise error(f"{path} is {found}{instead}") from problem
 
 
 def parse_json(text: str | bytes) -> Any:

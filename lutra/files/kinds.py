@@ -15,7 +15,7 @@ CURVE_FORMAT = "lutra-search-curve"
 FRONT_CSV = "accuracy_percent,latency_ms,"
 _SEEN_BYTES = 1 << 20
 _ONNX_NEXT_FIELDS = b"\x12\x1a\x22\x2a\x32\x3a\x42\x72"  # behind ir_version; onnx.proto's numbers
-_TORCH_NAMED = 100
+_TORCH_NAMED = 1000
 _SVG_NAMED = _REPORT_SEEN = 1000
 _PICTURE_NAMED = 3000
 
@@ -26,6 +26,12 @@ class FileKind:
 
     name: str
     is_one: Callable[[bytes], bool]
+
+
+def _is_torch(data: bytes, first_key: bytes = b"") -> bool:
+    """Whether it is a file of `torch.save`, of a dictionary with that key first."""
+    head = data[:_TORCH_NAMED]
+    return head.startswith(b"PK\x03\x04") and b"/data.pkl" in head and first_key in head
 
 
 # As it is written: a document with a result in it, or one about results, is something else.
@@ -60,18 +66,19 @@ MODELS = {
         ),
     ),
     "tflite": FileKind("a TFLite model", lambda data: data[4:8] == b"TFL3"),
-    "torch": FileKind(
-        "a torch file",
-        lambda data: data.startswith(b"PK\x03\x04") and b"/data.pkl" in data[:_TORCH_NAMED],
-    ),
+    "torch": FileKind("a torch model", lambda data: _is_torch(data, b"lutra_torch")),
 }
 
 PACK = FileKind("a pack", lambda data: data.startswith(b"LUTRAPK"))
-_NETWORK_NAMED = 1000
-NETWORK = FileKind(
-    "one network's weights",
+TORCH_FILE = FileKind("a torch file", lambda data: _is_torch(data))
+NETWORK = FileKind("one network's weights", lambda data: _is_torch(data, b"lutra_network"))
+TRAINING = FileKind("the state of a training", lambda data: _is_torch(data, b"lutra_training"))
+# Published ones do not say it.
+SUPERNET = FileKind(
+    "a supernet's weights",
     lambda data: (
-        MODELS["torch"].is_one(data) and b"lutra_network" in data[:_NETWORK_NAMED]  # its first key
+        _is_torch(data)
+        and not any(kind.is_one(data) for kind in (NETWORK, TRAINING, MODELS["torch"]))
     ),
 )
 
@@ -160,5 +167,15 @@ def _why_not(path: Path, kind: FileKind) -> str | None:
         return f"cannot be read ({problem.strerror})"
     if not data or kind.is_one(data):
         return None
-    others = (other.name for other in (TABLE, RESULT, *MODELS.values()) if other.is_one(data))
-    return f"is {next(others, 'a file of another kind')}"
+    return f"is {_kind_of(data) or 'a file of another kind'}"
+
+
+def what_is(data: bytes) -> str | None:
+    """In words what a file with this content is; None for nothing that is known."""
+    return _kind_of(data[:_SEEN_BYTES]) if data else "an empty file"
+
+
+def _kind_of(data: bytes) -> str | None:
+    marked = FileKind(SUPERNET.name, lambda data: _is_torch(data, b"lutra_supernet"))
+    known = (TABLE, RESULT, *MODELS.values(), NETWORK, TRAINING, marked, TORCH_FILE, PACK)
+    return next((kind.name for kind in known if kind.is_one(data)), None)

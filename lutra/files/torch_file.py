@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lutra.errors import LutraError
+from lutra.files.kinds import TORCH_FILE, what_is
 from lutra.files.plain_pickle import Call, read_pickle
 
 # The structure without the weights: 1 KB of a predictor, 120 KB of a supernet.
@@ -75,6 +76,9 @@ def read_torch_file(
     try:
         state = _from_archive(data) if data[:4] == b"PK\x03\x04" else _from_pickles(data)
     except Exception as problem:  # hostile bytes make the readers raise anything
+        found = None if TORCH_FILE.is_one(data) else what_is(data)
+        if found is not None:
+            raise error(f"{source} is {found}, not {what}") from problem
         raise error(
             f"{source} is no PyTorch file of {what}: it is damaged, incomplete, of another kind,"
             " or it holds code, which lutra does not run; download it again from its publisher"

@@ -11,7 +11,7 @@ from lutra.emitters.emission import FORMATS, Emission
 from lutra.emitters.export import write_model
 from lutra.errors import UsageError
 from lutra.files import check_output
-from lutra.files.kinds import MODELS, is_of_kind
+from lutra.files.kinds import MODELS, TORCH_FILE, is_of_kind
 from lutra.search.result import SearchResult, read_found
 from lutra.spaces import Architecture, parse_architecture
 
@@ -60,7 +60,7 @@ def export(
     """
     architecture, emission = _found(network, space)
     if checkpoint is None and isinstance(network, str | Path):
-        checkpoint = network if is_of_kind(Path(network), MODELS["torch"]) else None
+        checkpoint = network if is_of_kind(Path(network), TORCH_FILE) else None
     suffix = Path(path).suffix.lower()
     named = _FORMATS_BY_SUFFIX.get(suffix)
     emission = replace(
@@ -80,7 +80,9 @@ def export(
                 f"{path} holds the weights themselves: name another file for the model"
             )
         check_output(Path(path), MODELS[emission.format])
-        training = Training(checkpoint, data, calibration_data, fine_tune_epochs, seed)
+        training = Training(
+            checkpoint, data, calibration_data, fine_tune_epochs, seed, output=Path(path)
+        )
         filling = trained_filling(architecture, training, emission, on_step)
     metadata = write_model(architecture, Path(path), emission, seed=seed, filling=filling)
     return {"path": str(path), "format": emission.format, **metadata}

@@ -12,7 +12,7 @@ from lutra.emitters.emission import Emission
 from lutra.errors import NotATableError, ResultError, UsageError
 from lutra.files import read_json, write_atomically
 from lutra.files.fields import Fields
-from lutra.files.kinds import MODELS, RESULT, RESULT_FORMAT, is_of_kind, is_there
+from lutra.files.kinds import RESULT, RESULT_FORMAT, TORCH_FILE, is_of_kind, is_there
 from lutra.profiler.bench import emission_of
 from lutra.search.candidate import Candidate
 from lutra.spaces import Architecture, SearchSpace, get_space, parse_architecture
@@ -25,6 +25,8 @@ VERSION = 2
 """1 has no other tables, objectives and memory; it is still read."""
 
 _VERSIONS = (1, VERSION)
+
+_RESULT_NEEDED = "a search's result (`lutra search ... -o FILE`)"
 
 
 @dataclass(frozen=True)
@@ -226,7 +228,7 @@ class SearchResult:
     @classmethod
     def read(cls, path: str | Path) -> SearchResult:
         """The result in a file; raises `ResultError`."""
-        return cls.from_json(read_json(Path(path)), str(path))
+        return cls.from_json(read_json(Path(path), needed=_RESULT_NEEDED), str(path))
 
     def write(self, path: str | Path, *, over: SearchResult | None = None) -> None:
         """Write the result so that the file is old or new, never half.
@@ -286,8 +288,8 @@ def _read_networks(path: str | Path, space: str | None) -> tuple[list[Architectu
 
 
 def _document(path: Path) -> object:
-    if not is_of_kind(path, MODELS["torch"]):
-        return read_json(path)
+    if not is_of_kind(path, TORCH_FILE):
+        return read_json(path, needed=f"{_RESULT_NEEDED}, an architecture's JSON or a network file")
     from lutra.supernets.checkpoints.network import network_in
 
     return network_in(path).to_json()

@@ -1,6 +1,6 @@
 """Which networks exist: search spaces, their architectures and the ops they need."""
 
-from lutra.spaces import mbconv_spaces, resnet50d, widths
+from lutra.spaces import graph_widths, mbconv_spaces, resnet50d, widths
 from lutra.spaces.architecture import Architecture
 from lutra.spaces.base import Gene, Indices, Rows, SearchSpace
 from lutra.spaces.lattice import NO_OP, Edge, Lattice, LatticeBuilder
@@ -25,6 +25,7 @@ __all__ = [
     "Rows",
     "SearchSpace",
     "get_space",
+    "graph_widths",
     "mbconv_spaces",
     "parse_architecture",
     "register_space",

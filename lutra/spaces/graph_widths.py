@@ -14,10 +14,14 @@ from dataclasses import asdict, replace
 from lutra.errors import UsageError
 from lutra.ops import Conv, Graph, Linear, OpConfig, Pool
 from lutra.ops.graph import Activation, Node
+from lutra.ops.graph_document import parse_graph
 from lutra.ops.narrowing import channel_groups, narrowed
 from lutra.spaces.architecture import Architecture
 from lutra.spaces.narrower import Group, NarrowerForms, Slot
+from lutra.spaces.registry import get_space, register_unlisted, remember_space
+from lutra.spaces.widths import WidthSpace
 
+_PREFIX = "module-"
 _DIGITS = 12
 
 
@@ -97,4 +101,42 @@ def _following(graph: Graph, node: Node) -> Activation:
 def _name_of(graph: Graph) -> str:
     told = repr([str(graph.input_shape), graph.output, *(asdict(node) for node in graph.nodes)])
     shapes = repr(sorted((name, str(shape)) for name, shape in graph.shapes.items()))
-    return f"module-{hashlib.sha256((told + shapes).encode()).hexdigest()[:_DIGITS]}"
+    return f"{_PREFIX}{hashlib.sha256((told + shapes).encode()).hexdigest()[:_DIGITS]}"
+
+
+def narrower_forms(network: Architecture) -> NarrowerForms:
+    """The space of a network's narrower forms, known by its name from now on.
+
+    Raises `UsageError` for a network that has none.
+    """
+    space = get_space(network.space)
+    if not isinstance(space, GraphWidthSpace):
+        return WidthSpace(network)
+    if network != space.full:
+        space = GraphWidthSpace(space.graph(network))
+        remember_space(space)
+    return space
+
+
+def graph_space(document: object) -> str:
+    """Make the space of the graph in a file's document known; returns its name.
+
+    Raises `UsageError` for what is no graph, or has no narrower forms.
+    """
+    try:
+        graph = parse_graph(document)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    if graph.input_shape.height != graph.input_shape.width:
+        raise UsageError("its images are not square")
+    space = GraphWidthSpace(graph)
+    remember_space(space)
+    return space.name
+
+
+register_unlisted(
+    _PREFIX,
+    "is that of a module's narrower forms, and only the module's network file says what they are:"
+    " name it (--checkpoint FILE; in Python lutra.network_space(FILE)), the module.pth that"
+    " `lutra.prune_module` wrote for example",
+)

@@ -14,7 +14,7 @@ from lutra.plugins import load_plugin, plugin_names
 from lutra.spaces.architecture import Architecture
 from lutra.spaces.base import SearchSpace
 from lutra.spaces.variant import FamilyName, parse_family_name
-from lutra.text import did_you_mean
+from lutra.text import did_you_mean, printable_line
 
 DEFAULT_SPACE = "ofa-mbv3-w1.0"
 """The space of a run that names none."""
@@ -23,6 +23,7 @@ _GROUP = "lutra.spaces"
 _FACTORIES: dict[str, Callable[[], SearchSpace]] = {}
 _FAMILIES: dict[str, Callable[[FamilyName], SearchSpace]] = {}
 _DERIVED: dict[str, Callable[[str], SearchSpace]] = {}
+_HINTS: dict[str, str] = {}
 _SPACES: dict[str, SearchSpace] = {}
 
 
@@ -39,6 +40,11 @@ def register_family(family: str, factory: Callable[[FamilyName], SearchSpace]) -
 def register_derived(mark: str, factory: Callable[[str], SearchSpace]) -> None:
     """Make spaces known whose names are those of others, then ``/mark/`` and what is theirs."""
     _DERIVED[mark] = factory
+
+
+def register_unlisted(prefix: str, hint: str) -> None:
+    """Say what to do about names that begin so, which `remember_space` alone makes known."""
+    _HINTS[prefix] = hint
 
 
 def remember_space(space: SearchSpace) -> None:
@@ -74,6 +80,9 @@ def _made(name: str) -> SearchSpace:
     for mark, derived in _DERIVED.items():
         if f"/{mark}/" in name:
             return derived(name)
+    for prefix, hint in _HINTS.items():
+        if name.startswith(prefix):
+            raise UsageError(f"space '{printable_line(name)[:80]}' {hint}")
     parts = parse_family_name(name, _FAMILIES.__contains__)
     if parts is None:
         near = did_you_mean(name, space_names())

@@ -37,7 +37,10 @@ class WidthSpace(NarrowerForms):
 
     def __init__(self, base: Architecture) -> None:
         self.base = base
-        groups, slots = _linked(get_space(base.space).ops_of(base))
+        space = get_space(base.space)
+        if isinstance(space, NarrowerForms) and not isinstance(space, WidthSpace):
+            raise UsageError(f"networks of {space.name} are no chains of ops: ask `narrower_forms`")
+        groups, slots = _linked(space.ops_of(base))
         super().__init__(width_space_name(base), base.r, groups, slots)
 
     def narrowed(self, slot: Slot, channels: Sequence[int]) -> OpConfig | None:

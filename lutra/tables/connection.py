@@ -87,7 +87,9 @@ def stat_of(path: Path) -> os.stat_result:
         found = None
     except OSError as error:
         raise NotATableError(f"cannot read {path}: {error.strerror}") from error
-    if found is None or not stat.S_ISREG(found.st_mode):
+    if found is not None and not stat.S_ISREG(found.st_mode):
+        raise NotATableError(f"{path} is no regular file, and no latency table")
+    if found is None:
         raise NotATableError(f"there is no table {path}; `lutra profile ... -o {path}` makes one")
     return found
 

@@ -109,7 +109,11 @@ def test_mistakes_are_one_line(
         ([*sample[:-1], tmp_path / "no" / "s.jsonl"], 2, "there is no folder"),
         ([*sample[:-1], supernet], 2, "holds no measured subnets"),
         (["accuracy", "fit", tmp_path / "nothing", "-o", tmp_path / "b"], 1, "cannot read"),
-        (["accuracy", "fit", supernet, "-o", tmp_path / "b"], 1, "is not valid JSON"),
+        (
+            ["accuracy", "fit", supernet, "-o", tmp_path / "b"],
+            1,
+            "is a supernet's weights, not what",
+        ),
         (["accuracy", "fit", tmp_path / "s.jsonl", "-o", model], 2, "is not written over it"),
         ([*search, "--evaluate", 2], 2, "--evaluate needs --checkpoint"),
         ([*search, "--checkpoint", supernet], 2, "go with --evaluate"),

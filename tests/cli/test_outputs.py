@@ -42,7 +42,7 @@ def result_path(table_path: Path, tmp_path: Path, capsys: Capture) -> Path:
         (["search", "TABLE", *SEARCH], "NOTES", "is a file of another kind: a search result"),
         (["export", "RESULT"], "RESULT", "is a search result: an ONNX model is not written"),
         (["export", "RESULT"], "TABLE", "is a latency table: an ONNX model is not written"),
-        (["export", "RESULT", "--format", "torch"], "NOTES", "another kind: a torch file"),
+        (["export", "RESULT", "--format", "torch"], "NOTES", "another kind: a torch model"),
         (["profile", "fake"], "RESULT", "is a search result: a latency table is not written"),
         (["profile", "fake"], "NOTES", "is a file of another kind: a latency table"),
         (["profile", "fake", "--dry-run"], "NOTES", "is a file of another kind: a latency table"),

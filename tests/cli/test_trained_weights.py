@@ -83,7 +83,7 @@ def test_notes_say_what_was_not_done(workplace: Path, capsys: Capture) -> None:
         ((*EXPORT, "--calibration-data", "animals"), 2, "calibration images are for int8"),
         ((*EXPORT, "--data", "nowhere"), 1, "nowhere is not a folder"),
         ((*EXPORT, "--data", "arch.json"), 2, "is a file"),
-        ((*EXPORT[:3], "arch.json"), 1, "arch.json is no PyTorch file of a supernet's checkpoint"),
+        ((*EXPORT[:3], "arch.json"), 1, "arch.json is no PyTorch file of trained weights"),
     ],
 )
 def test_exports_that_cannot_be(

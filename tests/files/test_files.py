@@ -187,7 +187,7 @@ def test_json_of_every_broken_kind_is_one_error(tmp_path: Path) -> None:
     assert read_json(path) == {"a": [1, 2]}
     for content in (b"", b"{", b"\xff\xfe", b"[" * 200_000, b"[" * 51 + b"]" * 51):
         path.write_bytes(content)
-        with pytest.raises(ResultError, match="is not valid JSON"):
+        with pytest.raises(ResultError, match="is not valid JSON" if content else "is an empty"):
             read_json(path)
     with path.open("wb") as file:
         file.truncate(MAX_JSON_BYTES + 1)

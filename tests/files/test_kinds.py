@@ -11,7 +11,7 @@ import torch
 
 from lutra.emitters.emission import FORMATS, Emission
 from lutra.errors import UsageError
-from lutra.files.kinds import MODELS, RESULT, TABLE, FileKind, is_there, require_kind
+from lutra.files.kinds import MODELS, RESULT, SUPERNET, TABLE, FileKind, is_there, require_kind
 from lutra.ops import Conv, Shape, seeded_weights
 from lutra.search.find import find_networks
 
@@ -42,7 +42,7 @@ def test_files_of_other_programs_are_known_too(files: dict[str, Path], tmp_path:
     onnx.save(onnx.load(files["onnx"]), path)
     require_kind(path, MODELS["onnx"])
     torch.save({"a": torch.zeros(2)}, path)
-    require_kind(path, MODELS["torch"])
+    require_kind(path, SUPERNET)
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)

@@ -127,7 +127,9 @@ def test_what_is_no_checkpoint(tmp_path: Path) -> None:
     assert "cannot read" in error_of(path)
     saved(path)
     whole = path.read_bytes()
-    for content in (b"", whole[:-100], whole[: len(whole) // 2], b"PK\x03\x04", b"\x80\x02."):
+    path.write_bytes(b"")
+    assert "is an empty file, not trained weights" in error_of(path)
+    for content in (whole[:-100], whole[: len(whole) // 2], b"PK\x03\x04", b"\x80\x02."):
         path.write_bytes(content)
         assert "damaged" in error_of(path)
     path.write_bytes(pickle.dumps({"state_dict": print}, protocol=2))

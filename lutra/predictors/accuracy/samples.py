@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from lutra.errors import AccuracyError, ResultError, UsageError
 from lutra.files import parse_json, read_bounded
+from lutra.files.kinds import what_is
 from lutra.files.locks import take
 from lutra.spaces import Rows, SearchSpace, get_space
 
@@ -76,7 +77,11 @@ def read_samples(path: str | Path) -> Samples:
 
     Raises `AccuracyError` that names the line.
     """
-    return parse_samples(_content(Path(path)), str(path))
+    data = _content(Path(path))
+    found = what_is(data)
+    if found is not None:
+        raise AccuracyError(f"{path} is {found}, not what `lutra accuracy sample` measured")
+    return parse_samples(data, str(path))
 
 
 def parse_samples(data: bytes, where: str) -> Samples:

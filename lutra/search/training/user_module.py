@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lutra.emitters.emission import Emission
-from lutra.errors import ModelError, UsageError
+from lutra.errors import UsageError
 from lutra.files import write_atomically
 from lutra.files.kinds import MODELS
 from lutra.predictors.accuracy.sensitivities import sensitivity_rows
@@ -19,12 +19,13 @@ from lutra.profiler.watch import UNWATCHED, Watch
 from lutra.search.measuring.closed_loop import find_within_budget, require_kept
 from lutra.search.result import SearchResult
 from lutra.spaces.graph_widths import GraphWidthSpace
-from lutra.spaces.registry import remember_space
 from lutra.supernets.accuracy.inherited import InheritedAccuracy
 from lutra.supernets.accuracy.sampling import measure_accuracy
+from lutra.supernets.checkpoints.network import network_space, save_network
 from lutra.supernets.data.base import Augmentation
 from lutra.supernets.data.loading import load_images
 from lutra.supernets.deployment.fine_tuning import fine_tune
+from lutra.supernets.deployment.module_file import keep_module
 from lutra.supernets.deployment.tracing import traced
 from lutra.supernets.evaluation import ENOUGH_IMAGES, Accuracy, OnStep, top1, tune_statistics
 from lutra.supernets.pruning.removal import Criterion, NarrowerNetworks
@@ -41,20 +42,27 @@ class PrunedModule:
     """A smaller module of plain layers, fine-tuned, and what it was chosen by.
 
     ``before`` is the top-1 of the module as it was given, ``after`` that of ``module``, on the
-    validation images. ``result`` is the search's, with what was measured.
+    validation images. ``result`` is the search's, with what was measured; ``about`` (plain data)
+    says how the module was made.
     """
 
     module: Subnet
     result: SearchResult
     before: Accuracy
     after: Accuracy
+    about: Mapping[str, Any]
 
     def write(self, path: str | Path, *, precision: str = "fp32") -> None:
-        """Write the model file that its suffix names: .onnx, .tflite or .torch.
+        """Write the file that its suffix names: a model, .onnx, .tflite or .torch; or .pth.
 
-        Raises `UsageError` for another suffix or precision, `ResultError`.
+        That is a network file, which commands take with ``result`` (`SearchResult.write`) in
+        another process. Raises `UsageError` for another suffix or precision, and `ResultError` or
+        `CheckpointError` where it cannot be written.
         """
         path = Path(path)
+        if path.suffix == ".pth":
+            save_network(self.module, self.result.best.architecture, path, self.about)
+            return
         emission = Emission(path.suffix.lstrip("."), precision)
         data = emission.emit(self.module.graph, self.module.weights())
         write_atomically(path, data, kind=MODELS[emission.format])
@@ -83,15 +91,16 @@ def prune_module(
     """The module with as few channels as keep a budget on a device, at the least predicted loss.
 
     ``module`` is a trained classifier of square images of ``resolution`` pixels, of layers that
-    `traced` knows; it is left as it is. ``data`` is a folder of images (`load_images`). What is
-    measured goes into ``folder``: ``curves.jsonl``, what narrowing each layer alone costs in
-    accuracy, on ``images`` validation images; ``widths.lut``, ops of fewer channels, for
-    ``sample_seconds``; the same call goes on there. Channels are chosen exactly, measured, removed
-    by their L1 norms, and what is left is fine-tuned for ``epochs``.
+    `traced` knows; it is left as it is. ``data`` is a folder of images (`load_images`). Into
+    ``folder`` go ``module.pth``, the module as a network file (`save_module`), and what is
+    measured: ``curves.jsonl``, what narrowing each layer alone costs in accuracy, on ``images``
+    validation images; ``widths.lut``, ops of fewer channels, for ``sample_seconds``; the same call
+    goes on there. Channels are chosen exactly, measured, removed by their L1 norms, and what is
+    left is fine-tuned for ``epochs``.
 
     Raises `ModelError` naming a layer that cannot be followed, `DataError`, `DeviceError`,
-    `TableError`, `InfeasibleError` for a budget below what fewer channels reach or that nothing
-    measured kept, `TrainingError`.
+    `TableError`, `UsageError` for a folder of another module, `InfeasibleError` for a budget below
+    what fewer channels reach or that nothing measured kept, `TrainingError`.
 
     >>> from torch import nn
     >>> layers = [nn.Conv2d(1, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 16, 3, 2, 1), nn.ReLU()]
@@ -106,17 +115,18 @@ def prune_module(
     folder = Path(folder)
     train = load_images(data, "train", augmentation)
     network = traced(module, (train.channels, resolution, resolution))
-    space = GraphWidthSpace(network.graph)
-    train.require_fit(space)
-    remember_space(space)
+    train.require_fit(GraphWidthSpace(network.graph))
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"cannot make the folder {folder}: {error.strerror}") from error
+    about = {"module": type(module).__name__, "augmentation": augmentation}
+    source = keep_module(network, folder / "module.pth", about)
+    space = network_space(source.source)
     narrower = NarrowerNetworks(network, space, criterion)
     curves, table = folder / "curves.jsonl", folder / "widths.lut"
     accuracy = InheritedAccuracy(
-        narrower, _digest(network), data, images=images, calibration_images=calibration_images
+        narrower, source.digest, data, images=images, calibration_images=calibration_images
     )
     measure_accuracy(
         accuracy,
@@ -144,16 +154,14 @@ def prune_module(
     tune_statistics(pruned, train, resolution)
     validation = load_images(data, "validation")
     before = top1(network, validation, resolution)
-    return PrunedModule(pruned, result, before, top1(pruned, validation, resolution))
-
-
-def _digest(network: Subnet) -> str:
-    """SHA-256 of a network's weights; raises `ModelError` where one is no finite number."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        if not bool(tensor.isfinite().all()):
-            raise ModelError(
-                f"the module's {name.replace('/', '.')} holds values that are not finite"
-            )
-        digest.update(name.encode() + tensor.numpy().tobytes())
-    return digest.hexdigest()
+    after = top1(pruned, validation, resolution)
+    made = {
+        **about,
+        "made_of": source.digest,
+        "criterion": criterion,
+        "epochs": epochs,
+        "seed": seed,
+        "before": before.to_json(),
+        "after": after.to_json(),
+    }
+    return PrunedModule(pruned, result, before, after, made)

@@ -21,10 +21,11 @@ from torch import nn
 
 from lutra.errors import CheckpointError, ResultError, UsageError
 from lutra.files import read_bounded, write_atomically
-from lutra.files.kinds import MODELS, FileKind
+from lutra.files.kinds import SUPERNET, FileKind
 from lutra.files.torch_file import Tensor, parameters_in, read_torch_file
 from lutra.spaces.architecture import Architecture
 from lutra.spaces.base import SearchSpace
+from lutra.spaces.graph_widths import GraphWidthSpace, graph_space, narrower_forms
 from lutra.spaces.registry import get_space, parse_architecture
 from lutra.supernets.elastic.supernet import Supernet
 from lutra.supernets.subnet import with_memory
@@ -34,7 +35,12 @@ NETWORK = "lutra_network"
 VERSION = 1
 MAX_FILE_BYTES = 1 << 30  # ResNet50D's weights have 193 MB
 _TOO_LARGE = f"is larger than {MAX_FILE_BYTES >> 20} MiB: too large for a supernet's checkpoint"
-_WHAT = "a supernet's checkpoint"
+_WHAT = "trained weights (a supernet's file, or a network's)"
+_OTHERS = {  # by the first key
+    "lutra_training": f"the state of a training, not {_WHAT}: the command that wrote it goes on"
+    " from it",
+    "lutra_torch": f"a torch model, not {_WHAT}: name the file that it was exported from",
+}
 _NAMED = 3
 _NAMED_SIZES = 8  # of a shape in an error
 _NAMED_LETTERS = 80
@@ -47,7 +53,8 @@ class Checkpoint:
 
     ``architecture`` is that of one network's weights, None where they are a supernet's. ``about``
     may be anything, nested without end if need be: it is not to be printed whole. ``ranges`` is
-    what a file of one network trained in int8 holds of them (`network.trained_ranges` reads it).
+    what a file of one network trained in int8 holds of them (`network.trained_ranges` reads it),
+    ``norm_epsilons`` what a module's batch normalisations add to variances.
     """
 
     source: str
@@ -57,6 +64,7 @@ class Checkpoint:
     tensors: Mapping[str, object] = field(repr=False)
     architecture: Architecture | None = None
     ranges: object = field(default=None, repr=False)
+    norm_epsilons: object = field(default=None, repr=False)
 
 
 def save_supernet(
@@ -78,7 +86,7 @@ def write_weights(
     document: Mapping[str, Any],
     path: Path,
     dtype: torch.dtype = torch.float32,
-    kind: FileKind = MODELS["torch"],
+    kind: FileKind = SUPERNET,
 ) -> None:
     """Write weights as ``dtype``, and what else a file says. Raises `CheckpointError`.
 
@@ -94,7 +102,10 @@ def write_weights(
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
-    """A checkpoint of anyone's; nothing in it is executed. Raises `CheckpointError`."""
+    """A checkpoint of anyone's; nothing in it is executed. Raises `CheckpointError`.
+
+    The spaces of a module's narrower forms are known by their names from now on.
+    """
     path = Path(path)
     data = read_bounded(path, MAX_FILE_BYTES, _TOO_LARGE, CheckpointError)
     return parse_checkpoint(data, str(path))
@@ -103,6 +114,9 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 def parse_checkpoint(data: bytes, source: str) -> Checkpoint:
     """Like `read_checkpoint`, of a file's bytes; ``source`` names it in messages."""
     state = read_torch_file(data, source, _WHAT, CheckpointError)
+    for key, told in _OTHERS.items():
+        if key in state:
+            raise CheckpointError(f"{source} is {told}")
     space, about = state.get("space"), state.get("about")
     _require_version(state.get(MAGIC), source)
     _require_version(state.get(NETWORK), source)
@@ -114,13 +128,20 @@ def parse_checkpoint(data: bytes, source: str) -> Checkpoint:
         parameters_in(state),
         _architecture(state, source) if NETWORK in state else None,
         state.get("ranges") if NETWORK in state else None,
+        state.get("norm_epsilons") if NETWORK in state else None,
     )
 
 
 def _architecture(state: Mapping[str, object], source: str) -> Architecture:
     try:
-        architecture = parse_architecture(state.get("architecture"))
+        space = graph_space(state["graph"]) if "graph" in state else None
+        architecture = parse_architecture(state.get("architecture"), space)
         get_space(architecture.space).encode(architecture)
+        of_module = isinstance(get_space(architecture.space), GraphWidthSpace)
+        if of_module and space is None:
+            raise CheckpointError(f"{source} lacks the graph of its module")
+        if of_module:
+            narrower_forms(architecture)
         return architecture
     except (ResultError, UsageError) as error:
         raise CheckpointError(f"{source} names no network of a space: {error}") from error

@@ -16,7 +16,7 @@ from typing import Any
 
 from lutra.errors import CheckpointError, UsageError
 from lutra.files import check_output, read_bounded, write_atomically
-from lutra.files.kinds import MODELS
+from lutra.files.kinds import SUPERNET
 from lutra.files.locks import take
 from lutra.files.resumed_download import Partial, Report
 from lutra.spaces.registry import get_space
@@ -111,7 +111,7 @@ def fetch_supernet(
     if sha256 is not None and not _DIGEST.fullmatch(sha256):
         raise UsageError(f"'{sha256:.80}' is no SHA-256: 64 hexadecimal digits")
     target = Path(os.path.realpath(path))
-    check_output(path, MODELS["torch"], CheckpointError)
+    check_output(path, SUPERNET, CheckpointError)
     lock = take(f"fetch {target}")
     if isinstance(lock, str):
         raise CheckpointError(f"{path} is being fetched by {lock}")

@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from lutra.emitters.quantization import Range
 from lutra.errors import CheckpointError
 from lutra.files import kinds
 from lutra.ops import Graph
+from lutra.ops.graph_document import graph_document
 from lutra.spaces.architecture import Architecture
 from lutra.spaces.base import SearchSpace
+from lutra.spaces.graph_widths import GraphWidthSpace, narrower_forms
+from lutra.spaces.narrower import NarrowerForms
 from lutra.spaces.registry import get_space
 from lutra.spaces.widths import WidthSpace
 from lutra.supernets.checkpoints.checkpoint import (
@@ -33,6 +37,7 @@ from lutra.supernets.pruning.removal import Criterion, NarrowerNetworks
 from lutra.supernets.subnet import Subnet
 
 _NAMED_LETTERS = 20  # of a format in a file
+_LARGEST_EPSILON = 1.0  # added to a variance; usual are 1e-5 and 1e-3
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,10 @@ def save_network(
     one of that name is there until the new one is whole.
     """
     document = {NETWORK: VERSION, "architecture": architecture.to_json(), "about": dict(about)}
+    space = get_space(architecture.space)
+    if isinstance(space, GraphWidthSpace):
+        document["graph"] = graph_document(space.full_graph)
+        document["norm_epsilons"] = {name: float(norm.eps) for name, norm in _norms(subnet).items()}
     if ranges is not None:
         maps = {name: list(values) for name, values in ranges.maps.items()}
         document["ranges"] = {"format": ranges.format, "maps": maps}
@@ -109,8 +118,11 @@ def load_subnets(
     if space is not None:
         space = get_space(space)
     elif own is not None:
-        space = WidthSpace(own)
-    if isinstance(space, WidthSpace):
+        space = narrower_forms(own)
+    if isinstance(space, GraphWidthSpace) and own is not None:
+        if narrower_forms(own).name == space.name:
+            return NarrowerNetworks(_own_weights(checkpoint, own), space, criterion)
+    elif isinstance(space, WidthSpace):
         _, base = load_network(checkpoint, space.base, criterion)
         return NarrowerNetworks(base, space, criterion)
     if own is not None:
@@ -118,6 +130,18 @@ def load_subnets(
             f"{checkpoint.source} holds another network than the one that was named"
         )
     return load_supernet(checkpoint, space)
+
+
+def network_space(path: str | Path) -> NarrowerForms:
+    """The space of the narrower forms of the network in a file, known by its name from now on.
+
+    Tables and results of a module's (`save_module`) can be read once its file was. Raises
+    `CheckpointError` for what is no file of one network's weights.
+
+    >>> network_space("small.pth").resolutions
+    (20,)
+    """
+    return narrower_forms(network_in(path))
 
 
 def network_in(path: str | Path) -> Architecture:
@@ -160,6 +184,27 @@ def _own_weights(checkpoint: Checkpoint, architecture: Architecture) -> Subnet:
     space = get_space(architecture.space)
     with torch.device("meta"):
         graph = space.graph(architecture)
-        subnet = Subnet(graph, norm_epsilon=norm_epsilon_of(space))
+        if isinstance(space, GraphWidthSpace):
+            subnet = Subnet(graph)
+            _set_epsilons(subnet, checkpoint)
+        else:
+            subnet = Subnet(graph, norm_epsilon=norm_epsilon_of(space))
     load_weights(subnet, checkpoint, f"network of {space.name}")
     return subnet.eval()
+
+
+def _norms(subnet: Subnet) -> dict[str, nn.BatchNorm2d]:
+    """The batch normalisations by the names of their nodes."""
+    nodes = (node for node in subnet.graph.nodes if node.bias == "batchnorm")
+    return {node.name: subnet.norm(node) for node in nodes}
+
+
+def _set_epsilons(subnet: Subnet, checkpoint: Checkpoint) -> None:
+    norms, given = _norms(subnet), checkpoint.norm_epsilons
+    if not isinstance(given, Mapping) or given.keys() != norms.keys():
+        raise CheckpointError(f"{checkpoint.source} has no epsilon for each batch normalisation")
+    for name, norm in norms.items():
+        value = given[name]
+        if not isinstance(value, float) or not 0.0 <= value <= _LARGEST_EPSILON:
+            raise CheckpointError(f"{checkpoint.source}: the epsilon of {name} is no small number")
+        norm.eps = value

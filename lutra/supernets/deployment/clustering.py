@@ -18,6 +18,7 @@ from lutra.supernets.checkpoints.checkpoint import read_checkpoint
 from lutra.supernets.checkpoints.network import load_network, save_network
 from lutra.supernets.data.loading import load_images
 from lutra.supernets.deployment.fine_tuning import fine_tune
+from lutra.supernets.deployment.resumption import Resumption
 from lutra.supernets.deployment.shared_values import SharedValues, bits_per_weight
 from lutra.supernets.deployment.trained import augmentation_of
 from lutra.supernets.evaluation import OnStep, top1, tune_statistics
@@ -76,7 +77,7 @@ def cluster(
     ``epochs`` and statistics estimated. ``bit_price`` is what a bit of a weight's code is worth in
     squared error, relative to the variance of the layer's weights: more of it makes smaller files
     and larger errors (Chou, Lookabaugh and Gray, 1989). ``on_step`` is told steps of training, done
-    and expected.
+    and expected. Stopped, the same call goes on (`fine_tune_network`).
 
     Raises `UsageError` for values outside 2..256 or negative prices and epochs, `CheckpointError`
     for weights that cannot be used or written, `DataError` for images, `TrainingError`.
@@ -95,19 +96,7 @@ def cluster(
     augmentation = augmentation_of(known)
     train, held = load_images(data, "train", augmentation), load_images(data, "validation")
     train.require_fit(get_space(found.space))
-    tune_statistics(subnet, train, found.r)
-    before = top1(subnet, held, found.r).percent
-    for layer in _large_layers(subnet):
-        shared = SharedValues(layer.weight.detach(), values, bit_price)
-        parametrize.register_parametrization(layer, "weight", shared)
-    if epochs:
-        fine_tune(subnet, train, found.r, epochs, seed=seed, on_step=on_step)
-    for layer in _large_layers(subnet):
-        parametrize.remove_parametrizations(layer, "weight")
-    tune_statistics(subnet, train, found.r)
-    after = top1(subnet, held, found.r).percent
-    bits = bits_per_weight(layer.weight.detach() for layer in _large_layers(subnet))
-    about = {
+    about: dict[str, Any] = {
         "values": values,
         "bit_price": bit_price,
         "epochs": epochs,
@@ -115,9 +104,22 @@ def cluster(
         "images": train.source,
         "augmentation": augmentation,
         "made_of": known.digest,
-        "top1_percent": after,
     }
-    save_network(subnet, found, Path(path), about)
+    resumption = Resumption(path, {"network": found.key, **about})
+    tune_statistics(subnet, train, found.r)
+    before = top1(subnet, held, found.r).percent
+    for layer in _large_layers(subnet):
+        shared = SharedValues(layer.weight.detach(), values, bit_price)
+        parametrize.register_parametrization(layer, "weight", shared)
+    if epochs:
+        fine_tune(subnet, train, found.r, epochs, seed=seed, resumption=resumption, on_step=on_step)
+    for layer in _large_layers(subnet):
+        parametrize.remove_parametrizations(layer, "weight")
+    tune_statistics(subnet, train, found.r)
+    after = top1(subnet, held, found.r).percent
+    bits = bits_per_weight(layer.weight.detach() for layer in _large_layers(subnet))
+    save_network(subnet, found, Path(path), {**about, "top1_percent": after})
+    resumption.remove()
     return Clustered(Path(path), found, values, bits, before, after)
 
 

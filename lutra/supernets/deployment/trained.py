@@ -24,6 +24,7 @@ from lutra.supernets.data.base import (
 )
 from lutra.supernets.data.loading import load_images, load_unlabelled
 from lutra.supernets.deployment.fine_tuning import fine_tune
+from lutra.supernets.deployment.resumption import Resumption
 from lutra.supernets.evaluation import OnStep, tune_statistics
 from lutra.supernets.pruning.removal import Criterion
 from lutra.supernets.quantization.rules import RangeRule
@@ -46,7 +47,7 @@ class Training:
     for batch-norm statistics and ``fine_tune_epochs``; where the file's network is narrowed,
     channels go by ``criterion``. ``calibration_data`` is one for the ranges of 8 bits, by default
     the same. ``ranges`` is the rule that they come by: by default they are those that the file
-    holds, else by ``max``.
+    holds, else by ``max``. ``output`` is the file beside which fine-tuning keeps its state.
     """
 
     checkpoint: str | Path
@@ -56,6 +57,7 @@ class Training:
     seed: int = 0
     criterion: Criterion = "independent"
     ranges: RangeRule | None = None
+    output: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -157,14 +159,39 @@ def _adapted(found: Prepared, training: Training, on_step: OnStep) -> dict[str, 
             return {"statistics": _SHARED}
         own = checkpoint.architecture == found.architecture
         return {"statistics": _OWN if own else _BEFORE}
-    notes = {}
+    notes, resumption = {}, None
     if training.fine_tune_epochs:
         epochs = training.fine_tune_epochs
-        fine_tune(found.network, images, resolution, epochs, seed=training.seed, on_step=on_step)
+        resumption = _resumption(found, training)
+        fine_tune(
+            found.network,
+            images,
+            resolution,
+            epochs,
+            seed=training.seed,
+            resumption=resumption,
+            on_step=on_step,
+        )
         plural = "s" if epochs > 1 else ""
         notes["fine_tuning"] = f"{epochs} epoch{plural} on {images.source}, seed {training.seed}"
     count = tune_statistics(found.network, images, resolution)
+    if resumption is not None:
+        resumption.remove()
     return {**notes, "statistics": f"of {count} training images of {images.source}"}
+
+
+def _resumption(found: Prepared, training: Training) -> Resumption | None:
+    if training.output is None:
+        return None
+    settings = {
+        "checkpoint": found.checkpoint.digest,
+        "network": found.architecture.key,
+        "data": str(training.data),
+        "epochs": training.fine_tune_epochs,
+        "seed": training.seed,
+        "criterion": training.criterion,
+    }
+    return Resumption(training.output, settings)
 
 
 def _calibration_images(

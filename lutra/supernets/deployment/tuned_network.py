@@ -24,6 +24,7 @@ from lutra.supernets.deployment.fine_tuning import (
     fine_tune,
     label_loss,
 )
+from lutra.supernets.deployment.resumption import Resumption
 from lutra.supernets.deployment.trained import augmentation_of
 from lutra.supernets.evaluation import Accuracy, OnStep, top1, tune_statistics
 from lutra.supernets.subnet import Subnet
@@ -85,11 +86,12 @@ def fine_tune_network(
     supernet, for its largest; all are given the network's images, at its resolution.
     ``soft_weight`` (0..1) is the share of their probabilities at a ``temperature`` in the loss, and
     ``fsp`` adds their FSP matrices (`Distillation`). Batch-norm statistics are of 2,000 training
-    images.
+    images. Stopped, the same call goes on from ``path`` with ``.state`` behind its name, which is
+    written every 30 s and removed at the end.
 
-    Raises `UsageError` for what contradicts itself, `CheckpointError` for files that do not fit,
-    `DataError` for images, and `TrainingError` for a loss that is no number; nothing is written
-    then.
+    Raises `UsageError` for what contradicts itself or the state that is there, `CheckpointError`
+    for files that do not fit, `DataError` for images, and `TrainingError` for a loss that is no
+    number; no network is written then.
 
     >>> tuned = fine_tune_network("small.pth", "images", "tuned.pth", teachers=["supernet.pth"])
     >>> tuned.after.count
@@ -118,22 +120,6 @@ def fine_tune_network(
             soft_weight=soft_weight,
             fsp_weight=FSP_WEIGHT if fsp else 0.0,
         )
-    for teacher in taught_by.values():
-        _have_own_statistics(teacher, train, architecture.r)
-    _have_own_statistics(_Teacher(source, architecture, subnet), train, architecture.r)
-    before = top1(subnet, validation, architecture.r)
-    fine_tune(
-        subnet,
-        train,
-        architecture.r,
-        epochs,
-        learning_rate=learning_rate,
-        seed=seed,
-        loss=loss,
-        on_step=on_step,
-    )
-    counted = tune_statistics(subnet, train, architecture.r)
-    after = top1(subnet, validation, architecture.r)
     about = {
         "checkpoint": Path(source.source).name,
         "checkpoint_sha256": source.digest,
@@ -146,12 +132,33 @@ def fine_tune_network(
         "seed": seed,
         "loss": _loss_json(loss),
         "teachers": [_teacher_json(teacher) for teacher in taught_by.values()],
+        "torch": str(torch.__version__),  # whose own type no reader would take
+    }
+    resumption = Resumption(path, {"network": architecture.key, **about})
+    for teacher in taught_by.values():
+        _have_own_statistics(teacher, train, architecture.r)
+    _have_own_statistics(_Teacher(source, architecture, subnet), train, architecture.r)
+    before = top1(subnet, validation, architecture.r)
+    fine_tune(
+        subnet,
+        train,
+        architecture.r,
+        epochs,
+        learning_rate=learning_rate,
+        seed=seed,
+        loss=loss,
+        resumption=resumption,
+        on_step=on_step,
+    )
+    counted = tune_statistics(subnet, train, architecture.r)
+    after = top1(subnet, validation, architecture.r)
+    about |= {
         "statistics_images": counted,
         "before": before.to_json(),
         "after": after.to_json(),
-        "torch": str(torch.__version__),  # whose own type no reader would take
     }
     save_network(subnet, architecture, path, about)
+    resumption.remove()
     return FineTuned(path, architecture, before, after, about)
 
 

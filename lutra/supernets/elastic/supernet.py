@@ -33,8 +33,8 @@ class Supernet(nn.Module):
     Without an architecture it is the largest one. Images are (N, C, H, W) of any size: an
     architecture's resolution is what it is meant for. Parameters and names are those of OFA's
     code; ``dropout`` acts on what the classifier is given, in training. With ``recompute`` training
-    keeps no feature maps within ops, but computes them again: a third more time for a fraction of
-    the memory.
+    keeps no feature maps within ops, but computes them again: about half more time for
+    three fifths of the memory (docs/compress.md).
 
     Raises `UsageError` for a space that has no supernet.
     """

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from lutra.errors import UsageError
 from lutra.predictors.accuracy.sensitivities import sensitivity_rows
 from lutra.spaces.architecture import Architecture
-from lutra.spaces.widths import WidthSpace
+from lutra.spaces.graph_widths import narrower_forms
 from lutra.supernets.accuracy.inherited import InheritedAccuracy
 from lutra.supernets.accuracy.sampling import Report, measure_accuracy, sample_accuracy
 from lutra.supernets.checkpoints.checkpoint import read_checkpoint
@@ -54,7 +54,7 @@ def sense(
             f"{source.source} is a supernet's: name one of its networks too, a search's result for"
             " example"
         )
-    space = WidthSpace(network)
+    space = narrower_forms(network)
     accuracy = InheritedAccuracy.read(
         source,
         data,

@@ -23,6 +23,14 @@ class Observer(ABC):
     def observe(self, batch: Range) -> None:
         """Take a batch's range in."""
 
+    def state(self) -> list[Range]:
+        """What the next range follows from, the range itself first."""
+        return [self.range]
+
+    def restore(self, state: list[Range]) -> None:
+        """Go on from another's `state`."""
+        self.range = state[0]
+
 
 class MovingAverage(Observer):
     """Each batch counts for a hundredth, those before it for the rest."""
@@ -39,6 +47,15 @@ class Window(Observer):
     def __init__(self, start: Range) -> None:
         super().__init__(start)
         self.batches = deque([start], maxlen=WINDOW)
+
+    def state(self) -> list[Range]:
+        """The range, and the batches that it is of."""
+        return [self.range, *self.batches]
+
+    def restore(self, state: list[Range]) -> None:
+        """Go on from another's `state`."""
+        super().restore(state)
+        self.batches = deque(state[1:], maxlen=WINDOW)
 
 
 class WindowMean(Window):

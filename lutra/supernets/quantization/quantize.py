@@ -12,6 +12,7 @@ from lutra.files import check_output
 from lutra.files.kinds import MODELS, NETWORK
 from lutra.spaces import Architecture
 from lutra.supernets.checkpoints.network import TrainedRanges, save_network
+from lutra.supernets.deployment.resumption import Resumption
 from lutra.supernets.deployment.trained import Prepared, Training, filled, prepared
 from lutra.supernets.evaluation import OnStep
 from lutra.supernets.quantization.observers import observer_of
@@ -48,6 +49,7 @@ def quantize(
     (`SimulatedInt8`), where ``observer`` (``moving``, ``window-mean``, ``window-max``) says how
     ranges follow the batches, or takes those that the checkpoint holds. ``network`` is where to
     keep what was trained, for `export` and `quantize`; ``on_step`` is told steps done and expected.
+    Stopped, the same call goes on (`fine_tune_network`).
 
     Raises `UsageError` for what does not go together, `CheckpointError`, `DataError`,
     `TrainingError`, and `ResultError` where a file cannot be written.
@@ -73,9 +75,21 @@ def quantize(
             f"{checkpoint} holds no trained ranges: train them (--epochs 1), or name a rule"
         )
     filling = filled(found, training, emission)
+    resumption = None
     if epochs:
         assert filling.ranges is not None
         assert found.images is not None
+        settings = {
+            "checkpoint": found.checkpoint.digest,
+            "network": found.architecture.key,
+            "format": emission.format,
+            "data": str(data),
+            "epochs": epochs,
+            "observer": observer,
+            "learning_rate": learning_rate,
+            "seed": seed,
+        }
+        resumption = Resumption(path, settings)
         trained = train_quantised(
             found.network,
             emission.format,
@@ -86,6 +100,7 @@ def quantize(
             observer=observer,
             learning_rate=learning_rate,
             seed=seed,
+            resumption=resumption,
             on_step=on_step,
         )
         plural = "s" if epochs > 1 else ""
@@ -97,7 +112,10 @@ def quantize(
         filling = Filling(found.network.weights(), notes, trained)
         if network is not None:
             _keep(found, filling, emission, Path(network))
-    return write_model(found.architecture, Path(path), emission, filling=filling)
+    metadata = write_model(found.architecture, Path(path), emission, filling=filling)
+    if resumption is not None:
+        resumption.remove()
+    return metadata
 
 
 def format_of_output(path: str | Path) -> str:

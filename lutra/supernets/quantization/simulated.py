@@ -79,6 +79,15 @@ class SimulatedInt8(nn.Module):
         trained = {name: observer.range for name, observer in self._observers.items()}
         return {**self._given, **trained}
 
+    def get_extra_state(self) -> dict[str, Any]:
+        """Where the ranges are, for a training that goes on."""
+        return {name: observer.state() for name, observer in self._observers.items()}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Put the ranges there."""
+        for name, observer in self._observers.items():
+            observer.restore(state[name])
+
     def forward(self, images: Tensor) -> Tensor:
         return self.feature_maps(images)[self.network.graph.output]
 

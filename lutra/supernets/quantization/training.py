@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from lutra.emitters.quantization import Range
 from lutra.supernets.data.base import ImageSet
 from lutra.supernets.deployment.fine_tuning import BATCH, Loss, fine_tune, label_loss
+from lutra.supernets.deployment.resumption import Resumption
 from lutra.supernets.evaluation import OnStep
 from lutra.supernets.quantization.simulated import SimulatedInt8
 from lutra.supernets.subnet import Subnet
@@ -27,6 +28,7 @@ def train_quantised(
     batch: int = BATCH,
     seed: int = 0,
     loss: Loss = label_loss,
+    resumption: Resumption | None = None,
     on_step: OnStep = lambda done, expected: None,
 ) -> dict[str, Range]:
     """Fine-tune a trained network as its int8 file of ``format`` computes it; returns its ranges.
@@ -45,6 +47,7 @@ def train_quantised(
         batch=batch,
         seed=seed,
         loss=loss,
+        resumption=resumption,
         on_step=on_step,
     )
     return simulated.ranges()

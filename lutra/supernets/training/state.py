@@ -13,13 +13,13 @@ from torch import Tensor
 
 from lutra.errors import CheckpointError
 from lutra.files import read_bounded, write_atomically
-from lutra.files.kinds import MODELS
+from lutra.files.kinds import TRAINING
 
 STATE_FILE = "state.pth"
 _MAGIC = "lutra_training"
 _VERSION = 1
-_MAX_BYTES = 4 << 30
-_TOO_LARGE = f"is larger than {_MAX_BYTES >> 30} GiB: too large for the state of a training"
+MAX_BYTES = 4 << 30
+TOO_LARGE = f"is larger than {MAX_BYTES >> 30} GiB: too large for the state of a training"
 
 
 @dataclass
@@ -64,7 +64,7 @@ def state_bytes(state: State) -> bytes:
 def write_state(state: State, folder: Path) -> None:
     """Replace a folder's state by this one, whole or not at all; raises `CheckpointError`."""
     path = folder / STATE_FILE
-    write_atomically(path, state_bytes(state), CheckpointError, kind=MODELS["torch"])
+    write_atomically(path, state_bytes(state), CheckpointError, kind=TRAINING)
 
 
 def read_state_bytes(folder: Path) -> bytes | None:
@@ -72,7 +72,7 @@ def read_state_bytes(folder: Path) -> bytes | None:
     path = folder / STATE_FILE
     if not path.exists():
         return None
-    return read_bounded(path, _MAX_BYTES, _TOO_LARGE, CheckpointError)
+    return read_bounded(path, MAX_BYTES, TOO_LARGE, CheckpointError)
 
 
 def parse_state(data: bytes, source: str) -> State:

@@ -13,7 +13,7 @@ import torch
 
 from lutra.errors import CheckpointError, DataError, TrainingError, UsageError
 from lutra.files import check_output, locks
-from lutra.files.kinds import MODELS
+from lutra.files.kinds import SUPERNET, TRAINING
 from lutra.spaces.base import SearchSpace
 from lutra.spaces.registry import get_space
 from lutra.spaces.variant import parse_family_name
@@ -300,8 +300,8 @@ def _held(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"cannot make the folder {folder}: {error.strerror}") from error
-    for name in (STATE_FILE, SUPERNET_FILE):
-        check_output(folder / name, MODELS["torch"], CheckpointError)
+    for name, kind in ((STATE_FILE, TRAINING), (SUPERNET_FILE, SUPERNET)):
+        check_output(folder / name, kind, CheckpointError)
     lock = locks.take(f"training {os.path.realpath(folder)}")
     if isinstance(lock, str):
         raise TrainingError(f"{folder} is being trained into by {lock}")

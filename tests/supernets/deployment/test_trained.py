@@ -272,7 +272,7 @@ def test_a_checkpoint_that_does_not_fit(trained: Trained, tmp_path: Path) -> Non
     assert "cannot read" in line
     (tmp_path / "text.pt").write_text("text")
     line = refused(CheckpointError, trained, tmp_path, checkpoint=tmp_path / "text.pt")
-    assert "is no PyTorch file of a supernet's checkpoint" in line
+    assert "is no PyTorch file of trained weights" in line
 
 
 def test_where_nothing_can_be_written_nothing_is_begun(
