@@ -50,16 +50,6 @@ def assert_one_line(capsys: Capture, *says: str) -> None:
 
 
 @pytest.fixture
-def result_path(table_path: Path, tmp_path: Path) -> Path:
-    path = tmp_path / "result.json"
-    assert (
-        call("search", table_path, "--max-latency", "20ms", "-o", path, "--algorithm", "random")
-        == 0
-    )
-    return path
-
-
-@pytest.fixture
 def no_android(monkeypatch: pytest.MonkeyPatch) -> None:
     """No adb server is asked, let alone started."""
     monkeypatch.setattr("lutra.devices.android.attached", dict)
