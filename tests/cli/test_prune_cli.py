@@ -8,18 +8,14 @@ import torch
 
 from lutra.devices.fake import FakeDevice, FakeScript
 from lutra.profiler.profile import profile
-from lutra.profiler.protocols import TimingProtocol
-from lutra.profiler.stopping import StoppingRule
 from lutra.spaces.widths import WidthSpace
 from lutra.supernets.checkpoints.checkpoint import save_supernet
 from lutra.supernets.checkpoints.network import load_network
 from lutra.supernets.elastic.supernet import Supernet
 from tests.cli.test_cli import Capture, assert_one_line, call, call_json
+from tests.machines import ONE_ROUND
 from tests.supernets.small_data import write_small_data
 from tests.supernets.test_supernet import MBV3, disturbed
-
-# Enough where a scripted device says the same again and again.
-ONE_ROUND = TimingProtocol(rule=StoppingRule(min_rounds=1, min_processes=1, max_rounds=1))
 
 
 @pytest.fixture(scope="module")
