@@ -27,6 +27,8 @@ from lutra.tables import LatencyTable
 from tests.conftest import SPACE
 from tests.toys import Toy, install_toys
 
+pytestmark = pytest.mark.usefixtures("hollow")
+
 Capture = pytest.CaptureFixture[str]
 QUICK = ("--preset", "light-nas")  # 300 networks are scored
 
