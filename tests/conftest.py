@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from hypothesis import settings
 from lutra.devices import claims
 from lutra.devices.fake import FakeDevice, FakeScript
 from lutra.profiler.profile import profile
+from lutra.search.find import find_networks
+from lutra.search.result import SearchResult
 from tests.hollow import hollow_networks
 
 pytest_plugins = ["tests.parallel", "tests.peers.fixtures", "tests.peers.gpu.fixtures"]
@@ -63,6 +66,20 @@ def profiled_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def table_path(profiled_once: Path, tmp_path: Path) -> Path:
     """A complete table of the scripted device at 224, the test's own."""
     return Path(shutil.copy(profiled_once, tmp_path / "fake.lut"))
+
+
+@pytest.fixture(scope="session")
+def searched_once(profiled_once: Path) -> SearchResult:
+    """What a search of that table for networks within 20 ms finds."""
+    return find_networks(profiled_once, max_latency_ms=20.0, algorithm="random")
+
+
+@pytest.fixture
+def result_path(searched_once: SearchResult, table_path: Path, tmp_path: Path) -> Path:
+    """The file of that result, as of the test's own table beside it."""
+    path = tmp_path / "result.json"
+    replace(searched_once, table=str(table_path)).write(path)
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,11 @@ from pathlib import Path
 
 from lutra.devices.base import SystemShare
 from lutra.devices.fake import FakeScript, latency_from_size
+from lutra.profiler.protocols import TimingProtocol
+from lutra.profiler.stopping import StoppingRule
+
+ONE_ROUND = TimingProtocol(rule=StoppingRule(min_rounds=1, min_processes=1, max_rounds=1))
+"""Enough where a machine says the same again and again."""
 
 _NETWORK_MS = 1.0  # models that take longer have weights that do not stay close
 

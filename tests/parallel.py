@@ -7,6 +7,8 @@ gets its turn although others come and go. Where timed tests follow one another 
 keeps the machine from the first to the last: the others are waited for once.
 
 There is a worker more than there are cores, as tests of phones and boards mostly wait for them.
+
+What Python compiles, and pytest rewrites, is kept from one process and run to the next.
 """
 
 from __future__ import annotations
@@ -14,6 +16,9 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+import shutil
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
@@ -70,8 +75,30 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 _KEPT_BYTES, _LARGEST_FROM_HEAP = 256 << 20, 32 << 20
 
 
-def pytest_configure() -> None:
-    """Let this process keep what it frees: models of megabytes come and go in most tests.
+def pytest_configure(config: pytest.Config) -> None:
+    """Let this process keep what it frees, and it and its children what they compile."""
+    _keep_memory()
+    if sys.dont_write_bytecode:
+        _keep_bytecode(config)
+
+
+def _keep_bytecode(config: pytest.Config) -> None:
+    """Where bytecode is not to be written beside the code it goes to pytest's cache.
+
+    Else each worker, and each process that a test starts, compiles all anew, for seconds.
+    """
+    if not hasattr(config, "cache"):  # -p no:cacheprovider
+        return
+    kept = config.cache.mkdir("bytecode")
+    # Of what tests write and import, under names that do not come again.
+    shutil.rmtree(kept.joinpath(*Path(tempfile.gettempdir()).parts[1:]), ignore_errors=True)
+    sys.pycache_prefix, sys.dont_write_bytecode = str(kept), False
+    os.environ["PYTHONPYCACHEPREFIX"] = str(kept)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+def _keep_memory() -> None:
+    """Models of megabytes come and go in most tests.
 
     Getting that memory from the kernel anew each time takes as long as what is done with it.
     """

@@ -15,6 +15,8 @@ from lutra.spaces import Architecture
 from tests.conftest import SPACE
 from tests.toys import ToyDevice, install_toys
 
+pytestmark = pytest.mark.usefixtures("hollow")
+
 LIMIT_MS = 20.0
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from lutra.devices.base import RuntimeConfig
+from lutra.devices.base import Device, RuntimeConfig
 from lutra.devices.registry import opened_device
 from lutra.errors import TableError, UsageError
 from lutra.files.kinds import is_there
@@ -105,7 +105,7 @@ def profile(
     named = _named(space, resolutions, ops, sample)
     known = prior and prior_for(sample, prior, table, space, precision)
     setting = _Setting(runtime, precision, threads, batch, options or {})
-    with _bench_of_space(device, space, table, resolutions, again, setting) as bench:
+    with _bench_of_space(device, space, table, resolutions, networks, again, setting) as bench:
         count = _count(networks, bench)
         with open_or_create(table, bench.target) as stored:
             note_profiled(stored, bench.device.info().spec, space.name, resolutions)
@@ -157,7 +157,7 @@ def plan(
     named = _named(space, resolutions, ops, sample)
     _ = prior and prior_for(sample, prior, table, space, precision)
     setting = _Setting(runtime, precision, threads, batch, options or {})
-    with _bench_of_space(device, space, table, resolutions, again, setting) as bench:
+    with _bench_of_space(device, space, table, resolutions, networks, again, setting) as bench:
         wanted = _count(networks, bench)
         if is_there(Path(table)):
             with open_to_read(table, bench.target) as stored:
@@ -191,6 +191,7 @@ def _bench_of_space(
     space: SearchSpace,
     table: str | Path,
     resolutions: Sequence[int],
+    networks: int | None,
     again: Again | None,
     setting: _Setting,
 ) -> Iterator[Bench]:
@@ -204,6 +205,8 @@ def _bench_of_space(
             core_mask=known_core_mask(table),
         )
         space.check_resolutions(resolutions)
+        if networks:
+            _require_no_gpu(opened)
         if again is not None:
             again.check([op.key for op in space.ops_at(resolutions)])
         with open_bench(opened, config, setting.precision) as bench:
@@ -301,13 +304,17 @@ def _networks(
     ]
 
 
-def _count(networks: int | None, bench: Bench) -> int:
-    """How many networks to measure along; raises `UsageError` where there can be none."""
-    if bench.target.device != GPU:
-        return DEFAULT_NETWORKS if networks is None else networks
-    if networks:
+def _require_no_gpu(device: Device) -> None:
+    """Raise `UsageError` where no networks can be measured along."""
+    if device.info().fingerprint["device"] == GPU:
         raise UsageError(
             "on GPUs `lutra calibrate` chooses its networks by what the ops took:"
             " profile without networks"
         )
-    return 0
+
+
+def _count(networks: int | None, bench: Bench) -> int:
+    """How many networks to measure along."""
+    if networks is None:
+        return 0 if bench.target.device == GPU else DEFAULT_NETWORKS
+    return networks

@@ -27,6 +27,8 @@ from lutra.tables import LatencyTable
 from tests.conftest import SPACE
 from tests.toys import Toy, install_toys
 
+pytestmark = pytest.mark.usefixtures("hollow")
+
 Capture = pytest.CaptureFixture[str]
 QUICK = ("--preset", "light-nas")  # 300 networks are scored
 
@@ -47,16 +49,6 @@ def assert_one_line(capsys: Capture, *says: str) -> None:
     (line,) = captured.err.strip().splitlines()
     for text in says:
         assert text in line
-
-
-@pytest.fixture
-def result_path(table_path: Path, tmp_path: Path) -> Path:
-    path = tmp_path / "result.json"
-    assert (
-        call("search", table_path, "--max-latency", "20ms", "-o", path, "--algorithm", "random")
-        == 0
-    )
-    return path
 
 
 @pytest.fixture

@@ -40,7 +40,10 @@ def test_gpus_are_listed(
     assert listed["cuda:0"]["runtimes"] == ["torch"]
 
 
-def test_doctor_says_what_disturbs(simulated_gpu: ScriptedGpu, capsys: Capture) -> None:
+def test_doctor_says_what_disturbs(
+    simulated_gpu: ScriptedGpu, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lutra.profiler.doctor._ENOUGH_SECONDS", 0.0)
     simulated_gpu.set(processes=f"77:{300 << 20}", names="77:train.py", throttle="40")
     assert call("doctor", "cuda:0", "--option", "graph=on", "--json") == 3
     found = json.loads(capsys.readouterr().out)

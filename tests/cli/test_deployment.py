@@ -14,8 +14,10 @@ from lutra.devices.worker.runtimes import RUNTIMES
 from lutra.emitters.emission import FORMATS
 from lutra.search.export import export
 from lutra.search.result import read_found
+from lutra.spaces import get_space
 from lutra.tables import LatencyTable
 from tests.cli.test_cli import Capture, assert_one_line, call, call_json
+from tests.conftest import SMALL_SPACE
 from tests.emitters.test_model_file import LIGHT, packaged_tflite, relu
 from tests.fuzz.models import open_tflite
 from tests.tflite_runtimes import INTERPRETERS
@@ -39,11 +41,10 @@ def test_the_whole_job_at_another_precision(
 ) -> None:
     """On the scripted device, whose latencies are the sizes of the files that a runtime loads."""
     table, result = tmp_path / "x.lut", tmp_path / "result.json"
-    config = ["--runtime", runtime, "--precision", precision]
-    assert (
-        call_json(capsys, "profile", "fake", *config, "-o", table, "--networks", "6")["stable"]
-        == 102
-    )
+    config = ["--space", SMALL_SPACE, "--resolutions", "28", "--networks", "6"]
+    config += ["--runtime", runtime, "--precision", precision]
+    ops = len(get_space(SMALL_SPACE).ops_at([28]))
+    assert call_json(capsys, "profile", "fake", *config, "-o", table)["stable"] == ops + 6
     assert call_json(capsys, "validate", table, "--networks", "4")["mape_percent"] < 1.0
     search = ["search", table, "--max-latency", "20ms", "-o", result, "--algorithm", "random"]
     found = call_json(capsys, *search)
@@ -54,15 +55,6 @@ def test_the_whole_job_at_another_precision(
     exported = call_json(capsys, "export", result, "-o", tmp_path / "model")
     assert exported["format"] == format_of(runtime)
     assert exported["precision"] == precision
-
-
-@pytest.fixture
-def result_path(table_path: Path, tmp_path: Path, capsys: Capture) -> Path:
-    path = tmp_path / "result.json"
-    call_json(
-        capsys, "search", table_path, "--max-latency", "20ms", "-o", path, "--algorithm", "random"
-    )
-    return path
 
 
 @pytest.mark.parametrize(
@@ -87,7 +79,6 @@ def test_export_every_format_and_precision(
 
 def test_the_exported_file_is_the_one_that_verify_times(result_path: Path, tmp_path: Path) -> None:
     from lutra.profiler.workload import network_workload
-    from lutra.spaces import get_space
 
     architecture, emission = read_found(result_path)
     export(result_path, tmp_path / "model.onnx")

@@ -25,6 +25,8 @@ from lutra.devices.remote.adb_shell import attached
 from lutra.tables import LatencyTable
 from tests.terminal import in_terminal
 
+pytestmark = pytest.mark.usefixtures("hollow")
+
 Capture = pytest.CaptureFixture[str]
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\r\x9bK\u202e"
 

@@ -20,16 +20,10 @@ from lutra.tables.measurement import VERIFY
 from tests.cli.test_cli import assert_one_line, call, call_json
 from tests.conftest import SPACE
 
+pytestmark = pytest.mark.usefixtures("hollow")
+
 Capture = pytest.CaptureFixture[str]
 SEARCH = ("--max-latency", "20ms", "--algorithm", "random")
-
-
-@pytest.fixture
-def result_path(table_path: Path, tmp_path: Path, capsys: Capture) -> Path:
-    path = tmp_path / "result.json"
-    assert call("search", table_path, *SEARCH, "-o", path) == 0
-    capsys.readouterr()
-    return path
 
 
 # over nothing else

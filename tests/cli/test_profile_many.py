@@ -17,6 +17,8 @@ from lutra.ops import Conv, Shape
 from lutra.tables import LatencyTable
 from tests.toys import Toy, install_toys
 
+pytestmark = pytest.mark.usefixtures("hollow")
+
 Capture = pytest.CaptureFixture[str]
 Install = Callable[..., None]
 OPS = 96

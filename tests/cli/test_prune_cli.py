@@ -13,6 +13,7 @@ from lutra.supernets.checkpoints.checkpoint import save_supernet
 from lutra.supernets.checkpoints.network import load_network
 from lutra.supernets.elastic.supernet import Supernet
 from tests.cli.test_cli import Capture, assert_one_line, call, call_json
+from tests.machines import ONE_ROUND
 from tests.supernets.small_data import write_small_data
 from tests.supernets.test_supernet import MBV3, disturbed
 
@@ -29,7 +30,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     smallest = supernet.smallest()
     (folder / "a.json").write_text(json.dumps(smallest.to_json()))
     space = WidthSpace(smallest)
-    profile(FakeDevice(FakeScript()), space, folder / "w.lut", resolutions=[smallest.r], networks=0)
+    device, table = FakeDevice(FakeScript()), folder / "w.lut"
+    profile(device, space, table, resolutions=[smallest.r], networks=0, protocol=ONE_ROUND)
     write_small_data(folder / "stripes")
     return folder
 

@@ -11,6 +11,8 @@ import pytest
 from lutra.cli.main import run
 from tests.cli.test_cli import Capture, assert_one_line, call, call_json
 
+pytestmark = pytest.mark.usefixtures("hollow")
+
 QUICK = ["--algorithm", "random"]
 
 

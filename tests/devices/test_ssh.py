@@ -13,7 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from lutra.devices.base import Device, RequestFailure, RuntimeConfig, Sample, TimingRequest
+from lutra.devices.base import (
+    Device,
+    RequestFailure,
+    RuntimeConfig,
+    Sample,
+    Session,
+    TimingRequest,
+)
 from lutra.devices.benchmark_model.binary import ENVIRONMENT
 from lutra.devices.registry import open_device
 from lutra.devices.remote.channel import LinkLost
@@ -103,12 +110,33 @@ def login_shell(board: Board, before: str) -> Iterator[None]:
         passwd.write_text(usual)
 
 
-class TestContract(DeviceContract):
-    @pytest.fixture
-    def device(self, board: Board) -> Iterator[Device]:
-        device = SshDevice(address_of(board))
+@pytest.fixture(scope="class")
+def lasting_device(shared_board: Board) -> Iterator[Device]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(shared_board.home))
+        patch.delenv("SSH_AUTH_SOCK", raising=False)
+        device = SshDevice(address_of(shared_board))
         yield device
         device.close()
+    shared_board.heal()
+
+
+@pytest.fixture(scope="class")
+def lasting_session(lasting_device: Device) -> Iterator[Session]:
+    with lasting_device.open(RuntimeConfig(lasting_device.runtimes()[0])) as session:
+        yield session
+
+
+class TestContract(DeviceContract):
+    """In one session, as each starts a worker; the last test closes it."""
+
+    @pytest.fixture
+    def device(self, lasting_device: Device) -> Device:
+        return lasting_device
+
+    @pytest.fixture
+    def session(self, lasting_session: Session) -> Session:
+        return lasting_session
 
 
 class TestContractWithoutPython(DeviceContract):

@@ -23,6 +23,7 @@ from tests.emitters.test_model_file import LIGHT
 from tests.fuzz.models import field, shared_tflite
 
 _FEW = 100  # those that are around the many
+_LIBRARIES_MIB, _LIBRARIES_SECONDS = 50, 3.0  # of what reads files, loaded with the first
 
 NODE = b"\x0a\x00"  # the first field, and no byte of it
 
@@ -74,23 +75,36 @@ def test_more_are_refused_soon(name: str, tmp_path: Path) -> None:
 _READ = """
 import re, sys, time
 from lutra.emitters.model_file import read_model_file
-read_model_file(sys.argv[1])
-(peak,) = re.findall(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())
-print(int(peak) // 1024, time.process_time())
+
+def peak():
+    return int(*re.findall(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())) // 1024
+
+before, path = peak(), sys.argv[1]
+read_model_file(path)
+print(peak() - before, time.process_time())
 """
 
 
 @pytest.mark.parametrize(
-    "name", ["tensors of an attribute", "lists of 32 numbers", "functions", "tensors", "operators"]
+    ("name", "share"),
+    [
+        ("tensors of an attribute", 1),  # takes the most memory
+        ("lists of 32 numbers", 1),
+        ("functions", 8),  # take the most time
+        ("tensors", 8),
+        ("operators", 8),
+    ],
 )
-def test_as_many_as_are_read_take_bounded_memory(name: str, tmp_path: Path) -> None:
-    path = written(tmp_path, name, (MOST_TABLES if name in TFLITE else MOST_PARTS) - _FEW)
+def test_as_many_as_are_read_take_bounded_memory(name: str, share: int, tmp_path: Path) -> None:
+    """What takes seconds to read in full is read in part, of which the same part is allowed."""
+    most = MOST_TABLES if name in TFLITE else MOST_PARTS
+    path = written(tmp_path, name, (most - _FEW) // share)
     done = subprocess.run(
         [sys.executable, "-c", _READ, str(path)], capture_output=True, text=True, check=True
     )
     mebibytes, seconds = map(float, done.stdout.split())
-    assert mebibytes < 600
-    assert seconds < 20.0  # 4 on a machine that nobody else is on
+    assert mebibytes < _LIBRARIES_MIB + 500 / share
+    assert seconds < _LIBRARIES_SECONDS + 20.0 / share  # 4 on a machine that nobody else is on
 
 
 @pytest.mark.parametrize("path", sorted(LIGHT.glob("*.onnx")), ids=lambda path: path.stem)
