@@ -9,20 +9,20 @@ the state of its first run, and what later runs measured is brought to that.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
 import numpy as np
 import numpy.typing as npt
 
-from lutra.tables.measurement import REPLACED, Category, Visit, is_architecture
+from lutra.tables.measurement import Category, Visit, is_architecture
 from lutra.tables.table import LatencyTable
 
 _FULL_VISITS = 3  # an anchor of fewer counts for less
 _MOST_SPREAD = 0.05  # of anchors about the line: beyond, one run cannot be brought to another
 _MOST_SHIFT = 0.5
+_ByRun = Mapping[int, Sequence[float]]  # what a workload took (ms), by the run that measured it
 # What is assumed before anchors tell: standard deviations, relative to the anchors' latencies.
 _NOISE, _SCALE_PRIOR, _CONSTANT_PRIOR = 0.015, 0.3, 0.1
 
@@ -123,14 +123,14 @@ class States:
 
     def __init__(self, table: LatencyTable) -> None:
         """Learn them from the table's visits: a function of those and of nothing else."""
-        whole: list[Sequence[Visit]] = []
-        small: list[Sequence[Visit]] = []
-        for (_, key), visits in table.all_visits("reference").items():
-            (whole if is_architecture(key) else small).append(visits)
-        ops, networks = (table.all_visits(category).values() for category in ("op", "network"))
+        whole: list[_ByRun] = []
+        small: list[_ByRun] = []
+        for key, by_run in table.steady_ms("reference").items():
+            (whole if is_architecture(key) else small).append(by_run)
+        ops, networks = (table.steady_ms(category).values() for category in ("op", "network"))
         self._states: dict[Category, dict[int, State]] = {
-            "op": _learnt(ops, small, constant=False),
-            "network": _learnt(networks, whole or small, constant=bool(whole)),
+            "op": _learnt([*ops, *small], constant=False),
+            "network": _learnt([*networks, *(whole or small)], constant=bool(whole)),
         }
 
     def of(self, category: Category, run: int) -> State:
@@ -147,17 +147,14 @@ class States:
         ]
 
 
-def _learnt(
-    workloads: Iterable[Sequence[Visit]], references: Sequence[Sequence[Visit]], *, constant: bool
-) -> dict[int, State]:
+def _learnt(workloads: Sequence[_ByRun], *, constant: bool) -> dict[int, State]:
     """The state of each run but the first: each by what those before it measured."""
-    by_run = [_by_run(visits) for visits in (*workloads, *references)]
-    runs = sorted({run for seen in by_run for run in seen})
+    runs = sorted({run for seen in workloads for run in seen})
     states: dict[int, State] = {}
     for run in runs[1:]:
         anchors = [
             (median(earlier), median(seen[run]), min(len(earlier), len(seen[run]), _FULL_VISITS))
-            for seen in by_run
+            for seen in workloads
             if run in seen and (earlier := _earlier_ms(seen, run, states))
         ]
         then_ms, now_ms, visits = zip(*anchors, strict=True) if anchors else ((), (), ())
@@ -166,17 +163,7 @@ def _learnt(
     return states
 
 
-def _by_run(visits: Sequence[Visit]) -> dict[int, list[float]]:
-    found: dict[int, list[float]] = defaultdict(list)
-    for visit in visits:
-        if not set(visit.flags) - {REPLACED}:
-            found[visit.run].append(visit.low_ms)
-    return found
-
-
-def _earlier_ms(
-    seen: Mapping[int, Sequence[float]], run: int, states: Mapping[int, State]
-) -> list[float]:
+def _earlier_ms(seen: _ByRun, run: int, states: Mapping[int, State]) -> list[float]:
     """What a workload took before a run, in the table's state, as far as that is known."""
     return [
         value * states.get(number, SAME).factor(value)

@@ -36,7 +36,7 @@ from lutra.tables.measurement import (
     Row,
     Visit,
 )
-from lutra.tables.queries import ROWS, VISITS, row_of
+from lutra.tables.queries import ROWS, STEADY, VISITS, row_of
 from lutra.tables.target import Target
 from lutra.tables.transaction import transaction
 from lutra.tables.union import append
@@ -288,6 +288,13 @@ class LatencyTable:
         for values in self._rows(query, category=category):
             visits = found.setdefault((category, values["key"]), [])
             visits.append(from_columns(Visit, values))
+        return found
+
+    def steady_ms(self, category: Category) -> dict[str, dict[int, list[float]]]:
+        """What visits without a flag but `REPLACED` took (ms), oldest first, by key and run."""
+        found: dict[str, dict[int, list[float]]] = {}
+        for key, run, low_ms in self._rows(STEADY, category=category, replaced=REPLACED):
+            found.setdefault(key, {}).setdefault(run, []).append(low_ms)
         return found
 
     def last_visits(self) -> dict[tuple[Category, str], str]:
