@@ -11,8 +11,8 @@ VISITS = f"""
     SELECT s.key, {selected(Visit, "v")} FROM visits v JOIN subjects s ON s.id = v.subject
 """  # noqa: S608 (names of our own fields)
 STEADY = """
-    SELECT s.key, v.run, v.low_ms FROM visits v JOIN subjects s ON s.id = v.subject
-    WHERE s.category = :category AND v.flags IN ('', :replaced) ORDER BY v.id
+    SELECT s.key, v.run, v.low_ms, v.flags IN ('', :replaced)
+    FROM visits v JOIN subjects s ON s.id = v.subject WHERE s.category = :category ORDER BY v.id
 """
 ROWS = f"""
     SELECT s.category, s.key, s.nodes, s.delegated_nodes,

@@ -291,10 +291,12 @@ class LatencyTable:
         return found
 
     def steady_ms(self, category: Category) -> dict[str, dict[int, list[float]]]:
-        """What visits without a flag but `REPLACED` took (ms), oldest first, by key and run."""
+        """What visits without a flag but `REPLACED` took (ms), by key (all visited) and run."""
         found: dict[str, dict[int, list[float]]] = {}
-        for key, run, low_ms in self._rows(STEADY, category=category, replaced=REPLACED):
-            found.setdefault(key, {}).setdefault(run, []).append(low_ms)
+        for key, run, low_ms, steady in self._rows(STEADY, category=category, replaced=REPLACED):
+            by_run = found.setdefault(key, {})
+            if steady:
+                by_run.setdefault(run, []).append(low_ms)
         return found
 
     def last_visits(self) -> dict[tuple[Category, str], str]:

@@ -123,7 +123,8 @@ class Archive:
 
     def unseen(self, rows: Rows) -> Rows:
         """Those canonical rows that were never scored, each once, in the order given."""
-        first = {key: place for place, key in reversed(list(enumerate(row_keys(rows))))}
+        keys = row_keys(rows)
+        first = dict(zip(reversed(keys), reversed(range(len(keys))), strict=True))
         places = sorted(place for key, place in first.items() if key not in self._known)
         return rows[places]
 
