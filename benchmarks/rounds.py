@@ -12,18 +12,17 @@ from __future__ import annotations
 import argparse
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 
 from lutra.profiler.statistics import median_interval
-from lutra.tables import LatencyTable, Visit
+from lutra.tables import LatencyTable
 from lutra.tables.measurement import Category
-from lutra.tables.states.rounds import learn_rounds, round_of
+from lutra.tables.states.rounds import learn_rounds
 
-Visits = Mapping[str, Sequence[Visit]]
+Latencies = Mapping[str, Sequence[float]]
 CATEGORIES: tuple[Category, ...] = ("op", "network")
 _LEAST = 6
 
@@ -58,42 +57,32 @@ def _line(name: str, category: str, rows: int, *figures: float) -> None:
         print(f"{name:34} {category:8} {rows:5} {text[:16]} {text[16:]}")
 
 
-def first_run(path: Path, category: Category, evened: bool) -> Visits:
-    """The steady visits of a table's first run, by key; less what their rounds had in common."""
+def first_run(path: Path, category: Category, evened: bool) -> Latencies:
+    """What steady visits of a table's first run took, by key; less what slowed their rounds."""
     with LatencyTable.open(path) as table:
-        every = table.all_visits(category)
+        every = table.steady_ms(category)
     rounds = learn_rounds(every.values()) if evened else {}
-    runs = [visit.run for visits in every.values() for visit in visits]
+    first = min((place[0] for visits in every.values() for place, _ in visits), default=0)
     found = {
-        key: [
-            replace(visit, low_ms=visit.low_ms / rounds.get(round_of(visit), 1.0))
-            for visit in visits
-            if visit.run == min(runs) and not visit.flags
-        ]
-        for (_, key), visits in every.items()
+        key: [low_ms / rounds.get(place, 1.0) for place, low_ms in visits if place[0] == first]
+        for key, visits in every.items()
     }
-    return {key: visits for key, visits in found.items() if len(visits) >= _LEAST}
+    return {key: values for key, values in found.items() if len(values) >= _LEAST}
 
 
-def own_agreement(visits: Visits) -> tuple[float, float]:
+def own_agreement(latencies: Latencies) -> tuple[float, float]:
     """In percent: how halves differ, in the mean, and the half-widths' median."""
-    values = [[visit.low_ms for visit in seen] for seen in visits.values()]
-    if not values:
+    if not latencies:
         return float("nan"), float("nan")
-    halves = [abs(median(own[::2]) / median(own[1::2]) - 1.0) for own in values]
-    widths = [
-        (high - low) / 2.0 / median(own) for own in values for low, high in [median_interval(own)]
-    ]
+    halves = [abs(median(own[::2]) / median(own[1::2]) - 1.0) for own in latencies.values()]
+    intervals = [(*median_interval(own), median(own)) for own in latencies.values()]
+    widths = [(high - low) / 2.0 / middle for low, high, middle in intervals]
     return 100.0 * float(np.mean(halves)), 100.0 * median(widths)
 
 
-def agreement(one: Visits, other: Visits) -> tuple[float, float]:
+def agreement(one: Latencies, other: Latencies) -> tuple[float, float]:
     """In percent: how latencies of the same workloads differ, beside what they all do."""
-    ratios = [
-        np.log(median(v.low_ms for v in one[key]) / median(v.low_ms for v in other[key]))
-        for key in one
-        if key in other
-    ]
+    ratios = [np.log(median(one[key]) / median(other[key])) for key in one if key in other]
     apart = np.abs(np.array(ratios) - np.median(ratios)) if ratios else np.array([np.nan])
     return 100.0 * float(np.mean(apart)), 100.0 * float(np.median(apart))
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from lutra.spaces.architecture import Architecture
 from lutra.spaces.base import Rows, SearchSpace
+from lutra.spaces.distinct import distinct_places
 
 Costs = Callable[[Rows], npt.NDArray[np.float64]]
 """(N, genes) -> (N,): what each architecture costs."""
@@ -33,8 +34,7 @@ def sample_networks(
         drawn[:, -1] = np.resize(space.resolution_indices(resolutions), count)
         rng.shuffle(drawn)
         merged = np.concatenate([rows, drawn])
-        _, first = np.unique(merged, axis=0, return_index=True)
-        rows = merged[np.sort(first)]
+        rows = merged[np.sort(distinct_places(merged))]
     return [space.decode(row) for row in rows[:count]]
 
 
@@ -88,7 +88,8 @@ def _pool(space: SearchSpace, resolutions: Sequence[int], rng: np.random.Generat
     indices = space.resolution_indices(resolutions)
     rows[:, -1] = rng.choice(indices, len(rows))
     rows[_POOL:] = _ends(space, resolutions)
-    return np.unique(space.canonical(rows), axis=0)
+    rows = space.canonical(rows)
+    return rows[distinct_places(rows)]
 
 
 def _ends(space: SearchSpace, resolutions: Sequence[int]) -> Rows:

@@ -44,9 +44,10 @@ def to_columns(record: DataclassInstance) -> dict[str, Any]:
 def from_columns(kind: type[Record], row: sqlite3.Row, prefix: str = "") -> Record:
     """The record that a row of a query holds in the columns of `selected`."""
     values = {name: row[prefix + name] for name in names(kind)}
-    return kind(
-        **{name: _STORED[name][1](v) if name in _STORED else v for name, v in values.items()}
-    )
+    for name, (_, read) in _STORED.items():
+        if name in values:
+            values[name] = read(values[name])
+    return kind(**values)
 
 
 def insert(

@@ -21,6 +21,13 @@ LAUNCH_BOUND = 1.1
 LEAST_MS, MOST_MS = 1e-9, 1e12
 
 
+Round = tuple[int, int, int]
+"""A round of visits: the number of its run, of the process and its own."""
+
+Steady = tuple[Round, float]
+"""The round of a visit that nothing disturbed, and its ``low_ms``."""
+
+
 @dataclass(frozen=True)
 class Visit:
     """One stay at a workload: a block of timing within one round and process.
@@ -56,6 +63,11 @@ class Visit:
     page_faults: int | None = None
     others_cores: float | None = None
     run: int = 0
+
+    @property
+    def place(self) -> Round:
+        """The round that it belongs to."""
+        return self.run, self.process, self.round
 
 
 @dataclass(frozen=True)

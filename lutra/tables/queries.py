@@ -10,6 +10,10 @@ from lutra.tables.measurement import Failure, Filled, Imported, Measurement, Row
 VISITS = f"""
     SELECT s.key, {selected(Visit, "v")} FROM visits v JOIN subjects s ON s.id = v.subject
 """  # noqa: S608 (names of our own fields)
+STEADY = """
+    SELECT s.key, v.run, v.process, v.round, v.low_ms, v.flags IN ('', :replaced)
+    FROM visits v JOIN subjects s ON s.id = v.subject WHERE s.category = :category ORDER BY v.id
+"""
 ROWS = f"""
     SELECT s.category, s.key, s.nodes, s.delegated_nodes,
         {selected(Measurement, "m", "measured_")}, {selected(Failure, "f", "failed_")},

@@ -34,9 +34,10 @@ from lutra.tables.measurement import (
     Imported,
     Measurement,
     Row,
+    Steady,
     Visit,
 )
-from lutra.tables.queries import ROWS, VISITS, row_of
+from lutra.tables.queries import ROWS, STEADY, VISITS, row_of
 from lutra.tables.target import Target
 from lutra.tables.transaction import transaction
 from lutra.tables.union import append
@@ -288,6 +289,16 @@ class LatencyTable:
         for values in self._rows(query, category=category):
             visits = found.setdefault((category, values["key"]), [])
             visits.append(from_columns(Visit, values))
+        return found
+
+    def steady_ms(self, category: Category) -> dict[str, list[Steady]]:
+        """Rounds and latencies of visits without a flag but `REPLACED`, by key (all visited)."""
+        found: dict[str, list[Steady]] = {}
+        for values in self._rows(STEADY, category=category, replaced=REPLACED):
+            key, run, process, number, low_ms, steady = values
+            seen = found.setdefault(key, [])
+            if steady:
+                seen.append(((run, process, number), low_ms))
         return found
 
     def last_visits(self) -> dict[tuple[Category, str], str]:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from lutra.devices.fake import FakeDevice, latency_from_size
 from lutra.errors import DeviceError, InfeasibleError, UsageError
-from lutra.predictors.accuracy import load_accuracy
+from lutra.predictors.accuracy import Accuracies, OfaMlpPredictor, load_accuracy
 from lutra.predictors.efficiency.predictor import EfficiencyPredictor
 from lutra.profiler.networks.calibration import calibrate, validate
 from lutra.profiler.profile import profile
@@ -26,6 +26,7 @@ from lutra.search.find import find_networks, half_way_budget_ms
 from lutra.search.measuring.caution import Caution, deviations_of, upper_ms
 from lutra.search.measuring.closed_loop import find_within_budget
 from lutra.search.result import SearchResult
+from lutra.spaces import Rows
 from lutra.tables import LatencyTable
 from lutra.tables.documents import CALIBRATION, VALIDATION, read_document
 from lutra.tables.measurement import VERIFY
@@ -88,17 +89,26 @@ def device_where(calibrated: Calibrated) -> DeviceWhere:
 
 
 def test_what_it_ends_with_keeps_the_budget(
-    table: Path, budget_ms: float, device_where: DeviceWhere
+    table: Path, budget_ms: float, device_where: DeviceWhere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every network takes up to 3 % more or less than its parts say, which nothing predicts."""
+    predict = OfaMlpPredictor.predict
+    predicted: list[bytes] = []
 
     def own(name: str) -> float:
         return random.Random(name).gauss(1.0, 0.015)
 
     seen: list[SearchResult] = []
+
+    def predict_noted(self: OfaMlpPredictor, rows: Rows) -> Accuracies:
+        predicted.extend(row.tobytes() for row in rows)
+        return predict(self, rows)
+
     plain = find_networks(table, max_latency_ms=budget_ms, **QUICK)
+    monkeypatch.setattr(OfaMlpPredictor, "predict", predict_noted)
     device = device_where(own)
     result = find_within_budget(table, budget_ms, device=device, on_result=seen.append, **QUICK)
+    assert len(predicted) == len(set(predicted)) < result.evaluations, "none is predicted twice"
     loop = result.closed_loop
     assert loop is not None
     verified = [each.verified for each in result.candidates if each.verified]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -56,15 +58,21 @@ def _as_bench(bench: GpuBench) -> Bench:
     return bench  # type: ignore[return-value]
 
 
+@pytest.fixture(scope="module")
+def case_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Case]:
+    """The case of each regime, made once."""
+    folder = tmp_path_factory.mktemp("gpu")
+    return cache(lambda name: Case(folder / f"{name}.lut", BATCHES[name]))
+
+
 @pytest.fixture(scope="module", params=list(BATCHES))
-def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
-    path = tmp_path_factory.mktemp("gpu") / f"{request.param}.lut"
-    return Case(path, BATCHES[request.param])
+def case(request: pytest.FixtureRequest, case_of: Callable[[str], Case]) -> Case:
+    return case_of(request.param)
 
 
 @pytest.fixture(scope="module")
-def mixed(tmp_path_factory: pytest.TempPathFactory) -> Case:
-    return Case(tmp_path_factory.mktemp("gpu") / "mixed.lut", BATCHES["mixed"])
+def mixed(case_of: Callable[[str], Case]) -> Case:
+    return case_of("mixed")
 
 
 def error_percent(predicted: Floats, true: Floats) -> float:

@@ -128,7 +128,7 @@ anything = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(data=st.data())
 def test_any_change_is_read_or_refused_in_one_line(data: st.DataObject, document: Any) -> None:
     way = data.draw(st.sampled_from(everything_in(document)))

@@ -562,3 +562,23 @@ def test_an_imported_number_that_cannot_be_is_damage(path: Path, column: str, va
         connection.execute(f"UPDATE imported SET {column} = ?", (value,))
     with pytest.raises(NotATableError, match=f"{column} is .* in its imported"):
         LatencyTable.open(path)
+
+
+def test_steady_latencies_are_those_of_visits_without_a_flag(path: Path) -> None:
+    """But for the flag of visits that others are to replace; oldest first."""
+    visits = (
+        replace(VISIT, run=1, low_ms=1.0),
+        replace(VISIT, run=1, low_ms=2.0, flags=("drift",)),
+        replace(VISIT, run=2, low_ms=4.0, flags=("replaced",)),
+        replace(VISIT, run=2, low_ms=3.0),
+        replace(VISIT, run=3, low_ms=5.0, flags=("replaced", "drift")),
+    )
+    with LatencyTable.create(path, TARGET) as table:
+        for visit in visits:
+            record(table, visit=visit)
+        record(table, "flagged", visits[1])
+        assert table.steady_ms("op") == {
+            KEY: [((1, 1, 1), 1.0), ((2, 1, 1), 4.0), ((2, 1, 1), 3.0)],
+            "flagged": [],
+        }
+        assert table.steady_ms("network") == {}

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from lutra.errors import UsageError
 from lutra.search.problem import Problem
 from lutra.spaces import Rows
+from lutra.spaces.distinct import row_keys
 from lutra.text import did_you_mean
 
 OnStep = Callable[[int, int], None]
@@ -122,7 +123,8 @@ class Archive:
 
     def unseen(self, rows: Rows) -> Rows:
         """Those canonical rows that were never scored, each once, in the order given."""
-        first = {key: place for place, key in reversed(list(enumerate(_keys(rows))))}
+        keys = row_keys(rows)
+        first = dict(zip(reversed(keys), reversed(range(len(keys))), strict=True))
         places = sorted(place for key, place in first.items() if key not in self._known)
         return rows[places]
 
@@ -131,7 +133,7 @@ class Archive:
         new = self.unseen(rows)
         if len(new):
             self.record(new, self._problem.accuracy_of(new))
-        return np.array([self._known[key] for key in _keys(rows)])
+        return np.array([self._known[key] for key in row_keys(rows)])
 
     def score_any(self, rows: Rows) -> npt.NDArray[np.float64]:
         """Like `score` of rows that need not be feasible: those that are not are never kept."""
@@ -140,12 +142,12 @@ class Archive:
             accuracy = self._problem.accuracy_of(new)
             feasible = self._problem.constraints.feasible(new)
             self.record(new[feasible], accuracy[feasible])
-            self._known.update(zip(_keys(new), accuracy.tolist(), strict=True))
-        return np.array([self._known[key] for key in _keys(rows)])
+            self._known.update(zip(row_keys(new), accuracy.tolist(), strict=True))
+        return np.array([self._known[key] for key in row_keys(rows)])
 
     def record(self, new: Rows, accuracy: npt.NDArray[np.float64]) -> None:
         """Take in unseen feasible rows (N, genes) with their accuracy (N,) in percent."""
-        self._known.update(zip(_keys(new), accuracy.tolist(), strict=True))
+        self._known.update(zip(row_keys(new), accuracy.tolist(), strict=True))
         self._insert(new, accuracy)
 
     def _insert(self, rows: Rows, accuracy: npt.NDArray[np.float64]) -> None:
@@ -169,13 +171,6 @@ class Archive:
             self.evaluations,
             interrupted=self._interrupted,
         )
-
-
-def _keys(rows: Rows) -> list[bytes]:
-    """Each row's bytes, to look it up by."""
-    size = rows.shape[1] * rows.itemsize
-    keys: list[bytes] = np.ascontiguousarray(rows).view(f"V{size}").ravel().tolist()
-    return keys
 
 
 def fresh_rows(

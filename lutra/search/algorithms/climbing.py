@@ -51,7 +51,10 @@ def _pairs(
     first, second = np.triu_indices(len(near), 1)
     fit = (costs[first] + added[second] <= constraints.maxima).all(axis=1)
     fitting = np.flatnonzero(fit)
-    order = np.argsort(-(gains[first[fitting]] + gains[second[fitting]]), kind="stable")
-    best = fitting[order[:_PAIRS]]
+    losses = -(gains[first[fitting]] + gains[second[fitting]])
+    if len(losses) > _PAIRS:  # of thousands only these are put in order
+        few = losses <= np.partition(losses, _PAIRS - 1)[_PAIRS - 1]
+        fitting, losses = fitting[few], losses[few]
+    best = fitting[np.argsort(losses, kind="stable")[:_PAIRS]]
     one, other = near[first[best]], near[second[best]]
     return problem.space.canonical(np.where(one != row, one, other))

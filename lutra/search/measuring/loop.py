@@ -20,6 +20,8 @@ from lutra.errors import (
     TableError,
     TransientDeviceError,
 )
+from lutra.predictors.accuracy import AccuracyPredictor, load_accuracy
+from lutra.predictors.accuracy.remembered import remembered
 from lutra.predictors.efficiency.predictor import EfficiencyPredictor
 from lutra.profiler.bench import Bench
 from lutra.profiler.networks.calibration import calibrate_as_measured, measure_networks
@@ -80,6 +82,10 @@ class Loop:
         predictor = EfficiencyPredictor(self.table, self.search.get("space"))
         self._space = predictor.space
         self._calibrated = predictor.calibrated
+        accuracy = self.search.get("accuracy")
+        if not isinstance(accuracy, AccuracyPredictor):
+            accuracy = load_accuracy(accuracy, self._space)
+        self._accuracy = remembered(accuracy)  # many searches score much the same networks
         self._plain = self._found(self.budget_ms)
 
     @property
@@ -202,7 +208,11 @@ class Loop:
     def _found(self, limit_ms: float) -> SearchResult:
         given = self.search.get("hyperparameters") or {}
         keep = max(KEPT + len(self._measured) + self.candidates, given.get("keep", 0))
-        options = {**self.search, "hyperparameters": {**given, "keep": keep}}
+        options = {
+            **self.search,
+            "accuracy": self._accuracy,
+            "hyperparameters": {**given, "keep": keep},
+        }
         result = find_networks(self.table, max_latency_ms=limit_ms, **options)
         self._evaluations += result.evaluations
         self._cpu_seconds += result.cpu_seconds

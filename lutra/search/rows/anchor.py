@@ -14,6 +14,7 @@ from lutra.predictors.efficiency.larger import least_larger
 from lutra.search.constraints import Constraints, Limit
 from lutra.search.rows.moves import Moves, Row
 from lutra.spaces import Rows
+from lutra.spaces.distinct import distinct_places
 
 # How finely the weights of two, three, ... limits are divided when looking for a joint anchor.
 _WEIGHT_STEPS = {2: 20, 3: 6}
@@ -100,7 +101,8 @@ class _AnchorSearch:
                 f"no subnet of {self._constraints.space.name} has a known value for"
                 f" {' and '.join(limit.cost.name for limit in self._constraints.limits)} together"
             )
-        return np.unique(np.stack(rows), axis=0)
+        found = np.stack(rows)
+        return found[distinct_places(found)]
 
     def _pair_rows(self) -> Iterator[Rows]:
         """Like `_lattice_rows`, with the weights that suit each two of the limits best."""

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lutra.spaces import Rows, SearchSpace
+from lutra.spaces.distinct import distinct_places
 
 Row = npt.NDArray[np.int16]
 
@@ -78,7 +79,8 @@ class Moves:
         each = np.arange(len(first))
         rows[each, columns[first]] = choices[first]
         rows[each, columns[second]] = choices[second]
-        changed = np.unique(self._space.canonical(rows), axis=0)
+        changed = self._space.canonical(rows)
+        changed = changed[distinct_places(changed)]
         different: Rows = changed[(changed != row).any(axis=1)]
         return different
 

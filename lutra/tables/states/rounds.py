@@ -14,13 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lutra.tables.measurement import REPLACED, Visit
+from lutra.tables.measurement import Round, Steady
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
-Round = tuple[int, int, int]
-"""A run, a process of it and a round, by their numbers."""
-
 _LEAST_VISITS = 3  # of a workload in a run that tells
 _LEAST_WORKLOADS = 8  # that tell a round
 _SWEEPS = 3
@@ -28,12 +25,7 @@ _OF_DEVIATIONS = 1.4826  # from the median of absolute ones to a standard deviat
 _OF_MEDIAN = np.pi / 2.0  # the variance of a median to that of a mean
 
 
-def round_of(visit: Visit) -> Round:
-    """The round of a visit."""
-    return visit.run, visit.process, visit.round
-
-
-def learn_rounds(workloads: Iterable[Sequence[Visit]]) -> dict[Round, float]:
+def learn_rounds(workloads: Iterable[Sequence[Steady]]) -> dict[Round, float]:
     """How much slower than usual each round of a run was: 1.03 where by 3 %.
 
     Around 1 in each run, so that what runs are to each other is left to `States`. Rounds that too
@@ -43,11 +35,10 @@ def learn_rounds(workloads: Iterable[Sequence[Visit]]) -> dict[Round, float]:
     tellers: list[tuple[int, int]] = []
     values: list[float] = []
     for number, visits in enumerate(workloads):
-        for visit in visits:
-            if not set(visit.flags) - {REPLACED}:
-                rounds.append(round_of(visit))
-                tellers.append((number, visit.run))
-                values.append(visit.low_ms)
+        for place, low_ms in visits:
+            rounds.append(place)
+            tellers.append((number, place[0]))
+            values.append(low_ms)
     if not values:
         return {}
     named, of_round = _numbered(rounds)

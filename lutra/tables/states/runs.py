@@ -10,20 +10,21 @@ the state of its first run, and what later runs measured is brought to that.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
 import numpy as np
 import numpy.typing as npt
 
-from lutra.tables.measurement import REPLACED, Category, Visit, is_architecture
-from lutra.tables.states.rounds import Round, learn_rounds, round_of
+from lutra.tables.measurement import Category, Round, Steady, Visit, is_architecture
+from lutra.tables.states.rounds import learn_rounds
 from lutra.tables.table import LatencyTable
 
 _FULL_VISITS = 3  # an anchor of fewer counts for less
 _MOST_SPREAD = 0.05  # of anchors about the line: beyond, one run cannot be brought to another
 _MOST_SHIFT = 0.5
+_ByRun = Mapping[int, Sequence[float]]  # what a workload took (ms), by the run that measured it
 # What is assumed before anchors tell: standard deviations, relative to the anchors' latencies.
 _NOISE, _SCALE_PRIOR, _CONSTANT_PRIOR = 0.015, 0.3, 0.1
 
@@ -127,21 +128,18 @@ class States:
 
     def __init__(self, table: LatencyTable) -> None:
         """Learn them from the table's visits: a function of those and of nothing else."""
-        whole: list[Sequence[Visit]] = []
-        small: list[Sequence[Visit]] = []
-        for (_, key), visits in table.all_visits("reference").items():
-            (whole if is_architecture(key) else small).append(visits)
-        ops, networks = (table.all_visits(category).values() for category in ("op", "network"))
-        self._rounds: dict[Category, dict[Round, float]] = {
-            "op": learn_rounds(ops),
-            "network": learn_rounds(networks),
-        }
-        self._states: dict[Category, dict[int, State]] = {
-            "op": _learnt(self._rounds["op"], ops, small, constant=False),
-            "network": _learnt(
-                self._rounds["network"], networks, whole or small, constant=bool(whole)
-            ),
-        }
+        self._rounds: dict[Category, dict[Round, float]] = {}
+        self._states: dict[Category, dict[int, State]] = {}
+        references = table.steady_ms("reference")
+        whole = [seen for key, seen in references.items() if is_architecture(key)]
+        small = [seen for key, seen in references.items() if not is_architecture(key)]
+        along: dict[Category, list[list[Steady]]] = {"op": small, "network": whole or small}
+        for category, beside in along.items():
+            measured = [*table.steady_ms(category).values()]
+            rounds = self._rounds[category] = learn_rounds(measured)
+            workloads = [_by_run(rounds, seen) for seen in (*measured, *beside)]
+            constant = category == "network" and bool(whole)
+            self._states[category] = _learnt(workloads, constant=constant)
 
     def of(self, category: Category, run: int) -> State:
         """The state of a run for workloads of a category."""
@@ -153,7 +151,7 @@ class States:
         if not states and not rounds:
             return visits
         return [
-            states.get(visit.run, SAME).brought(visit, rounds.get(round_of(visit), 1.0))
+            states.get(visit.run, SAME).brought(visit, rounds.get(visit.place, 1.0))
             for visit in visits
         ]
 
@@ -167,21 +165,14 @@ def visits_in_one_state(table: LatencyTable, category: Category) -> dict[str, Se
     }
 
 
-def _learnt(
-    rounds: Mapping[Round, float],
-    workloads: Iterable[Sequence[Visit]],
-    references: Sequence[Sequence[Visit]],
-    *,
-    constant: bool,
-) -> dict[int, State]:
+def _learnt(workloads: Sequence[_ByRun], *, constant: bool) -> dict[int, State]:
     """The state of each run but the first: each by what those before it measured."""
-    by_run = [_by_run(rounds, visits) for visits in (*workloads, *references)]
-    runs = sorted({run for seen in by_run for run in seen})
+    runs = sorted({run for seen in workloads for run in seen})
     states: dict[int, State] = {}
     for run in runs[1:]:
         anchors = [
             (median(earlier), median(seen[run]), min(len(earlier), len(seen[run]), _FULL_VISITS))
-            for seen in by_run
+            for seen in workloads
             if run in seen and (earlier := _earlier_ms(seen, run, states))
         ]
         then_ms, now_ms, visits = zip(*anchors, strict=True) if anchors else ((), (), ())
@@ -190,17 +181,15 @@ def _learnt(
     return states
 
 
-def _by_run(rounds: Mapping[Round, float], visits: Sequence[Visit]) -> dict[int, list[float]]:
+def _by_run(rounds: Mapping[Round, float], visits: Sequence[Steady]) -> _ByRun:
+    """What a workload took (ms) by run, less what slowed its rounds."""
     found: dict[int, list[float]] = defaultdict(list)
-    for visit in visits:
-        if not set(visit.flags) - {REPLACED}:
-            found[visit.run].append(visit.low_ms / rounds.get(round_of(visit), 1.0))
+    for place, low_ms in visits:
+        found[place[0]].append(low_ms / rounds.get(place, 1.0))
     return found
 
 
-def _earlier_ms(
-    seen: Mapping[int, Sequence[float]], run: int, states: Mapping[int, State]
-) -> list[float]:
+def _earlier_ms(seen: _ByRun, run: int, states: Mapping[int, State]) -> list[float]:
     """What a workload took before a run, in the table's state, as far as that is known."""
     return [
         value * states.get(number, SAME).factor(value)

@@ -369,22 +369,23 @@ def test_compressed_archive_is_refused(tmp_path: Path) -> None:
 def test_deep_nesting_does_not_end_the_process(tmp_path: Path) -> None:
     """Hashing a tuple nested a million deep overflows the C stack: in a process of its own."""
     nested = b"\x80\x02})" + b"\x85" * 2_000_000 + b"K\x01s."
-    path = tmp_path / "deep.pth"
-
     archive = _saved(tutorial_state())
     instead = _rezipped(archive, lambda name, was: nested if name.endswith(".pkl") else was)
     hidden = _renamed(instead, "data.pkl", "data.PKL")  # which torch finds by that name
-    for data in (nested, instead, hidden):
+    paths = [tmp_path / name for name in ("nested.pth", "instead.pth", "hidden.pth")]
+    for path, data in zip(paths, (nested, instead, hidden), strict=True):
         path.write_bytes(data)
-        script = (
-            "import sys; from pathlib import Path; from lutra.spaces import get_space\n"
-            "from lutra.predictors.accuracy import load_accuracy\n"
-            "try: load_accuracy(Path(sys.argv[1]), get_space('ofa-mbv3-w1.2'))\n"
-            "except Exception as error: print(type(error).__name__)\n"
-        )
-        command = [sys.executable, "-c", script, str(path)]
-        result = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=60)
-        assert (result.returncode, result.stdout) == (0, "AccuracyError\n"), result.stderr
+    script = (
+        "import sys; from pathlib import Path; from lutra.spaces import get_space\n"
+        "from lutra.predictors.accuracy import load_accuracy\n"
+        "for path in map(Path, sys.argv[1:]):\n"
+        "    try: load_accuracy(path, get_space('ofa-mbv3-w1.2'))\n"
+        "    except Exception as error: print(path.name, type(error).__name__, flush=True)\n"
+    )
+    command = [sys.executable, "-c", script, *map(str, paths)]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=60)
+    said = "".join(f"{path.name} AccuracyError\n" for path in paths)
+    assert (result.returncode, result.stdout) == (0, said), result.stderr
 
 
 def test_only_the_pickle_of_an_archive_is_read(tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def test_noise_is_reported_not_fitted() -> None:
     assert fitted.cv_p95_percent > fitted.cv_mape_percent
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @example(  # scipy's solver needs more steps for it than its default
     device=1.0, launch=0.8744302705041945, constant=0.0, launch_factor=0.1335030961947573
 )
@@ -164,7 +164,7 @@ def test_a_form_that_would_rule_wrongly_is_held_down() -> None:
 measured = st.lists(st.floats(1e-3, 1e3), min_size=2, max_size=30)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(measured, st.floats(1e-3, 10.0), st.integers(0, 10))
 def test_whatever_was_measured_coefficients_are_sane(
     latencies: list[float], launch_factor: float, seed: int

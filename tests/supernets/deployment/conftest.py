@@ -21,7 +21,7 @@ from tests.supernets.test_supernet import MBV3
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 _STEPS, _BATCH = 90, 32
-_TRAIN, _TEST = 5000, 1000
+_TRAIN, _TEST = 2400, 500
 
 
 class Trained(NamedTuple):

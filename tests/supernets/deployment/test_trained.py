@@ -31,7 +31,7 @@ from tests.supernets.folders import write_images
 from tests.supernets.images import write_idx
 from tests.supernets.test_supernet import MBV3, PROXYLESS
 
-IMAGES = 1000
+IMAGES = 500
 
 
 @pytest.fixture(scope="session")

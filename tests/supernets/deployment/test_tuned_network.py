@@ -110,7 +110,7 @@ def test_teachers_of_each_kind(few: Trained, alone: FineTuned, tmp_path: Path) -
 
 def test_soft_labels_teach(few: Trained, alone: FineTuned, tmp_path: Path) -> None:
     """From a good teacher alone, without labels, a network comes to its accuracy."""
-    asked: Any = {"teachers": [alone.path], "soft_weight": 1.0, "epochs": 5}
+    asked: Any = {"teachers": [alone.path], "soft_weight": 1.0, "epochs": 8}
     found = tuned(few, tmp_path / "t.pth", **asked)
     assert found.after.percent > found.before.percent + 20.0
     assert found.to_json()["path"] == str(tmp_path / "t.pth")

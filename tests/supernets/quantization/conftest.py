@@ -18,7 +18,7 @@ from tests.supernets.deployment.conftest import FASHION, copy_part
 from tests.supernets.images import write_idx
 
 SPACE = "ofa-mbv3-fashion"
-_IMAGES = 2000
+_IMAGES = 1500
 
 
 class Shipped(NamedTuple):

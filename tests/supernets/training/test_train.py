@@ -69,9 +69,24 @@ def test_all_networks_learn(tmp_path: Path) -> None:
     assert about["seconds"] > 0
 
 
-def test_progressive_shrinking_passes_all_phases(train: Train, tmp_path: Path) -> None:
+def test_progressive_shrinking_passes_all_phases(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the rate that is logged of each epoch is its last step's."""
     notes: list[str] = []
     steps: list[tuple[int, int, float]] = []
+    used: list[float] = []
+    logged: list[float] = []
+
+    def noted(optimizer: torch.optim.Optimizer, rate: float) -> None:
+        used.append(rate)
+        set_rate(optimizer, rate)
+
+    def write(log: EventLog, step: int, numbers: dict[str, float]) -> None:
+        logged.append(numbers["learning_rate"])
+
+    monkeypatch.setattr(loop, "set_rate", noted)
+    monkeypatch.setattr(EventLog, "write", write)
     trained = train(
         tmp_path,
         method="progressive",
@@ -93,6 +108,9 @@ def test_progressive_shrinking_passes_all_phases(train: Train, tmp_path: Path) -
     assert all(eta >= 0 for _, _, eta in steps)
     assert steps[-1][2] == pytest.approx(0.0, abs=1e-6)
     assert notes[0].startswith("epoch 1/6 (largest): loss ")
+    assert len(used) == 18
+    assert min(used) > 0
+    assert logged == used[2::3]
 
 
 @pytest.mark.parametrize(
@@ -376,27 +394,6 @@ def test_event_files(train: Train, tmp_path: Path) -> None:
     assert [event.step for event in logged] == [3, 6, 9]
     assert [event.value for event in logged] == pytest.approx(losses(trained))
     assert events.Scalars("learning_rate")[-1].value < events.Scalars("learning_rate")[0].value
-
-
-def test_the_logged_rate_is_the_last_step_s(
-    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    used: list[float] = []
-    logged: list[float] = []
-
-    def noted(optimizer: torch.optim.Optimizer, rate: float) -> None:
-        used.append(rate)
-        set_rate(optimizer, rate)
-
-    def write(log: EventLog, step: int, numbers: dict[str, float]) -> None:
-        logged.append(numbers["learning_rate"])
-
-    monkeypatch.setattr(loop, "set_rate", noted)
-    monkeypatch.setattr(EventLog, "write", write)
-    train(tmp_path, method="progressive", epochs=6)
-    assert len(used) == 18
-    assert min(used) > 0
-    assert logged == used[2::3]
 
 
 def test_event_files_need_a_package(

@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lutra.tables import Visit
-from lutra.tables.states.rounds import Floats, learn_rounds, round_of
+from lutra.tables.measurement import Steady
+from lutra.tables.states.rounds import Floats, learn_rounds
 
-VISIT = Visit(1, 1, 4.0, 4.4, 3.8, 10, 1, 0.04, 0.0)
 ROUNDS = 9
 
 
 def visited(
     rounds: Floats, workloads: int, noise: float, seed: int = 0, run: int = 0
-) -> list[list[Visit]]:
+) -> list[list[Steady]]:
     """Workloads of 0.01 to 100 ms, each in all rounds, three to a process."""
     rng = np.random.default_rng(seed)
     return [
         [
-            replace(
-                VISIT,
-                low_ms=own * slower * rng.normal(1.0, noise),
-                round=number,
-                process=number // 3,
-                run=run,
-            )
+            ((run, number // 3, number), own * slower * rng.normal(1.0, noise))
             for number, slower in enumerate(rounds)
         ]
         for own in 10.0 ** rng.uniform(-2.0, 2.0, workloads)
@@ -67,11 +58,8 @@ def test_what_a_round_took_is_less_scattered_without_it() -> None:
     rounds = np.exp(np.random.default_rng(1).normal(0.0, 0.1, ROUNDS))
     every = visited(rounds, 12, 0.02, 3)
     found = learn_rounds(every)
-    before = [np.std(np.log([visit.low_ms for visit in visits])) for visits in every]
-    after = [
-        np.std(np.log([visit.low_ms / found[round_of(visit)] for visit in visits]))
-        for visits in every
-    ]
+    before = [np.std([np.log(low_ms) for _, low_ms in seen]) for seen in every]
+    after = [np.std([np.log(low_ms / found[place]) for place, low_ms in seen]) for seen in every]
     assert np.mean(before) > 0.06
     assert np.mean(after) < 0.025
 
@@ -91,18 +79,3 @@ def test_few_workloads_tell_nothing() -> None:
     assert learn_rounds([]) == {}
     assert learn_rounds(visited(rounds, 7, 0.0)) == {}
     assert learn_rounds(visited(rounds[:2], 20, 0.0)) == {}
-
-
-def test_flagged_visits_do_not_tell() -> None:
-    every = visited(np.ones(ROUNDS), 16, 0.0)
-    flagged = [
-        [
-            replace(visit, low_ms=3.0 * visit.low_ms, flags=("shared",))
-            if visit.round == 4
-            else visit
-            for visit in visits
-        ]
-        for visits in every[:8]
-    ]
-    found = learn_rounds([*flagged, *every[8:]])
-    assert found[0, 1, 4] == pytest.approx(1.0)

@@ -135,11 +135,11 @@ def test_days_add_up(run: Run, tmp_path: Path, busy_first: bool) -> None:
     """An evenly busy day, before a quiet one or after it, shows in no row of the other."""
     days = [machine(1.4, 0.3), machine()]
     first, second = days if busy_first else days[::-1]
-    run(first, [*ops(5), *networks(CALIBRATE, 10)], [])
-    fresh = [*ops(8)[5:], *networks(VALIDATE, 6)]
-    found = run(second, fresh, [*ops(5), *networks(CALIBRATE, 10)])
+    run(first, [*ops(5), *networks(CALIBRATE, 6)], [])
+    fresh = [*ops(8)[5:], *networks(VALIDATE, 3)]
+    found = run(second, fresh, [*ops(5), *networks(CALIBRATE, 6)])
     scale, constant = (1.4, 0.3) if busy_first else (1.0, 0.0)
-    for workload in [*ops(8), *networks(CALIBRATE, 10), *networks(VALIDATE, 6)]:
+    for workload in [*ops(8), *networks(CALIBRATE, 6), *networks(VALIDATE, 3)]:
         own = steady_ms(workload, tmp_path)
         expected = scale * own + (constant if own > 1.0 else 0.0)
         assert found[workload.key].latency_ms == pytest.approx(expected, rel=0.02)
