@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from lutra.errors import LutraError, ResultError
-from lutra.files.kinds import FileKind, is_there, require_kind, what_is
+from lutra.files.kinds import RESULT, FileKind, is_there, require_kind, what_is
 
 MAX_JSON_BYTES = 16 << 20
 _DEEPEST_JSON = 50  # ours has six levels
@@ -182,7 +182,8 @@ def read_json(path: Path, error: type[LutraError] = ResultError, needed: str = "
     try:
         return parse_json(data)
     except ValueError as problem:
-        found = what_is(data) or f"not valid JSON: {problem}"
+        known = None if RESULT.is_one(data) else what_is(data)  # else it is a damaged one
+        found = known or f"not valid JSON: {problem}"
         instead = f"; {needed} is needed" if needed else ""
         raise error(f"{path} is {found}{instead}") from problem
 

@@ -64,7 +64,12 @@ def test_a_file_names_them(tmp_path: Path, capsys: Capture) -> None:
 
 @pytest.mark.parametrize(
     ("content", "part"),
-    [("", "names no op"), ("{", "JSON"), ("nonsense\n", "none of the space's")],
+    [
+        ("", "is an empty file"),
+        ("\n", "names no op"),
+        ("{", "JSON"),
+        ("nonsense\n", "none of the space's"),
+    ],
 )
 def test_files_that_name_none(content: str, part: str, tmp_path: Path, capsys: Capture) -> None:
     file = tmp_path / "ops.txt"
