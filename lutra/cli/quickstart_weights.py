@@ -73,6 +73,7 @@ def _measured(
     metadata: dict[str, str], folder: Path, deployment: Deployment, report: Report
 ) -> Deployed:
     from lutra.emitters.model_file import read_model_files
+    from lutra.profiler.networks.model_files import measurement_of
 
     path, precision = Path(metadata["path"]), metadata["precision"]
     table = folder / f"files-{precision}.lut"
@@ -80,16 +81,14 @@ def _measured(
     found = lutra.evaluate(path, deployment.data)
     (file,) = read_model_files([path])
     with lutra.LatencyTable.open(table) as opened:
-        row = opened.row("network", file.key)
-    if row is None or row.measurement is None:
-        raise lutra.ModelError(f"{path} could not be measured: see `lutra table show {table}`")
+        measured = measurement_of(opened, file)
     return Deployed(
         str(path),
         precision,
         metadata["weights"],
-        row.measurement.latency_ms,
-        row.measurement.ci_low_ms,
-        row.measurement.ci_high_ms,
+        measured.latency_ms,
+        measured.ci_low_ms,
+        measured.ci_high_ms,
         found.percent,
         found.accuracy.count,
         path.stat().st_size,

@@ -14,6 +14,8 @@ from lutra.cli.output import note, print_json, print_table, progress, watch, wit
 if TYPE_CHECKING:
     from lutra.search.training.shrink import Shrunk
 
+_OVER_BUDGET = 3
+
 
 @click.command("shrink")
 @click.argument("result", type=WEIGHTS, required=False)
@@ -51,7 +53,7 @@ def command(
     sample: str,
     seed: int,
     as_json: bool,
-) -> None:
+) -> int:
     """Prune, train and quantise a network until its file keeps a budget; stopped, it goes on.
 
     RESULT is a search's result or an architecture's JSON: which of a supernet's networks to begin
@@ -79,8 +81,9 @@ def command(
         )
     if as_json:
         print_json(found.to_json())
-        return
-    _print(found, max_latency)
+    else:
+        _print(found, max_latency)
+    return _OVER_BUDGET if found.best is None else 0
 
 
 def _print(found: Shrunk, budget: str) -> None:

@@ -108,7 +108,7 @@ def time_models(
     ):
         watch.on_ready(bench.target)
         bench.measure(stored, _models(files, bench), protocol, watch=watch)
-        return [_measurement(stored, file) for file in files]
+        return [measurement_of(stored, file) for file in files]
 
 
 def require_timing(device: DeviceOrSpec, format: str) -> None:
@@ -117,7 +117,8 @@ def require_timing(device: DeviceOrSpec, format: str) -> None:
         choose_runtime(opened, format)
 
 
-def _measurement(table: LatencyTable, file: ModelFile) -> Measurement:
+def measurement_of(table: LatencyTable, file: ModelFile) -> Measurement:
+    """What a table has of a model file; raises `ModelError`, with the reason, where nothing."""
     row = table.row("network", file.key)
     if row is None or row.measurement is None:
         reason = row.failure.message if row and row.failure else "it was not reached"

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lutra.emitters.model_file import read_model_files
-from lutra.errors import ModelError, UsageError
+from lutra.errors import UsageError
 from lutra.packing.pack import pack
 from lutra.predictors.efficiency.predictor import EfficiencyPredictor
 from lutra.predictors.filling.sample import Sample
 from lutra.profiler.bench import DeviceOrSpec, bench_of_target, emission_of, open_or_create
+from lutra.profiler.networks.model_files import measurement_of
 from lutra.profiler.protocols import NETWORK_PROTOCOL
 from lutra.profiler.statistics import process_spread
 from lutra.profiler.watch import UNWATCHED, Watch
@@ -254,10 +255,7 @@ def _measured(around: Surroundings, model: Path) -> tuple[float, float]:
     ):
         workload = model_workload(file, alone=bench.session.sends_models)
         bench.measure(stored, [workload], NETWORK_PROTOCOL, watch=around.watch)
-        row = stored.row("network", file.key)
+        measured = measurement_of(stored, file)
         spread = process_spread(visits_in_one_state(stored, "network").values())
-    if row is None or row.measurement is None:
-        reason = row.failure.message if row and row.failure else "it was not reached"
-        raise ModelError(f"{model} could not be measured: {reason}")
-    latency_ms, high_ms = row.measurement.latency_ms, row.measurement.ci_high_ms
+    latency_ms, high_ms = measured.latency_ms, measured.ci_high_ms
     return latency_ms, upper_ms(latency_ms, high_ms, spread, deviations_of(CONFIDENCE))

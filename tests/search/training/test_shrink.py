@@ -1,5 +1,6 @@
 """The pipeline that shrinks a network: every step is measured, and it goes on where it was."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 import lutra
+from lutra.cli.main import run
 from lutra.errors import CheckpointError, InfeasibleError, ResultError, UsageError
 from lutra.search.measuring.closed_loop import find_within_budget
 from lutra.search.result import SearchResult
@@ -210,3 +212,23 @@ def test_the_best_keeps_the_budget() -> None:
     assert found.best == packed
     assert found.to_json()["best"] == "c"
     assert Shrunk(Path(), (one,)).best is None
+
+
+def test_the_command_names_the_best_or_says_that_none_keeps_the_budget(
+    room: Path, pruned: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun = room / "smallest.json"
+    begun.write_text(json.dumps(Supernet(MBV3).smallest().to_json()))
+
+    def told(budget: str, output: str) -> tuple[int, str]:
+        options = {"checkpoint": "supernet.pth", "data": "images", "table": "t.lut"}
+        named = [f"--{name}={room / file}" for name, file in options.items()]
+        own = ["--steps=", f"--max-latency={budget}", f"--output={room / output}"]
+        return run(["shrink", str(begun), *named, *own]), capsys.readouterr().err
+
+    code, said = told("100ms", "start")
+    assert code == 0
+    assert f"the best within 100ms: {room / 'start' / '0-start.onnx'}" in said
+    code, said = told("1us", "over")
+    assert code == 3
+    assert "no step keeps 1us: the nearest is start" in said
