@@ -12,7 +12,8 @@ VISITS = f"""
 """  # noqa: S608 (names of our own fields)
 STEADY = """
     SELECT s.key, v.run, v.process, v.round, v.low_ms, v.flags IN ('', :replaced)
-    FROM visits v JOIN subjects s ON s.id = v.subject WHERE s.category = :category ORDER BY v.id
+    FROM visits v JOIN subjects s ON s.id = v.subject WHERE s.category = :category
+        AND (:but IS NULL OR s.role <> :but) ORDER BY v.id
 """
 ROWS = f"""
     SELECT s.category, s.key, s.nodes, s.delegated_nodes,

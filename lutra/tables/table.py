@@ -291,10 +291,10 @@ class LatencyTable:
             visits.append(from_columns(Visit, values))
         return found
 
-    def steady_ms(self, category: Category) -> dict[str, list[Steady]]:
-        """Rounds and latencies of visits without a flag but `REPLACED`, by key (all visited)."""
+    def steady_ms(self, category: Category, but: str | None = None) -> dict[str, list[Steady]]:
+        """Rounds and latencies of visits without a flag but `REPLACED`, by key; ``but`` a role."""
         found: dict[str, list[Steady]] = {}
-        for values in self._rows(STEADY, category=category, replaced=REPLACED):
+        for values in self._rows(STEADY, category=category, replaced=REPLACED, but=but):
             key, run, process, number, low_ms, steady = values
             seen = found.setdefault(key, [])
             if steady:

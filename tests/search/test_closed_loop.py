@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import shutil
 from collections.abc import Callable
@@ -354,3 +355,10 @@ def test_the_upper_limit_is_above_the_interval(ms: float, ratio: float, spread: 
     upper = upper_ms(ms, ms * ratio, spread, deviations_of(0.95))
     assert upper >= ms * ratio * (1 - 1e-12)
     assert upper >= ms * (1 + deviations_of(0.95) * spread) * (1 - 1e-12)
+
+
+def test_the_upper_limit_is_further_above_what_another_state_was_brought_from() -> None:
+    same, slower, faster = (upper_ms(4.0, 4.1, 0.01, 1.645, 4.0 * by) for by in (1.0, 1.06, 0.94))
+    assert same == upper_ms(4.0, 4.1, 0.01, 1.645)
+    assert slower == pytest.approx(faster)
+    assert slower == pytest.approx(4.0 * (1.0 + math.hypot(same / 4.0 - 1.0, 1.645 * 0.3 * 0.06)))

@@ -582,3 +582,7 @@ def test_steady_latencies_are_those_of_visits_without_a_flag(path: Path) -> None
             "flagged": [],
         }
         assert table.steady_ms("network") == {}
+        for role in ("calibrate", "verify"):
+            table.record_visit("network", role, visits[0], summarise(visits[:1]), role)
+        assert [*table.steady_ms("network")] == ["calibrate", "verify"]
+        assert [*table.steady_ms("network", but="verify")] == ["calibrate"]

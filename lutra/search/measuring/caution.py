@@ -21,6 +21,7 @@ _UNKNOWN_PERCENT = 10.0  # where no error is stated
 _LEAST_PERCENT = 0.01  # of an error stated as nothing, which could not be learnt to be more
 _FAR = 3.0  # deviations
 _OF_MEDIAN = 1.4826  # a standard deviation, to the median of absolute ones
+_OF_SHIFT = 0.3  # networks answer to a slower machine by so much more or less than others
 _PRIOR_WEIGHT = 2.0  # of the assumed spread, in candidates
 
 
@@ -82,12 +83,20 @@ def deviations_of(confidence: float) -> float:
 
 
 def upper_ms(
-    latency_ms: float, ci_high_ms: float, process_spread: float, deviations: float
+    latency_ms: float,
+    ci_high_ms: float,
+    process_spread: float,
+    deviations: float,
+    raw_ms: float | None = None,
 ) -> float:
     """What a process that runs a network takes at most: its interval and how processes differ.
 
     ``process_spread`` is relative; both are independent. The interval, of 95 %, is widened for more
-    ``deviations`` than that has.
+    ``deviations`` than that has. Where ``raw_ms`` was measured in another state of the machine than
+    the table's, a part of what brought it to that is uncertain, too.
     """
     interval = max(ci_high_ms / latency_ms - 1.0, 0.0) * max(1.0, deviations / _STATED)
-    return latency_ms * (1.0 + math.hypot(interval, deviations * process_spread))
+    brought = 0.0 if raw_ms is None else _OF_SHIFT * (raw_ms / latency_ms - 1.0)
+    return latency_ms * (
+        1.0 + math.hypot(interval, deviations * process_spread, deviations * brought)
+    )

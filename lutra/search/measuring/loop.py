@@ -167,7 +167,7 @@ class Loop:
         if found is None:
             return False
         high_ms = found.measured_ms + (found.ci_high_ms - found.measured_ms) / math.sqrt(2.0)
-        likely = upper_ms(found.measured_ms, high_ms, self._spread, self._deviations)
+        likely = upper_ms(found.measured_ms, high_ms, self._spread, self._deviations, found.raw_ms)
         return likely <= self.budget_ms
 
     def _unused(self, candidate: Candidate) -> float:
@@ -260,7 +260,9 @@ class Loop:
             raise TransientDeviceError(f"no candidate could be measured: {reason}")
 
     def _verified(self, candidate: Candidate, measured: Measurement, raw_ms: float) -> Verified:
-        upper = upper_ms(measured.latency_ms, measured.ci_high_ms, self._spread, self._deviations)
+        upper = upper_ms(
+            measured.latency_ms, measured.ci_high_ms, self._spread, self._deviations, raw_ms
+        )
         return Verified(
             measured_ms=measured.latency_ms,
             raw_ms=raw_ms,

@@ -158,7 +158,13 @@ def _verified(
 ) -> Candidate:
     factor = state.factor(measured.latency_ms)
     steady_ms = factor * measured.latency_ms
-    upper = upper_ms(steady_ms, factor * measured.ci_high_ms, process_spread, deviations)
+    upper = upper_ms(
+        steady_ms,
+        factor * measured.ci_high_ms,
+        process_spread,
+        deviations,
+        raw_ms=measured.latency_ms,
+    )
     reached = state.reaches(measured.latency_ms)
     flags = measured.flags if reached else dict.fromkeys((*measured.flags, "drift"))
     return replace(

@@ -17,11 +17,12 @@ from lutra.emitters.emission import Emission
 from lutra.ops import Conv, Shape
 from lutra.profiler.bench import open_bench, open_or_create
 from lutra.profiler.protocols import OP_PROTOCOL
+from lutra.profiler.statistics import summarise
 from lutra.profiler.watch import UNWATCHED, Progress, Watch
 from lutra.profiler.workload import Workload, network_workload, op_workload
 from lutra.spaces import get_space, sample_networks
-from lutra.tables import LatencyTable, Measurement, Visit
-from lutra.tables.measurement import CALIBRATE, VALIDATE
+from lutra.tables import LatencyTable, Measurement, Target, Visit
+from lutra.tables.measurement import CALIBRATE, VALIDATE, VERIFY
 from lutra.tables.states import SAME, State, States, fit_state
 from tests.machines import machine
 
@@ -176,3 +177,20 @@ def test_a_table_of_one_run_has_no_states(run: Run, tmp_path: Path) -> None:
         visits = table.visits("op", ops(1)[0].key)
     assert states.of("op", 1) == SAME
     assert states.brought("op", visits) == visits
+
+
+def test_what_a_search_chose_tells_no_state(tmp_path: Path) -> None:
+    """It was chosen for being fast, which it was by luck: not all else has become slower since."""
+    rng = np.random.default_rng(0)
+    with LatencyTable.create(tmp_path / "t.lut", Target.of_import()) as table:
+        for number in range(60):
+            own_ms = float(rng.uniform(2.0, 8.0))
+            role, luck = (VERIFY, 0.97) if number >= 9 else (CALIBRATE, 1.0)
+            for run, slower in ((1, luck), (2, 1.0)):
+                for round_number in range(6):
+                    low_ms = own_ms * slower * rng.normal(1.0, 0.003)
+                    visit = replace(VISIT, low_ms=low_ms, round=round_number, run=run)
+                    key = f"network {number}"
+                    table.record_visit("network", key, visit, summarise([visit]), role)
+        state = States(table).of("network", 2)
+    assert state.factor(5.0) == pytest.approx(1.0, abs=0.004)
