@@ -247,11 +247,16 @@ def _take(
 
 
 def _measured(around: Surroundings, model: Path) -> tuple[float, float]:
-    """What a file takes on the device, and what a process that runs it takes at most, in ms."""
+    """What a file takes on the device, and what a process that runs it takes at most, in ms.
+
+    In a table of its own, so as it was measured: the one network that a table of all would know
+    from runs before is a reference, by which a file of another size must not be corrected.
+    """
     (file,) = read_model_files([model])
+    own = f"{model.stem}-{file.key.rpartition(':')[2]}.lut"
     with (
         bench_of_target(around.device, around.target) as bench,
-        open_or_create(around.folder / "measured.lut", bench.target) as stored,
+        open_or_create(around.folder / own, bench.target) as stored,
     ):
         workload = model_workload(file, alone=bench.session.sends_models)
         bench.measure(stored, [workload], NETWORK_PROTOCOL, watch=around.watch)
