@@ -13,14 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lutra.devices.base import (
-    Device,
-    RequestFailure,
-    RuntimeConfig,
-    Sample,
-    Session,
-    TimingRequest,
-)
+from lutra.devices.base import Device, RequestFailure, RuntimeConfig, Sample, TimingRequest
 from lutra.devices.benchmark_model.binary import ENVIRONMENT
 from lutra.devices.registry import open_device
 from lutra.devices.remote.channel import LinkLost
@@ -39,9 +32,11 @@ from lutra.profiler.workload import ModelStore, op_workload
 from lutra.tables import LatencyTable
 from lutra.testing import DeviceContract
 from tests.devices.benchmark_model.programs import write_models, write_program
+from tests.devices.lasting import LastingContract
 from tests.devices.remote.runs import QUICK, after_visits, check_table, it_happens, measure
 from tests.emitters.test_model_file import external
 from tests.peers.board import Board
+from tests.peers.fixtures import as_client_of
 
 SETTING = RuntimeConfig("onnxruntime")
 
@@ -112,31 +107,14 @@ def login_shell(board: Board, before: str) -> Iterator[None]:
 
 @pytest.fixture(scope="class")
 def lasting_device(shared_board: Board) -> Iterator[Device]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HOME", str(shared_board.home))
-        patch.delenv("SSH_AUTH_SOCK", raising=False)
+    with as_client_of(shared_board):
         device = SshDevice(address_of(shared_board))
         yield device
         device.close()
-    shared_board.heal()
 
 
-@pytest.fixture(scope="class")
-def lasting_session(lasting_device: Device) -> Iterator[Session]:
-    with lasting_device.open(RuntimeConfig(lasting_device.runtimes()[0])) as session:
-        yield session
-
-
-class TestContract(DeviceContract):
-    """In one session, as each starts a worker; the last test closes it."""
-
-    @pytest.fixture
-    def device(self, lasting_device: Device) -> Device:
-        return lasting_device
-
-    @pytest.fixture
-    def session(self, lasting_session: Session) -> Session:
-        return lasting_session
+class TestContract(LastingContract):
+    """A board with this python."""
 
 
 class TestContractWithoutPython(DeviceContract):

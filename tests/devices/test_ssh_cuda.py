@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lutra.cli.main import run as lutra
-from lutra.devices.base import Device, RuntimeConfig, Sample, Session, TimingRequest
+from lutra.devices.base import Device, RuntimeConfig, Sample, TimingRequest
 from lutra.devices.cuda import GpuReport
 from lutra.devices.registry import open_device
 from lutra.devices.remote.ssh.shell import SshShell
@@ -24,9 +24,10 @@ from lutra.profiler.stopping import StoppingRule
 from lutra.profiler.watch import Progress, Watch
 from lutra.profiler.workload import ModelStore, op_workload
 from lutra.tables import LatencyTable
-from lutra.testing import DeviceContract
+from tests.devices.lasting import LastingContract
 from tests.devices.remote.runs import after_visits, it_happens
 from tests.peers.board import Board
+from tests.peers.fixtures import as_client_of
 from tests.peers.gpu.fixtures import GpuBoard, put_gpu
 from tests.peers.gpu.scripted import advice_of
 
@@ -75,31 +76,14 @@ def one_line(error: pytest.ExceptionInfo[Exception]) -> str:
 def lasting_device(
     shared_board: Board, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Device]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HOME", str(shared_board.home))
-        patch.delenv("SSH_AUTH_SOCK", raising=False)
+    with as_client_of(shared_board):
         device = open_device(put_gpu(shared_board, tmp_path_factory.mktemp("gpu")).spec)
         yield device
         device.close()
-    shared_board.heal()
 
 
-@pytest.fixture(scope="class")
-def lasting_session(lasting_device: Device) -> Iterator[Session]:
-    with lasting_device.open(RuntimeConfig(lasting_device.runtimes()[0])) as session:
-        yield session
-
-
-class TestContract(DeviceContract):
-    """In one session, as each imports torch; the last test closes it."""
-
-    @pytest.fixture
-    def device(self, lasting_device: Device) -> Device:
-        return lasting_device
-
-    @pytest.fixture
-    def session(self, lasting_session: Session) -> Session:
-        return lasting_session
+class TestContract(LastingContract):
+    """A board's scripted GPU."""
 
 
 # what it is

@@ -6,6 +6,7 @@ they cannot run.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -104,11 +105,10 @@ def shared_board() -> Iterator[Board]:
 
 
 @pytest.fixture
-def board(shared_board: Board, monkeypatch: pytest.MonkeyPatch) -> Iterator[Board]:
+def board(shared_board: Board) -> Iterator[Board]:
     """A board with this python; HOME is the client's that knows it."""
-    _become_client(shared_board, monkeypatch)
-    yield shared_board
-    shared_board.heal()
+    with as_client_of(shared_board):
+        yield shared_board
 
 
 @pytest.fixture(scope="session")
@@ -120,13 +120,10 @@ def shared_pythonless_board() -> Iterator[Board]:
 
 
 @pytest.fixture
-def pythonless_board(
-    shared_pythonless_board: Board, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Board]:
+def pythonless_board(shared_pythonless_board: Board) -> Iterator[Board]:
     """A board that has a shell and few programs; HOME is the client's that knows it."""
-    _become_client(shared_pythonless_board, monkeypatch)
-    yield shared_pythonless_board
-    shared_pythonless_board.heal()
+    with as_client_of(shared_pythonless_board):
+        yield shared_pythonless_board
 
 
 @pytest.fixture(scope="session")
@@ -138,13 +135,10 @@ def shared_emulated_board() -> Iterator[Board]:
 
 
 @pytest.fixture
-def emulated_board(
-    shared_emulated_board: Board, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Board]:
+def emulated_board(shared_emulated_board: Board) -> Iterator[Board]:
     """A Raspberry Pi with tflite-runtime; its test is marked ``emulated``."""
-    _become_client(shared_emulated_board, monkeypatch)
-    yield shared_emulated_board
-    shared_emulated_board.heal()
+    with as_client_of(shared_emulated_board):
+        yield shared_emulated_board
 
 
 def _require(architecture: Architecture) -> None:
@@ -159,6 +153,11 @@ def _require_sshd() -> None:
         pytest.skip("boards on the host's system need sshd (Debian: openssh-server)")
 
 
-def _become_client(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(board.home))
-    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+@contextlib.contextmanager
+def as_client_of(board: Board) -> Iterator[None]:
+    """HOME is the client's that knows the board, which is healed at the end."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(board.home))
+        patch.delenv("SSH_AUTH_SOCK", raising=False)
+        yield
+    board.heal()
