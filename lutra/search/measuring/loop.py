@@ -239,7 +239,6 @@ class Loop:
     def _take(self, chosen: Sequence[Candidate]) -> None:
         """Note what was measured of the candidates."""
         rows = {row.key: row for row in self.table.rows("network")}
-        visits = {key: seen for (_, key), seen in self.table.all_visits("network").items()}
         self._spread = process_spread(visits_in_one_state(self.table, "network").values())
         run = self.table.last_run()
         for candidate in chosen:
@@ -247,7 +246,8 @@ class Loop:
             measurement = rows[key].measurement if key in rows else None
             if measurement is None:
                 continue
-            raw_ms = [v.low_ms for v in visits[key] if v.run == run] or [measurement.latency_ms]
+            visits = self.table.visits("network", key)
+            raw_ms = [v.low_ms for v in visits if v.run == run] or [measurement.latency_ms]
             verified = self._verified(candidate, measurement, median(raw_ms))
             self._measured[key] = replace(candidate, verified=verified)
         if not self._measured:

@@ -135,10 +135,12 @@ class States:
         small = [seen for key, seen in references.items() if not is_architecture(key)]
         along: dict[Category, list[list[Steady]]] = {"op": small, "network": whole or small}
         for category, beside in along.items():
-            rounds = self._rounds[category] = learn_rounds(table.steady_ms(category).values())
-            # What a search measures again it chose for being fast: its luck would be the machine's.
-            measured = table.steady_ms(category, but=VERIFY).values()
-            workloads = [_by_run(rounds, seen) for seen in (*measured, *beside)]
+            steady = table.steady_ms(category)
+            rounds = self._rounds[category] = learn_rounds(steady.values())
+            if category == "network":
+                # What a search measures again it chose for being fast: by luck, not by the machine.
+                steady = table.steady_ms(category, but=VERIFY)
+            workloads = [_by_run(rounds, seen) for seen in (*steady.values(), *beside)]
             constant = category == "network" and bool(whole)
             self._states[category] = _learnt(workloads, constant=constant)
 
