@@ -184,7 +184,10 @@ def _why_apart(a: LatencyTable, b: LatencyTable, category: Category, state: Stat
     elif not state.known:
         reason = f"the {state.anchors} workloads that both measured disagree about it"
     else:
-        reason = "the machine was more than 1.5 times as fast or slow"
+        reason = (
+            "the machine was more than 1.5 times as fast or slow, or what both measured is of"
+            " another size"
+        )
     return (
         f"nothing brings the {category}s of {b.path} to the state of {a.path}: {reason}. Measure"
         f" into one table instead: `lutra profile DEVICE -o {a.path}` with the space and"

@@ -33,8 +33,9 @@ _NOISE, _SCALE_PRIOR, _CONSTANT_PRIOR = 0.015, 0.3, 0.1
 class State:
     """What a run's latencies are to the table's: ``now = scale * then + constant_ms``.
 
-    It was seen on ``anchors`` workloads whose latencies now are ``lowest_ms`` to ``highest_ms``;
-    ``spread`` is how far they lie from it (0.01: 1 %).
+    It was seen on ``anchors`` workloads, and ``spread`` is how far they lie from it (0.01: 1 %).
+    Where it has a constant, their latencies now are ``lowest_ms`` to ``highest_ms``; a scale alone
+    holds for all.
     """
 
     scale: float = 1.0
@@ -45,9 +46,18 @@ class State:
     spread: float = 0.0
 
     def factor(self, now_ms: float) -> float:
-        """What a latency of this run is multiplied by; beyond the anchors, as at the nearest."""
+        """What a latency of this run is multiplied by; less and less beyond the anchors."""
+        shift, alike = self._told(now_ms)
+        return 1.0 / (1.0 + alike * shift)
+
+    def _told(self, now_ms: float) -> tuple[float, float]:
+        """How much slower, as at the nearest anchor, and how alike in size that is (1: as large).
+
+        A constant matters less to what is larger, and what is smaller may not feel it at all.
+        """
         seen = min(max(now_ms, self.lowest_ms), self.highest_ms)
-        return (seen - self.constant_ms) / self.scale / seen
+        shift = seen * self.scale / (seen - self.constant_ms) - 1.0
+        return shift, min(now_ms / seen, seen / now_ms)
 
     @property
     def known(self) -> bool:
@@ -56,7 +66,10 @@ class State:
 
     def reaches(self, now_ms: float) -> bool:
         """Whether a latency of this run can be brought to the table's state."""
-        return self.known and abs(1.0 / self.factor(now_ms) - 1.0) <= _MOST_SHIFT
+        shift, alike = self._told(now_ms)
+        return (
+            self.known and abs(shift) <= _MOST_SHIFT and abs(shift) * (1.0 - alike) <= _MOST_SPREAD
+        )
 
     def brought(self, visit: Visit, slower: float = 1.0) -> Visit:
         """The visit as the table's state would have had it; flagged ``drift`` if that is unknown.
@@ -117,8 +130,8 @@ def fit_state(
         scale=float(1.0 + solved[0]),
         constant_ms=float(solved[1] * np.median(then)),
         anchors=len(then),
-        lowest_ms=float(now.min()),
-        highest_ms=float(now.max()),
+        lowest_ms=float(now.min()) if constant else 0.0,
+        highest_ms=float(now.max()) if constant else float("inf"),
         spread=float(np.median(apart)) if len(then) > 1 else 0.0,
     )
 
@@ -197,6 +210,7 @@ def _earlier_ms(seen: _ByRun, run: int, states: Mapping[int, State]) -> list[flo
     return [
         value * states.get(number, SAME).factor(value)
         for number, values in seen.items()
-        if number < run and states.get(number, SAME).known
+        if number < run
         for value in values
+        if states.get(number, SAME).reaches(value)
     ]

@@ -51,7 +51,24 @@ def test_a_constant_beside_the_scale_is_found() -> None:
 def test_anchors_of_one_size_make_no_constant() -> None:
     state = fit_state([2.0] * 8, [2.2] * 8, constant=True)
     assert state.constant_ms == pytest.approx(0.0, abs=0.04)
-    assert state.factor(20.0) == pytest.approx(1 / 1.1, rel=0.01)  # as at the nearest anchor
+    assert state.factor(2.2) == pytest.approx(1 / 1.1, rel=0.01)
+
+
+@given(st.floats(0.01, 100.0), st.floats(-0.3, 0.4))
+def test_anchors_of_another_size_tell_little(size: float, slower: float) -> None:
+    """What slows a network by a fifth, a file of a tenth of its size may not feel."""
+    state = fit_state([1.0], [1.0 + slower], constant=True)
+    now_ms = size * (1.0 + slower)
+    told = 1.0 / state.factor(now_ms) - 1.0
+    assert abs(told) <= abs(slower) * min(size, 1.0 / size) + 1e-9
+    assert state.reaches(now_ms) or abs(slower) * (1.0 - min(size, 1.0 / size)) > 0.05
+    assert not state.reaches(now_ms) or abs(slower - told) <= 0.055
+
+
+def test_a_scale_holds_for_all_sizes() -> None:
+    state = fit_state([1.0, 2.0, 3.0], [1.1, 2.2, 3.3], constant=False)
+    assert state.factor(100.0) == pytest.approx(1 / 1.1, rel=0.01)
+    assert state.reaches(100.0)
 
 
 def test_one_anchor_that_was_disturbed_counts_for_little() -> None:
