@@ -8,12 +8,14 @@ is decided by Benjamini and Hochberg (1995), so that of those called changed one
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from lutra.profiler.statistics import standard_error
 from lutra.tables import Measurement
 
 Verdict = Literal["faster", "slower", "unchanged", "not separated", "flagged"]
@@ -54,14 +56,12 @@ def _change(a_ms: float, b_ms: float, reach: float, verdict: Verdict | None) -> 
 
 
 def relative_error(measurement: Measurement, process_spread: float) -> float:
-    """A measurement's standard error, relative: of its interval, of few processes, of one run.
+    """A measurement's standard error, relative, and of one run.
 
     ``process_spread`` is the standard deviation of processes of the same table
     (`lutra.profiler.statistics.process_spread`).
     """
-    of_visits = float(np.log(measurement.ci_high_ms / measurement.ci_low_ms)) / 2.0 / _Z
-    of_processes = process_spread**2 / max(measurement.processes, 1)
-    return float(np.sqrt(of_visits**2 + of_processes + _OF_RUNS**2))
+    return math.hypot(standard_error(measurement, process_spread), _OF_RUNS)
 
 
 # docs/decisions.md: What a diff may call changed

@@ -23,6 +23,7 @@ SHARED_LIMIT = 0.02  # docs/decisions.md: A core of its own
 VISIT_QUANTILE = 0.2  # docs/decisions.md: Low quantile, median
 CONFIDENCE = 0.95
 _THIN, _ENOUGH_VISITS = 0.15, 6
+_INTERVAL_ERRORS = 1.96  # standard errors that a 95 % interval reaches to either side
 
 
 def visit_from_sample(sample: Sample, round_number: int, process: int, run: int = 0) -> Visit:
@@ -116,6 +117,15 @@ def summarise(visits: Sequence[Visit]) -> Measurement:
 def _thin_half_width(visits: int) -> float:
     """The least half-width of so few visits, relative to their value; 0 for enough."""
     return 0.0 if visits >= _ENOUGH_VISITS else _THIN / visits**2
+
+
+def standard_error(measurement: Measurement, process_spread: float) -> float:
+    """How far a measurement may be off, relative: by its interval, and by how few processes ran.
+
+    ``process_spread`` is the standard deviation of processes of the same table.
+    """
+    of_visits = math.log(measurement.ci_high_ms / measurement.ci_low_ms) / 2.0 / _INTERVAL_ERRORS
+    return math.hypot(of_visits, process_spread / math.sqrt(max(measurement.processes, 1)))
 
 
 def repeatability_percent(visits: Sequence[Visit]) -> float | None:

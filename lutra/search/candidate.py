@@ -32,7 +32,8 @@ class Verified:
     ``measured_ms`` and its interval are in the state of the machine that the table speaks of, to
     which networks that the table knows brought it; ``raw_ms`` is what the file takes now. A process
     that runs the network takes at most ``upper_ms``, with 95 % confidence or the one asked for:
-    that is ``within_budget``, or is not.
+    that is ``within_budget``, or is not. Of a closed loop's candidates it is by what the others
+    took, too: the fastest of many was also lucky.
     """
 
     measured_ms: float

@@ -23,6 +23,7 @@ _FAR = 3.0  # deviations
 _OF_MEDIAN = 1.4826  # a standard deviation, to the median of absolute ones
 _OF_SHIFT = 0.3  # networks answer to a slower machine by so much more or less than others
 _PRIOR_WEIGHT = 2.0  # of the assumed spread, in candidates
+_LEAST_OWN = 0.1  # of what candidates differ by is no noise, at least
 
 
 @dataclass
@@ -30,14 +31,19 @@ class Caution:
     """What is known of the errors of predictions where a search looks.
 
     ``stated_percent`` is within which 95 % of networks lie, None where that is not known.
-    ``errors`` are logarithms of what candidates took over what was predicted of them.
+    ``errors`` are logarithms of what candidates took over what was predicted of them, ``noises``
+    the standard deviations of what was measured about what they take, relative.
     """
 
     stated_percent: float | None
     errors: list[float] = field(default_factory=list)
+    noises: list[float] = field(default_factory=list)
 
-    def learn(self, predicted_ms: Sequence[float], measured_ms: Sequence[float]) -> None:
-        """Take up candidates that were measured: (N,) and (N,), in ms."""
+    def learn(
+        self, predicted_ms: Sequence[float], measured_ms: Sequence[float], noises: Sequence[float]
+    ) -> None:
+        """Take up candidates that were measured: (N,) each, two in ms, one relative."""
+        self.noises += noises
         self.errors += [
             math.log(measured / predicted)
             for predicted, measured in zip(predicted_ms, measured_ms, strict=True)
@@ -48,6 +54,21 @@ class Caution:
         mean, deviation = self._expected()
         return math.exp(mean + deviations * deviation)
 
+    def believed(
+        self, predicted_ms: float, measured_ms: float, noise: float
+    ) -> tuple[float, float]:
+        """What a candidate takes by all that was measured, in ms, and the deviation, relative.
+
+        Of many that were measured the best one was lucky. What it is off its prediction beyond what
+        others are counts by how much of that is no noise; never as less than it was measured.
+        """
+        mean, own, common = self._parts()
+        real = max(own - fmean(each**2 for each in self.noises or [0.0]), _LEAST_OWN * own)
+        share = real / (real + noise**2)
+        expected = mean + share * (math.log(measured_ms / predicted_ms) - mean)
+        variance = share * noise**2 + (1.0 - share) ** 2 * common
+        return predicted_ms * math.exp(expected), math.sqrt(variance)
+
     def deviations_at(self, factor: float) -> float:
         """How many standard deviations above the mean a `factor` is."""
         mean, deviation = self._expected()
@@ -55,19 +76,24 @@ class Caution:
 
     def _expected(self) -> tuple[float, float]:
         """Mean and standard deviation of the next candidate's error."""
+        mean, own, common = self._parts()
+        return mean, math.sqrt(own + common)
+
+    def _parts(self) -> tuple[float, float, float]:
+        """The errors' mean, and the variances of each network's own part and of the mean."""
         stated = _UNKNOWN_PERCENT if self.stated_percent is None else self.stated_percent
         percent = max(stated, _LEAST_PERCENT)
         prior = (percent / 100.0 / _STATED) ** 2 / 2.0  # of the common part, and of the own
         count = len(self.errors)
         if not count:
-            return 0.0, math.sqrt(2.0 * prior)
+            return 0.0, prior, prior
         errors = self._plausible(math.sqrt(prior))
         mean = fmean(errors)
         seen = sum((error - mean) ** 2 for error in errors)
         own = (_PRIOR_WEIGHT * prior + seen) / (_PRIOR_WEIGHT + count - 1)
         # What is seen to be common to all may be far more than was stated.
         common = 1.0 / (1.0 / max(prior, mean**2) + count / own)
-        return common * count * mean / own, math.sqrt(own + common)
+        return common * count * mean / own, own, common
 
     def _plausible(self, usual: float) -> list[float]:
         """The errors, the far ones at the edge of the others: bursts of other work make such."""
@@ -80,6 +106,11 @@ class Caution:
 def deviations_of(confidence: float) -> float:
     """How many standard deviations above the mean a share of a normal distribution lies below."""
     return NormalDist().inv_cdf(confidence)
+
+
+def state_error(latency_ms: float, raw_ms: float) -> float:
+    """How unsure a latency is that was brought to the table's state from another, relative."""
+    return _OF_SHIFT * abs(raw_ms / latency_ms - 1.0)
 
 
 def upper_ms(
@@ -96,7 +127,7 @@ def upper_ms(
     the table's, a part of what brought it to that is uncertain, too.
     """
     interval = max(ci_high_ms / latency_ms - 1.0, 0.0) * max(1.0, deviations / _STATED)
-    brought = 0.0 if raw_ms is None else _OF_SHIFT * (raw_ms / latency_ms - 1.0)
+    brought = 0.0 if raw_ms is None else state_error(latency_ms, raw_ms)
     return latency_ms * (
         1.0 + math.hypot(interval, deviations * process_spread, deviations * brought)
     )

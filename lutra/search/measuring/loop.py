@@ -26,13 +26,13 @@ from lutra.predictors.efficiency.predictor import EfficiencyPredictor
 from lutra.profiler.bench import Bench
 from lutra.profiler.networks.calibration import calibrate_as_measured, measure_networks
 from lutra.profiler.protocols import NETWORK_PROTOCOL, TimingProtocol
-from lutra.profiler.statistics import process_spread
+from lutra.profiler.statistics import process_spread, standard_error
 from lutra.profiler.watch import Watch
 from lutra.search.algorithms.base import INTERRUPTED, is_of_quality
 from lutra.search.candidate import NEAR_EQUAL, Candidate, Verified, surest_first
 from lutra.search.find import KEPT, find_networks
 from lutra.search.measuring.at_precisions import keeps
-from lutra.search.measuring.caution import Caution, deviations_of, upper_ms
+from lutra.search.measuring.caution import Caution, deviations_of, state_error
 from lutra.search.result import ClosedLoop, SearchResult
 from lutra.tables import LatencyTable, Measurement
 from lutra.tables.documents import VALIDATION, read_document
@@ -54,6 +54,15 @@ _CONFIRMING = replace(
 OnResult = Callable[[SearchResult], None]
 
 
+@dataclass(frozen=True)
+class Seen:
+    """A candidate that was measured; ``raw_ms`` is what it took in the last run."""
+
+    candidate: Candidate
+    measurement: Measurement
+    raw_ms: float
+
+
 @dataclass
 class Loop:
     """One closed loop: what was measured so far, and what is known by it."""
@@ -66,6 +75,7 @@ class Loop:
     watch: Watch
     search: dict[str, Any]
     enough: float = -math.inf  # of accuracy, which keeps the budget at another precision
+    _seen: dict[str, Seen] = field(default_factory=dict)
     _measured: dict[str, Candidate] = field(default_factory=dict)
     _confirmed: set[str] = field(default_factory=set)
     _spread: float = 0.0  # of processes
@@ -155,20 +165,14 @@ class Loop:
         least = sure[0].accuracy if sure else -math.inf
         hopeful = [
             each
-            for each in self._measured.values()
-            if each.architecture.key not in self._confirmed
-            and each.accuracy > least
-            and self._may_keep(each.verified)
+            for key, each in self._measured.items()
+            if key not in self._confirmed and each.accuracy > least and self._may_keep(key)
         ]
         return sorted(hopeful, key=_accuracy, reverse=True)[: self.candidates]
 
-    def _may_keep(self, found: Verified | None) -> bool:
+    def _may_keep(self, key: str) -> bool:
         """Whether twice the visits may show that the budget is kept."""
-        if found is None:
-            return False
-        high_ms = found.measured_ms + (found.ci_high_ms - found.measured_ms) / math.sqrt(2.0)
-        likely = upper_ms(found.measured_ms, high_ms, self._spread, self._deviations, found.raw_ms)
-        return likely <= self.budget_ms
+        return self._upper_ms(self._seen[key], visits=2.0) <= self.budget_ms
 
     def _unused(self, candidate: Candidate) -> float:
         """Which share of the budget a measured candidate leaves; negative where it is over it."""
@@ -197,13 +201,26 @@ class Loop:
     def _caution(self) -> Caution:
         """What the candidates say of predictions; disturbed ones tell of the disturbance."""
         caution = Caution(self._plain.best.stated_percent)
-        seen = [
-            (each.predicted_ms, each.verified.measured_ms)
-            for each in self._measured.values()
-            if each.verified is not None and not each.verified.flags
-        ]
-        caution.learn([predicted for predicted, _ in seen], [measured for _, measured in seen])
+        told = [seen for seen in self._seen.values() if not seen.measurement.flags]
+        caution.learn(
+            [seen.candidate.predicted_ms for seen in told],
+            [seen.measurement.latency_ms for seen in told],
+            [self._noise(seen) for seen in told],
+        )
         return caution
+
+    def _noise(self, seen: Seen, visits: float = 1.0) -> float:
+        """How far what was measured is off, relative; with so many times the visits."""
+        own = standard_error(seen.measurement, self._spread) / math.sqrt(visits)
+        return math.hypot(own, state_error(seen.measurement.latency_ms, seen.raw_ms))
+
+    def _upper_ms(self, seen: Seen, visits: float = 1.0) -> float:
+        """What a process takes at most, by all that was measured."""
+        latency_ms, deviation = self._caution.believed(
+            seen.candidate.predicted_ms, seen.measurement.latency_ms, self._noise(seen, visits)
+        )
+        upper = latency_ms * (1.0 + self._deviations * math.hypot(deviation, self._spread))
+        return max(upper, seen.measurement.latency_ms)
 
     def _found(self, limit_ms: float) -> SearchResult:
         given = self.search.get("hyperparameters") or {}
@@ -248,8 +265,8 @@ class Loop:
                 continue
             visits = self.table.visits("network", key)
             raw_ms = [v.low_ms for v in visits if v.run == run] or [measurement.latency_ms]
-            verified = self._verified(candidate, measurement, median(raw_ms))
-            self._measured[key] = replace(candidate, verified=verified)
+            self._seen[key] = Seen(candidate, measurement, median(raw_ms))
+        self._judge()
         if not self._measured:
             reasons = [
                 row.failure.message
@@ -259,20 +276,21 @@ class Loop:
             reason = next(iter(reasons), "none was reached")
             raise TransientDeviceError(f"no candidate could be measured: {reason}")
 
-    def _verified(self, candidate: Candidate, measured: Measurement, raw_ms: float) -> Verified:
-        upper = upper_ms(
-            measured.latency_ms, measured.ci_high_ms, self._spread, self._deviations, raw_ms
-        )
-        return Verified(
-            measured_ms=measured.latency_ms,
-            raw_ms=raw_ms,
-            ci_low_ms=measured.ci_low_ms,
-            ci_high_ms=measured.ci_high_ms,
-            upper_ms=upper,
-            within_budget=upper <= self.budget_ms,
-            error_percent=100.0 * (candidate.predicted_ms / measured.latency_ms - 1.0),
-            flags=measured.flags,
-        )
+    def _judge(self) -> None:
+        """Say of each candidate whether it keeps the budget: what others took tells, too."""
+        for key, seen in self._seen.items():
+            measured, candidate, upper = seen.measurement, seen.candidate, self._upper_ms(seen)
+            verified = Verified(
+                measured_ms=measured.latency_ms,
+                raw_ms=seen.raw_ms,
+                ci_low_ms=measured.ci_low_ms,
+                ci_high_ms=measured.ci_high_ms,
+                upper_ms=upper,
+                within_budget=upper <= self.budget_ms,
+                error_percent=100.0 * (candidate.predicted_ms / measured.latency_ms - 1.0),
+                flags=measured.flags,
+            )
+            self._measured[key] = replace(candidate, verified=verified)
 
     def _teach(self) -> None:
         """Fit the table's calibration, where it has one, on what was measured too."""
