@@ -102,7 +102,7 @@ class Loop:
         if kept:
             most = min(most, measured.deviations_at(kept[0].predicted_ms))
             boldest = max(most - measured.deviations, _BOLDEST)
-            if most <= boldest or self._unused(kept[0]) <= _LITTLE:
+            if most <= boldest or measured.unused(kept[0]) <= _LITTLE:
                 return []
         chosen: dict[str, Candidate] = {}
         for deviations in np.linspace(boldest, most, self.candidates, endpoint=not kept):
@@ -140,11 +140,6 @@ class Loop:
             and measured.may_keep(each)
         ]
         return sorted(hopeful, key=_accuracy, reverse=True)[: self.candidates]
-
-    def _unused(self, candidate: Candidate) -> float:
-        """Which share of the budget a measured candidate leaves; negative where it is over it."""
-        assert candidate.verified is not None
-        return 1.0 - candidate.verified.upper_ms / self.budget_ms
 
     def _found(self, limit_ms: float) -> SearchResult:
         given = self.search.get("hyperparameters") or {}

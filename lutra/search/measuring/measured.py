@@ -137,6 +137,11 @@ class MeasuredCandidates:
             key=lambda each: each.verified.upper_ms if each.verified else math.inf,
         )
 
+    def unused(self, candidate: Candidate) -> float:
+        """Which share of the budget a measured one leaves; negative where it is over it."""
+        assert candidate.verified is not None
+        return 1.0 - candidate.verified.upper_ms / self.budget_ms
+
     def may_keep(self, candidate: Candidate) -> bool:
         """Whether twice the visits may show that a measured one keeps the budget."""
         found = candidate.verified

@@ -13,13 +13,15 @@ from lutra.errors import DeviceError, TableError
 from lutra.profiler.bench import DeviceOrSpec, bench_of_table
 from lutra.profiler.protocols import NETWORK_PROTOCOL, TimingProtocol
 from lutra.profiler.watch import Watch
-from lutra.search.candidate import Candidate
+from lutra.search.candidate import Candidate, Verified
 from lutra.search.measuring.at_precisions import keeps
 from lutra.search.measuring.measured import CONFIRMING, MeasuredCandidates, teach
 from lutra.search.result import ClosedLoop
 from lutra.tables import LatencyTable
 
 ITERATIONS = 4
+_UNUSED = 0.02  # of a budget: worth training on for
+_LITTLE = 0.003  # of a latency: hardly another network
 
 GoOn = Callable[[float], Candidate]
 """Trains on with predictions limited to some ms: what the search ends with then."""
@@ -27,7 +29,7 @@ GoOn = Callable[[float], Candidate]
 
 @dataclass(frozen=True)
 class Kept:
-    """What a search ends with: the network that keeps the budget, else the nearest.
+    """What a search ends with: the slowest network that keeps the budget, else the nearest.
 
     As it was measured, where it could be; ``notes`` are for people.
     """
@@ -38,18 +40,26 @@ class Kept:
 
 
 class Keeping:
-    """Measures what a training search ends with, and has it go on while that is over the budget.
+    """Measures what a training search ends with, and has it go on until that keeps its budget.
 
-    ``table`` is the file that is measured into. Raises at once, before anything is trained, what
-    `bench_of_table` raises, and `TargetMismatchError` where the device is not the table's.
+    ``table`` is the file that is measured into, ``range_ms`` what the fastest and the slowest
+    network that a training may end with are predicted at. Raises at once, before anything is
+    trained, what `bench_of_table` raises, and `TargetMismatchError` for a device that is not the
+    table's.
     """
 
     def __init__(
-        self, table: Path, device: DeviceOrSpec | None, measured: MeasuredCandidates, watch: Watch
+        self,
+        table: Path,
+        device: DeviceOrSpec,
+        measured: MeasuredCandidates,
+        range_ms: tuple[float, float],
+        watch: Watch,
     ) -> None:
         self._table = table
         self._device = device
         self._measured = measured
+        self._range_ms = range_ms
         self._watch = watch
         self._begun = False  # something may be in the table
         # Closed while there is training: a device is held to measure, and no longer.
@@ -57,7 +67,7 @@ class Keeping:
             opened.target.require(bench.target, str(table))
 
     def run(self, first: Candidate, go_on: GoOn) -> Kept:
-        """Measure ``first``; while that is over the budget, what ``go_on`` makes of it.
+        """Measure ``first``; while that is over the budget, or far below, what ``go_on`` makes.
 
         A device or a table that is lost ends it with what is known, for training was long: the
         notes say so. Raises what ``go_on`` raises.
@@ -69,7 +79,7 @@ class Keeping:
             last, iterations, why = self._iterate(first, go_on)
         finally:  # also what was measured before it was interrupted
             taught = self._teach()
-        found = (*measured.kept(), *measured.over(), last)[0]
+        found = self._slowest_kept() or (*measured.over(), last)[0]
         # What the first would have come to is known only where it is the one.
         cost = 0.0 if keeps(found) and found.architecture == first.architecture else None
         return Kept(
@@ -84,14 +94,14 @@ class Keeping:
                 candidate = self._tried(candidate)
             except (DeviceError, TableError) as error:
                 return candidate, number, (f"measuring ended early: {error}",)
-            found = candidate.verified
-            if found is None:
+            if candidate.verified is None:
                 return candidate, number, ("measuring ended early: the last one was not reached",)
-            if found.within_budget or number == ITERATIONS:
+            limit_ms = self._next_ms(candidate.verified, number)
+            if limit_ms is None or number == ITERATIONS:
                 break
-            candidate = go_on(self._lowered_ms(number))
+            candidate = go_on(limit_ms)
             if candidate.architecture.key in self._measured:
-                break  # there is nothing faster
+                break  # it came to the same
         return candidate, number, ()
 
     def _tried(self, candidate: Candidate) -> Candidate:
@@ -112,17 +122,39 @@ class Keeping:
             self._measured.measure(bench, table, [candidate], protocol, watch)
         return self._measured.as_measured(candidate)
 
-    def _lowered_ms(self, iteration: int) -> float:
-        """The next limit on predictions: bold after the first iteration, at last as asked."""
-        measured = self._measured
-        share = iteration / (ITERATIONS - 1)
-        # No higher than what those that were measured would have needed.
-        own = [
+    def _next_ms(self, found: Verified, iteration: int) -> float | None:
+        """The limit on predictions with which to go on; None where it is to end.
+
+        Lower after what is over the budget: boldly after the first iteration, at last as cautious
+        as asked. Once there is one that keeps the budget, bold, while too much is unused.
+        """
+        measured, best = self._measured, self._slowest_kept()
+        if found.within_budget and found.flags:
+            return None  # that it was disturbed is no reason to train
+        share = 0.0 if best else iteration / (ITERATIONS - 1)
+        limits_ms = [measured.limit_ms(share * measured.deviations)]
+        # No higher than what those that are over the budget would have needed.
+        limits_ms += [
             each.predicted_ms * measured.budget_ms / each.verified.upper_ms
             for each in measured.over()
             if each.verified is not None
         ]
-        return min(measured.limit_ms(share * measured.deviations), *own)
+        limit_ms = min(limits_ms)
+        fastest_ms, slowest_ms = self._range_ms
+        if best is None:
+            tried_ms = min(each.predicted_ms for each in measured.all())
+            return limit_ms if tried_ms > (1.0 + _LITTLE) * fastest_ms else None
+        used_ms = (1.0 + _LITTLE) * best.predicted_ms
+        enough = measured.unused(best) <= _UNUSED or min(limit_ms, slowest_ms) <= used_ms
+        return None if enough else limit_ms
+
+    def _slowest_kept(self) -> Candidate | None:
+        """Of those that keep the budget the one that uses most of it: accuracies are not known."""
+        return max(
+            self._measured.kept(),
+            key=lambda each: each.verified.measured_ms if each.verified else 0.0,
+            default=None,
+        )
 
     def _teach(self) -> tuple[str, ...]:
         """Remarks on what the table learnt, or could not."""

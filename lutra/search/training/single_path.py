@@ -120,10 +120,11 @@ def train_single_path(
 
     With a ``device``, the table's own or its spec, what the search ends with is measured there, in
     rounds with networks that the table knows, before it is fine-tuned. Where it is over the budget
-    (`Verified.upper_ms`, at ``confidence``), the search goes on from its weights and thresholds,
-    each time for a quarter of its epochs, with a lower limit on predictions by what was seen; three
-    times at most. The result is the one that keeps the budget, else the nearest: its `ClosedLoop`
-    and notes say which. What was measured stays in the table, as with `find_within_budget`.
+    (`Verified.upper_ms`, at ``confidence``) or leaves more than 2 % of it, the search goes on from
+    its weights and thresholds, each time for a quarter of its epochs, with a limit on predictions
+    by what was seen; three times at most. The result is the slowest that keeps the budget, else the
+    nearest to it: its `ClosedLoop` and notes say which. What was measured stays in the table, as
+    with `find_within_budget`.
     ``watch`` accompanies the measuring. A device that is lost loses no training: notes say so.
 
     Raises `UsageError` for a space without such choices and for what cannot be asked,
@@ -191,12 +192,14 @@ def train_single_path(
 
 def _keeping(asked: Asked, device: DeviceOrSpec, confidence: float, watch: Watch) -> Keeping:
     """What measures; raises `UsageError` without a budget, and what opening the device raises."""
-    question = asked.question
+    question, latency = asked.question, asked.question.predictor.latency
     require_sane(confidence)
     if question.maxima.latency_ms is None:
         raise UsageError("name the budget that is to be kept, such as max_latency_ms=20.0")
     measured = MeasuredCandidates(question.space, float(question.maxima.latency_ms), confidence)
-    return Keeping(Path(question.predictor.path), device, measured, watch)
+    at = question.resolutions
+    range_ms = latency.cheapest(at)[0], latency.dearest(at)[0]
+    return Keeping(Path(question.predictor.path), device, measured, range_ms, watch)
 
 
 def _evaluated(asked: Asked, candidate: Candidate, subnet: Subnet) -> Candidate:
