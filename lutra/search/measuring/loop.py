@@ -23,7 +23,7 @@ from lutra.profiler.watch import Watch
 from lutra.search.algorithms.base import INTERRUPTED, is_of_quality
 from lutra.search.candidate import NEAR_EQUAL, Candidate, surest_first
 from lutra.search.find import KEPT, find_networks
-from lutra.search.measuring.measured import CONFIRMING, MeasuredCandidates, teach
+from lutra.search.measuring.measured import MeasuredCandidates, in_visits, teach
 from lutra.search.result import SearchResult
 from lutra.tables import LatencyTable
 
@@ -78,7 +78,7 @@ class Loop:
                     self._iterations -= 1
                     break
                 if finalists := self._finalists():
-                    self._measure(finalists, CONFIRMING, on_result)
+                    self._measure(finalists, in_visits(2), on_result)
                     self._confirmed |= {each.architecture.key for each in finalists}
         except (KeyboardInterrupt, DeviceError):
             with suppress(TableError):  # what stopped it is what is said

@@ -26,15 +26,13 @@ from lutra.tables.measurement import VERIFY
 from lutra.tables.states import visits_in_one_state
 
 _USUAL_INTERVAL = 0.01  # of a network's latency, upwards
-CONFIRMING = replace(
-    NETWORK_PROTOCOL,
-    rule=replace(
-        NETWORK_PROTOCOL.rule,
-        min_rounds=2 * NETWORK_PROTOCOL.rule.min_rounds,
-        max_rounds=2 * NETWORK_PROTOCOL.rule.max_rounds,
-    ),
-)
-"""Twice the visits of `NETWORK_PROTOCOL`, those that there are included."""
+
+
+def in_visits(times: int) -> TimingProtocol:
+    """So many times the visits of `NETWORK_PROTOCOL`, those that there are included."""
+    rule = NETWORK_PROTOCOL.rule
+    most, least = times * rule.max_rounds, times * rule.min_rounds
+    return replace(NETWORK_PROTOCOL, rule=replace(rule, min_rounds=least, max_rounds=most))
 
 
 @dataclass
@@ -207,7 +205,10 @@ class MeasuredCandidates:
         if kept or over[0].verified is None:
             return
         if over[0].verified.within_budget:
-            yield "the nearest may keep it, but was disturbed while it was measured: run it again"
+            yield (
+                "the nearest may keep it, but was disturbed while it was measured: `lutra verify`"
+                " measures it again"
+            )
             return
         excess = 100.0 * (over[0].verified.upper_ms / self.budget_ms - 1.0)
         yield (

@@ -13,9 +13,9 @@ from lutra.errors import DeviceError, TableError
 from lutra.profiler.bench import DeviceOrSpec, bench_of_table
 from lutra.profiler.protocols import NETWORK_PROTOCOL, TimingProtocol
 from lutra.profiler.watch import Watch
-from lutra.search.candidate import Candidate, Verified
+from lutra.search.candidate import Candidate
 from lutra.search.measuring.at_precisions import keeps
-from lutra.search.measuring.measured import CONFIRMING, MeasuredCandidates, teach
+from lutra.search.measuring.measured import MeasuredCandidates, in_visits, teach
 from lutra.search.result import ClosedLoop
 from lutra.tables import LatencyTable
 
@@ -88,15 +88,18 @@ class Keeping:
 
     def _iterate(self, first: Candidate, go_on: GoOn) -> tuple[Candidate, int, tuple[str, ...]]:
         """The last candidate, how many were to be measured, and why no more of them were."""
-        candidate = first
+        candidate, disturbed = first, 0
         for number in range(1, ITERATIONS + 1):
             try:
-                candidate = self._tried(candidate)
+                candidate = self._tried(candidate, 2 + disturbed)
             except (DeviceError, TableError) as error:
                 return candidate, number, (f"measuring ended early: {error}",)
             if candidate.verified is None:
                 return candidate, number, ("measuring ended early: the last one was not reached",)
-            limit_ms = self._next_ms(candidate.verified, number)
+            if candidate.verified.within_budget and candidate.verified.flags:
+                disturbed += 1  # which is no reason to train
+                continue
+            disturbed, limit_ms = 0, self._next_ms(number)
             if limit_ms is None or number == ITERATIONS:
                 break
             candidate = go_on(limit_ms)
@@ -104,11 +107,11 @@ class Keeping:
                 break  # it came to the same
         return candidate, number, ()
 
-    def _tried(self, candidate: Candidate) -> Candidate:
-        """The candidate with what was measured, as often again where that may show it kept."""
+    def _tried(self, candidate: Candidate, times: int) -> Candidate:
+        """The candidate as it was measured, ``times`` as often where that may show it kept."""
         candidate = self._measure(candidate, NETWORK_PROTOCOL)
         if self._measured.may_keep(candidate):
-            candidate = self._measure(candidate, CONFIRMING)
+            candidate = self._measure(candidate, in_visits(times))
         return candidate
 
     def _measure(self, candidate: Candidate, protocol: TimingProtocol) -> Candidate:
@@ -122,15 +125,13 @@ class Keeping:
             self._measured.measure(bench, table, [candidate], protocol, watch)
         return self._measured.as_measured(candidate)
 
-    def _next_ms(self, found: Verified, iteration: int) -> float | None:
+    def _next_ms(self, iteration: int) -> float | None:
         """The limit on predictions with which to go on; None where it is to end.
 
         Lower after what is over the budget: boldly after the first iteration, at last as cautious
         as asked. Once there is one that keeps the budget, bold, while too much is unused.
         """
         measured, best = self._measured, self._slowest_kept()
-        if found.within_budget and found.flags:
-            return None  # that it was disturbed is no reason to train
         share = 0.0 if best else iteration / (ITERATIONS - 1)
         limits_ms = [measured.limit_ms(share * measured.deviations)]
         # No higher than what those that are over the budget would have needed.

@@ -228,14 +228,21 @@ def test_without_time_nothing_is_measured(
     assert found.notes == ("measuring ended early: the last one was not reached",)
 
 
-def test_what_was_disturbed_is_no_reason_to_train_on(
-    table: Path, training: Training, device_where: DeviceWhere
+@pytest.mark.parametrize("disturbed", [400, 10**9])
+def test_what_was_disturbed_is_measured_again_and_no_reason_to_train_on(
+    table: Path, training: Training, device_where: DeviceWhere, disturbed: int
 ) -> None:
     device = device_where(1.0)
-    device.script.flags = lambda answered: ("throttled",)
-    found = keeping(table, device, training).run(training.go_on(1.9), training.go_on)
+    device.script.flags = lambda answered: ("shared",) if answered < disturbed else ()
+    first = training.go_on(1.9)
+    found = keeping(table, device, training).run(first, training.go_on)
+    if disturbed == 400:
+        assert found.closed_loop.kept >= 1
+        assert all(limit > 1.9 for limit in training.limits_ms[1:]), "for what is unused"
+        return
     assert training.limits_ms == [1.9]
-    assert found.closed_loop.kept == 0
+    assert (found.closed_loop.kept, found.closed_loop.iterations) == (0, ITERATIONS)
+    assert found.candidate.architecture == first.architecture
     assert found.notes[1].startswith("the nearest may keep it, but was disturbed")
 
 
