@@ -2,6 +2,7 @@
 
     python -m benchmarks.single_path --memory [--space NAME] [--batch 64] [--resolution 28]
     python -m benchmarks.single_path TABLE --data FOLDER --budgets 0.10,0.12,0.14 --resolution 20
+    python -m benchmarks.single_path TABLE --data FOLDER --resolution 20 --budgets 0.1 --equal-time
 
 Memory is the high-water mark of a process's resident memory (`getrusage`) after some training
 steps, less its mark before the network was made; time is CPU time per step, the least of several.
@@ -12,6 +13,10 @@ weights (as in DARTS).
 At budgets: networks by single-path search with random weights and with those of the supernet that
 comes with lutra, and what a search of that supernet finds: as it is, fine-tuned for as many epochs
 as the former were trained in all, and trained alone for as many.
+
+With ``--equal-time``: networks by single-path search with random weights, and what evolution finds,
+by measured accuracies, of a supernet that was trained by the sandwich rule for as many CPU seconds
+as one of those searches took on average, to the next whole epoch; with the supernet's weights.
 """
 
 from __future__ import annotations
@@ -21,8 +26,10 @@ import json
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from itertools import product
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -30,11 +37,14 @@ import torch
 from torch import Tensor, nn
 
 from lutra.ops import MBConv, OpConfig
+from lutra.predictors.accuracy.base import Accuracies, AccuracyPredictor
 from lutra.predictors.accuracy.loading import load_accuracy
 from lutra.predictors.efficiency.predictor import EfficiencyPredictor
 from lutra.search.find import find_networks
 from lutra.search.training.single_path import train_single_path
+from lutra.spaces import Rows
 from lutra.spaces.mbconv_spaces import EXPANSIONS, FASHION, KERNELS, MBConvSpace
+from lutra.supernets.accuracy.inherited import InheritedAccuracy
 from lutra.supernets.checkpoints.checkpoint import load_supernet, read_checkpoint
 from lutra.supernets.checkpoints.shipped import shipped_checkpoint
 from lutra.supernets.data.loading import load_images
@@ -44,7 +54,9 @@ from lutra.supernets.elastic.supernet import Supernet
 from lutra.supernets.evaluation import top1, tune_statistics
 from lutra.supernets.single_path.network import SuperkernelNetwork
 from lutra.supernets.subnet import Subnet, initialise
+from lutra.supernets.training.train import train_supernet
 
+EVOLUTION = {"population": 16, "generations": 5, "islands": 1}
 NETWORKS = ("largest", "superkernel", "multi-path")
 WARM_UP = 2
 
@@ -238,6 +250,92 @@ def report_budgets(given: argparse.Namespace) -> None:
         told(budget_ms, f"{searched.algorithm}, alone", alone, row, time.process_time() - started)
 
 
+class MeasuredAccuracy(AccuracyPredictor):
+    """Top-1 with a supernet's weights, measured once for each network."""
+
+    def __init__(self, inherited: InheritedAccuracy, resolution: int) -> None:
+        self._inherited = inherited
+        self._known: dict[bytes, float] = {}
+        self.name, self.space = "measured", inherited.space.name
+        self.resolutions = (resolution,)
+        self.provenance, self.quality = "measured with a supernet", {}
+
+    def predict(self, rows: Rows) -> Accuracies:
+        return np.array([self._of(row) for row in self.canonical(rows)])
+
+    def _of(self, row: np.ndarray) -> float:  # type: ignore[type-arg]
+        key = row.tobytes()
+        if key not in self._known:
+            self._known[key] = self._inherited.of(self._inherited.space.decode(row)).percent
+        return self._known[key]
+
+
+def supernet_of(seconds: float, given: argparse.Namespace, folder: Path) -> tuple[Path, float]:
+    """A supernet trained for so many CPU seconds at least, and for how many.
+
+    What an epoch takes is told by trainings of one and of two: what else they do is the same.
+    """
+
+    def trained(epochs: int) -> tuple[Path, float]:
+        started = time.process_time()
+        done = train_supernet(
+            given.space, given.data, folder / str(epochs), method="sandwich", epochs=epochs,
+            batch=64, augmentation="none", seed=given.seed, save_seconds=float("inf"),
+        )  # fmt: skip
+        return done.path, time.process_time() - started
+
+    short = [trained(epochs) for epochs in (1, 2)]
+    once, twice = (each for _, each in short)
+    epochs = max(1, 1 + ceil((seconds - once) / (twice - once)))
+    return short[epochs - 1] if epochs <= len(short) else trained(epochs)
+
+
+def report_equal_time(given: argparse.Namespace) -> None:
+    """A line per network: its prediction, its accuracy on test images, what its making took."""
+    predictor = EfficiencyPredictor(given.table)
+    train, test = (load_images(given.data, name, "none") for name in ("train", "test"))
+    print(f"{'budget':>7} {'by':12} {'predicted':>9} {'test %':>7} {'CPU s':>6}")
+
+    def told(budget_ms: float, by: str, subnet: Subnet, ms: float, seconds: float) -> None:
+        percent = top1(subnet, test, given.resolution).percent
+        print(f"{budget_ms:7.4f} {by:12} {ms:9.4f} {percent:7.2f} {seconds:6.0f}", flush=True)
+
+    taken = []
+    for budget_ms in given.budgets:
+        started = time.process_time()
+        one = train_single_path(
+            given.table,
+            given.data,
+            max_latency_ms=budget_ms,
+            resolution=given.resolution,
+            epochs=given.epochs,
+            fine_tune_epochs=given.fine_tune,
+            augmentation="none",
+            seed=given.seed,
+        )
+        taken.append(time.process_time() - started)
+        told(budget_ms, "single-path", one.subnet, one.result.best.predicted_ms, taken[-1])
+    with tempfile.TemporaryDirectory() as folder:
+        path, seconds = supernet_of(float(np.mean(taken)), given, Path(folder))
+        print(f"a supernet was trained for {seconds:.0f} CPU s", flush=True)
+        supernet, inherited = load_supernet(path), InheritedAccuracy.read(path, given.data)
+    accuracy = MeasuredAccuracy(inherited, given.resolution)
+    upper = predictor.interval(1.0, given.resolution)[1] or 1.0
+    for budget_ms in given.budgets:
+        found = find_networks(
+            given.table,
+            max_latency_ms=budget_ms / upper,
+            accuracy=accuracy,
+            resolutions=[given.resolution],
+            algorithm="evolution",
+            hyperparameters=EVOLUTION,
+            seed=given.seed,
+        )
+        subnet = supernet.subnet(found.best.architecture)
+        tune_statistics(subnet, train, given.resolution)
+        told(budget_ms, "evolution", subnet, found.best.predicted_ms, found.cpu_seconds)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("table", type=Path, nargs="?")
@@ -247,6 +345,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--resolution", type=int, default=28)
     parser.add_argument("--data", type=Path)
+    parser.add_argument("--equal-time", action="store_true")
     parser.add_argument("--accuracy", help="of load_accuracy; by default the space's")
     parser.add_argument(
         "--budgets", type=lambda text: [float(part) for part in text.split(",")], default=[]
@@ -260,6 +359,8 @@ def main() -> None:
         print(json.dumps(cost))
     elif given.memory:
         report_memory(given.space, given.batch, given.resolution)
+    elif given.equal_time:
+        report_equal_time(given)
     else:
         report_budgets(given)
 

@@ -39,8 +39,6 @@ from lutra.files.kinds import NETWORK, is_of_kind
 if TYPE_CHECKING:
     from lutra.supernets.accuracy.inherited import InheritedAccuracy
 
-_INCOMPLETE = 3
-
 
 @click.command("search")
 @table_argument
@@ -173,17 +171,17 @@ def command(
     outputs.check(of_front=bool(names))
     if seed < 0:
         raise UsageError(f"--seed {seed} must not be negative")
+    verification = Verification(table, device_spec, confidence, verify=verify)
     if trains(algorithm):
         found = train_single_path(
-            table, limits, own, data, checkpoint, resolutions, space_name, seed
+            table, limits, own, data, checkpoint, resolutions, space_name, seed, verification
         )
         outputs.write_trained(found)
         print_trained(found, outputs, as_json=as_json)
-        return
+        click.get_current_context().exit(verification.exit_code(found.result))
     _require_together(evaluate, checkpoint, data)
     measures = evaluate is not None or verify
     _require_one_order(front=bool(names), measures=measures, robust=robust is not None)
-    verification = Verification(table, device_spec, confidence, verify=verify)
     verification.require(limits["max_latency_ms"])
     with lutra.LatencyTable.open(table) as opened:
         predictor = lutra.EfficiencyPredictor(opened, space_name)
@@ -217,7 +215,7 @@ def command(
     if measuring is not None and evaluate is not None:
         result = _evaluated(result, measuring, evaluate)
     outputs.write(result)
-    code = _INCOMPLETE if verify and not (result.closed_loop and result.closed_loop.kept) else 0
+    code = verification.exit_code(result)
     if as_json:
         print_json(result.to_json())
         click.get_current_context().exit(code)

@@ -13,8 +13,10 @@ import click
 import lutra
 from lutra.cli.candidates import print_candidates
 from lutra.cli.options import FILE
-from lutra.cli.output import note, note_next, print_json, progress, with_eta
+from lutra.cli.output import note, note_next, print_json, progress_of, with_eta
 from lutra.cli.search_files import Outputs
+from lutra.cli.search_verified import Verification, note_closed_loop
+from lutra.cli.verify import print_verified
 from lutra.errors import UsageError
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ _OWN = (
 _SHARED = (
     *("table", "max_latency", "algorithm", "resolutions", "seed", "checkpoint", "data"),
     *("output", "ofa_config", "plot", "space_name", "as_json"),
+    *("verify", "device_spec", "confidence"),
 )
 
 
@@ -120,13 +123,15 @@ def train_single_path(
     resolutions: str | None,
     space_name: str | None,
     seed: int,
+    verification: Verification,
 ) -> SinglePathSearch:
     """Search as the command line asks; raises `UsageError` and what the search raises."""
     if data is None:
         raise UsageError(f"--algorithm {SINGLE_PATH} trains: name its images by --data FOLDER")
     if limits["other_tables"]:
         raise UsageError(f"--algorithm {SINGLE_PATH} takes a budget by the searched table only")
-    with progress("search") as report:
+    verification.require(limits["max_latency_ms"])
+    with progress_of(["search", "verify"] if verification.verify else ["search"]) as reports:
         return lutra.train_single_path(
             table,
             data,
@@ -140,7 +145,8 @@ def train_single_path(
             learning_rate=given.learning_rate,
             augmentation=given.augmentation,
             seed=seed,
-            on_step=with_eta(report),
+            on_step=with_eta(reports["search"]),
+            **(verification.measuring(reports["verify"]) if verification.verify else {}),
         )
 
 
@@ -152,7 +158,11 @@ def print_trained(found: SinglePathSearch, outputs: Outputs, *, as_json: bool) -
         return
     for text in result.notes:
         note(text)
-    print_candidates(result, measured=True)
+    if result.best.verified is None:
+        print_candidates(result, measured=True)
+    else:
+        print_verified(result, 1)
+        note_closed_loop(result)
     note(f"{len(found.steps)} steps of search, {result.cpu_seconds:.0f} CPU s in all")
     if outputs.result is not None and outputs.weights is not None:
         words = ["export", str(outputs.result), "--checkpoint", str(outputs.weights)]

@@ -10,8 +10,10 @@ from typing import Any
 import click
 
 import lutra
-from lutra.cli.output import note, progress, watch
+from lutra.cli.output import Report, note, progress, watch
 from lutra.errors import UsageError
+
+_INCOMPLETE = 3
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,23 @@ class Verification:
         if source is not click.core.ParameterSource.DEFAULT:
             raise UsageError("--confidence goes with --verify: without it nothing is measured")
 
+    def measuring(self, report: Report) -> dict[str, Any]:
+        """How a search that trains is to measure: the arguments of `lutra.train_single_path`."""
+        from lutra.tables.profiled import device_of
+
+        with lutra.LatencyTable.open(self.table) as opened:
+            device = self.device or device_of(opened)
+        return {
+            "device": device,
+            "confidence": self.confidence / 100.0,
+            "watch": watch(report),
+        }
+
+    def exit_code(self, result: lutra.SearchResult) -> int:
+        """3 where no network that was measured keeps the budget."""
+        kept = result.closed_loop is not None and result.closed_loop.kept > 0
+        return _INCOMPLETE if self.verify and not kept else 0
+
     def search(
         self, asked: dict[str, Any], on_result: Callable[[lutra.SearchResult], None]
     ) -> lutra.SearchResult:
@@ -53,15 +72,19 @@ class Verification:
 def note_closed_loop(result: lutra.SearchResult) -> None:
     """What was found, and what caution cost."""
     loop, best = result.closed_loop, result.best
-    if loop is None or best.verified is None or loop.accuracy_cost is None:
+    if loop is None or best.verified is None or not loop.kept:
         return
     budget_ms, found = result.limits["latency_ms"], best.verified
     slack = 100.0 * (1.0 - found.measured_ms / budget_ms)
     price = 100.0 * (found.upper_ms - found.measured_ms) / budget_ms
-    cost = loop.accuracy_cost
-    note(
+    text = (
         f"the first one keeps the budget with {slack:.2g} % to spare, {price:.2g} % of which is for"
-        f" {100 * loop.confidence:g} % of processes to keep it; what a search that"
-        f" measures nothing proposes is predicted {abs(cost):.2f} points"
-        f" {'more' if cost >= 0 else 'less'} accurate"
+        f" {100 * loop.confidence:g} % of processes to keep it"
     )
+    cost = loop.accuracy_cost
+    if cost is not None:
+        text += (
+            f"; what a search that measures nothing proposes is predicted {abs(cost):.2f} points"
+            f" {'more' if cost >= 0 else 'less'} accurate"
+        )
+    note(text)

@@ -53,7 +53,8 @@ class ClosedLoop:
     """How a search went that measured its candidates: ``kept`` of ``measured`` keep the budget.
 
     ``accuracy_cost`` is by how many points what it found is less accurate, as predicted, than what
-    a search that measures nothing proposes; None where nothing was found. ``margin_percent`` is how
+    a search that measures nothing proposes; None where nothing was found, or what was proposed was
+    not trained to its end (single-path search). ``margin_percent`` is how
     far below the budget predictions must be for ``confidence``, as far as was known at the end.
     """
 

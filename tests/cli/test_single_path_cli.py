@@ -39,6 +39,19 @@ def test_it_writes_a_network_and_its_course(capsys: Capture) -> None:
 
 
 @pytest.mark.usefixtures("workplace")
+def test_it_measures_what_it_ends_with(capsys: Capture) -> None:
+    capsys.readouterr()
+    short = ("--epochs", "1", "--fine-tune", "0")
+    assert call(*TRAINS, *short, "--verify", "--confidence", "90", "-o", "r.json") == 0
+    said = capsys.readouterr()
+    assert "within budget" in said.out
+    assert "1 of the 1 candidates that were measured keep 1e+04 ms with 90 % confidence" in said.err
+    assert "the first one keeps the budget" in said.err
+    loop = json.loads(Path("r.json").read_text())["closed_loop"]
+    assert (loop["measured"], loop["kept"], loop["confidence"]) == (1, 1, 0.9)
+
+
+@pytest.mark.usefixtures("workplace")
 @pytest.mark.parametrize(
     ("arguments", "code", "part"),
     [
@@ -46,7 +59,9 @@ def test_it_writes_a_network_and_its_course(capsys: Capture) -> None:
         ((*SEARCH, "--data", "images"), 2, "--trade-off"),
         ((*SEARCH, "--data", "images", "--trade-off", "-1"), 2, "must be 0 or more"),
         ((*TRAINS, "--max-flops", "1M"), 2, "takes no --max-flops"),
-        ((*TRAINS, "--verify"), 2, "takes no --verify"),
+        ((*TRAINS, "--robust", "0.1"), 2, "takes no --robust"),
+        ((*TRAINS, "--device", "fake"), 2, "--device goes with --verify"),
+        ((*SEARCH, "--data", "images", "--trade-off", "1", "--verify"), 2, "--verify needs"),
         ((*TRAINS, "--resolutions", "20,28"), 2, "one resolution"),
         ((*TRAINS, "--max-latency", "u.lut=5ms"), 2, "by the searched table only"),
         (("search", "t.lut", "--max-latency", "1s", "--weights", "n.pth"), 2, "goes with"),

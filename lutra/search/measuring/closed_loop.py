@@ -58,7 +58,9 @@ def find_within_budget(
     >>> result.closed_loop.measured >= result.closed_loop.kept
     True
     """
-    _require_sane(confidence, candidates, iterations)
+    require_sane(confidence)
+    if candidates < 1 or iterations < 1:
+        raise UsageError("at least one candidate must be measured, in at least one iteration")
     if max_latency_ms is None:
         raise UsageError("name the budget that is to be kept, such as max_latency_ms=20.0")
     if search.pop("robust", None) is not None:
@@ -89,11 +91,10 @@ def require_kept(result: SearchResult) -> None:
         raise InfeasibleError(f"{said}; the same again goes on with what is known")
 
 
-def _require_sane(confidence: float, candidates: int, iterations: int) -> None:
+def require_sane(confidence: float) -> None:
+    """Raise `UsageError` for a confidence that no budget can be kept with."""
     if not _LEAST_CONFIDENCE <= confidence <= _MOST_CONFIDENCE + _ROUNDING:
         raise UsageError(
             f"a confidence of {confidence:g} is not from {_LEAST_CONFIDENCE:g} to"
             f" {_MOST_CONFIDENCE:g}"
         )
-    if candidates < 1 or iterations < 1:
-        raise UsageError("at least one candidate must be measured, in at least one iteration")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,27 +17,28 @@ from lutra.files import write_atomically
 from lutra.files.kinds import CURVE, CURVE_FORMAT
 from lutra.predictors.accuracy.base import Accuracies, AccuracyPredictor
 from lutra.predictors.efficiency.predictor import EfficiencyPredictor
+from lutra.profiler.bench import DeviceOrSpec
+from lutra.profiler.watch import UNWATCHED, Watch
 from lutra.search.candidate import Candidate, Evaluated
-from lutra.search.question import Maxima, Question, TableOrPath, ask
+from lutra.search.measuring.caution import CONFIDENCE
+from lutra.search.measuring.closed_loop import require_sane
+from lutra.search.measuring.measured import MeasuredCandidates
+from lutra.search.question import Maxima, TableOrPath, ask
 from lutra.search.result import SearchResult
+from lutra.search.training.course import RATE_FROM_CHECKPOINT, Asked, Course
+from lutra.search.training.keeping import Keeping, Kept
 from lutra.spaces import Rows, SearchSpace
 from lutra.tables import opened_table
 
 if TYPE_CHECKING:
-    from lutra.supernets.data.base import Augmentation, ImageSet
-    from lutra.supernets.evaluation import OnStep
-    from lutra.supernets.single_path.budget import Budget
+    from lutra.supernets.data.base import Augmentation
     from lutra.supernets.single_path.network import SuperkernelNetwork
-    from lutra.supernets.single_path.pressure import Pressure
-    from lutra.supernets.single_path.runtime import Runtime
-    from lutra.supernets.single_path.settling import Row
     from lutra.supernets.single_path.training import SearchStep
     from lutra.supernets.subnet import Subnet
 
 NAME = "single-path"
 EPOCHS = 10
 RATE = 0.05  # at `fine_tuning.BATCH` images a step
-RATE_FROM_CHECKPOINT = 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +98,10 @@ def train_single_path(
     fine_tune_epochs: int = EPOCHS,
     learning_rate: float | None = None,
     augmentation: Augmentation | None = None,
+    device: DeviceOrSpec | None = None,
+    confidence: float = CONFIDENCE,
     seed: int = 0,
+    watch: Watch = UNWATCHED,
     on_step: Callable[[int, int], None] | None = None,
 ) -> SinglePathSearch:
     """Train weights and architecture in one network, then the network that was chosen.
@@ -114,9 +118,19 @@ def train_single_path(
     the search's at its beginning, ``augmentation`` as in `train_supernet`, by default as the
     supernet's training had it. ``on_step`` is told steps done and all there are.
 
+    With a ``device``, the table's own or its spec, what the search ends with is measured there, in
+    rounds with networks that the table knows, before it is fine-tuned. Where it is over the budget
+    (`Verified.upper_ms`, at ``confidence``) or leaves more than 2 % of it, the search goes on from
+    its weights and thresholds, each time for a quarter of its epochs, with a limit on predictions
+    by what was seen; three times at most. The result is the slowest that keeps the budget, else the
+    nearest to it: its `ClosedLoop` and notes say which. What was measured stays in the table, as
+    with `find_within_budget`.
+    ``watch`` accompanies the measuring. A device that is lost loses no training: notes say so.
+
     Raises `UsageError` for a space without such choices and for what cannot be asked,
     `InfeasibleError` for a budget that no network keeps, `MissingOpError`, `TableError`,
-    `CheckpointError`, `DataError`, and `TrainingError` where the loss is no number.
+    `CheckpointError`, `DataError`, `DeviceError` where the device cannot be opened before anything
+    is trained, and `TrainingError` where the loss is no number.
 
     >>> found = train_single_path(
     ...     "small.lut", "images", max_latency_ms=0.4, epochs=1, fine_tune_epochs=1)
@@ -137,11 +151,22 @@ def train_single_path(
         raise UsageError(f"a learning rate of {learning_rate} must be above zero and finite")
     augmentation = augmentation or _augmentation_of(checkpoint)
     asked = _ask(table, Path(data), augmentation, max_latency_ms, trade_off, space, resolution)
-    network = _network(asked.question.space.name, checkpoint, seed)
-    report = _Report(on_step, epochs, fine_tune_epochs)
+    keeping = None if device is None else _keeping(asked, device, confidence, watch)
+    course = Course(
+        asked,
+        _network(asked.question.space.name, checkpoint, seed),
+        epochs=epochs,
+        fine_tune_epochs=fine_tune_epochs,
+        learning_rate=learning_rate,
+        seed=seed,
+        on_step=on_step or (lambda done, expected: None),
+    )
     started = time.process_time()
-    steps, row = asked.search(network, epochs, learning_rate, seed, report.search)
-    subnet = asked.trained(network, row, fine_tune_epochs, seed, report.fine_tuning)
+    candidate, kept = course.begin(), None
+    if keeping is not None:
+        kept = keeping.run(candidate, course.go_on)
+        candidate = kept.candidate
+    subnet = course.trained(candidate)
     settings = {
         "epochs": epochs,
         "fine_tune_epochs": fine_tune_epochs,
@@ -150,114 +175,51 @@ def train_single_path(
         "augmentation": augmentation,
         "checkpoint": None if checkpoint is None else str(checkpoint),
     }
-    result = asked.result(subnet, row, len(steps), settings, seed, started)
-    return SinglePathSearch(result, subnet, tuple(steps))
+    found = _evaluated(asked, candidate, subnet)
+    result = asked.question.result(
+        (found,),
+        algorithm=NAME,
+        seed=seed,
+        settings=settings,
+        evaluations=len(course.steps),
+        cpu_seconds=time.process_time() - started,
+        notes=_notes(found, kept),
+    )
+    if kept is not None:
+        result = replace(result, closed_loop=kept.closed_loop)
+    return SinglePathSearch(result, subnet, tuple(course.steps))
 
 
-class _Report:
-    """Tells of two trainings as of one, in proportion to their epochs."""
-
-    def __init__(
-        self, on_step: Callable[[int, int], None] | None, search: int, fine_tuning: int
-    ) -> None:
-        self._on_step = on_step or (lambda done, expected: None)
-        self._epochs = (search, fine_tuning)
-
-    def search(self, done: int, expected: int) -> None:
-        """Told of a step of the search."""
-        self._on_step(done, expected + expected * self._epochs[1] // self._epochs[0])
-
-    def fine_tuning(self, done: int, expected: int) -> None:
-        """Told of a step of fine-tuning."""
-        before = expected * self._epochs[0] // self._epochs[1]
-        self._on_step(before + done, before + expected)
+def _keeping(asked: Asked, device: DeviceOrSpec, confidence: float, watch: Watch) -> Keeping:
+    """What measures; raises `UsageError` without a budget, and what opening the device raises."""
+    question, latency = asked.question, asked.question.predictor.latency
+    require_sane(confidence)
+    if question.maxima.latency_ms is None:
+        raise UsageError("name the budget that is to be kept, such as max_latency_ms=20.0")
+    measured = MeasuredCandidates(question.space, float(question.maxima.latency_ms), confidence)
+    at = question.resolutions
+    range_ms = latency.cheapest(at)[0], latency.dearest(at)[0]
+    return Keeping(Path(question.predictor.path), device, measured, range_ms, watch)
 
 
-@dataclass(frozen=True, eq=False)
-class _Asked:
-    """What a search works with, all of it known to fit together."""
+def _evaluated(asked: Asked, candidate: Candidate, subnet: Subnet) -> Candidate:
+    """The candidate with the accuracy of its weights on the validation images."""
+    from lutra.supernets.evaluation import top1
 
-    question: Question
-    runtime: Runtime
-    budget: Budget
-    pressure: Pressure
-    train: ImageSet
-    validation: ImageSet
+    found = top1(subnet, asked.validation, asked.resolution)
+    evaluated = Evaluated(found.percent, *found.interval_percent, found.count)
+    return replace(candidate, accuracy=found.percent, evaluated=evaluated)
 
-    @property
-    def resolution(self) -> int:
-        """In pixels."""
-        return self.question.resolutions[0]
 
-    def search(
-        self,
-        network: SuperkernelNetwork,
-        epochs: int,
-        learning_rate: float,
-        seed: int,
-        on_step: OnStep,
-    ) -> tuple[list[SearchStep], Row]:
-        """The steps of a search, and the row that it ends with."""
-        from lutra.supernets.single_path.training import search_training
-
-        steps = search_training(
-            network,
-            self.train,
-            self.resolution,
-            epochs,
-            runtime=self.runtime,
-            pressure=self.pressure,
-            learning_rate=learning_rate,
-            seed=seed,
-            on_step=on_step,
-        )
-        return steps, self.budget.kept_by(network)
-
-    def trained(
-        self, network: SuperkernelNetwork, row: Row, epochs: int, seed: int, on_step: OnStep
-    ) -> Subnet:
-        """The chosen network on its own, fine-tuned, with statistics of its own."""
-        from lutra.supernets.deployment.fine_tuning import fine_tune
-        from lutra.supernets.evaluation import tune_statistics
-
-        subnet = network.supernet.subnet(self.question.space.decode(row))
-        fine_tune(subnet, self.train, self.resolution, epochs, seed=seed + 1, on_step=on_step)
-        tune_statistics(subnet, self.train, self.resolution)
-        return subnet
-
-    def result(
-        self,
-        subnet: Subnet,
-        row: Row,
-        evaluations: int,
-        settings: Mapping[str, Any],
-        seed: int,
-        started: float,
-    ) -> SearchResult:
-        """The result, with the accuracy on the validation images."""
-        from lutra.supernets.evaluation import top1
-
-        question = self.question
-        found = top1(subnet, self.validation, self.resolution)
-        (candidate,) = question.candidates(row[None], np.array([found.percent]))
-        evaluated = Evaluated(found.percent, *found.interval_percent, found.count)
-        return question.result(
-            (replace(candidate, evaluated=evaluated),),
-            algorithm=NAME,
-            seed=seed,
-            settings=settings,
-            evaluations=evaluations,
-            cpu_seconds=time.process_time() - started,
-            notes=self._notes(candidate),
-        )
-
-    def _notes(self, candidate: Candidate) -> tuple[str, ...]:
-        if candidate.predicted_high_ms is not None:
-            return ()
-        return (
-            "how far off predictions of this table are is not known, so networks may take longer"
-            " than predicted: `lutra calibrate` tells",
-        )
+def _notes(candidate: Candidate, kept: Kept | None) -> tuple[str, ...]:
+    notes = () if kept is None else kept.notes
+    if candidate.predicted_high_ms is not None or candidate.verified is not None:
+        return notes
+    return (
+        "how far off predictions of this table are is not known, so networks may take longer"
+        " than predicted: `lutra calibrate` tells",
+        *notes,
+    )
 
 
 def _ask(
@@ -268,7 +230,7 @@ def _ask(
     trade_off: float,
     space: SearchSpace | str | None,
     resolution: int | None,
-) -> _Asked:
+) -> Asked:
     """Read table and images; raises whatever does not fit together, before anything is trained."""
     from lutra.supernets.data.loading import load_images
     from lutra.supernets.single_path.budget import Budget
@@ -297,7 +259,7 @@ def _ask(
             accuracy=accuracy,
             resolutions=[resolution],
         )
-    return _Asked(question, runtime, budget, pressure, train, validation)
+    return Asked(question, runtime, budget, pressure, train, validation)
 
 
 def _augmentation_of(checkpoint: str | Path | None) -> Augmentation:

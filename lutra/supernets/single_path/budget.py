@@ -26,7 +26,7 @@ class Budget:
         self._resolution = resolution
         self._max_ms = max_ms
         self._fastest = predictor.latency.cheapest([resolution])[1]
-        least_ms = float(self._upper_ms(self._fastest[None])[0])
+        self._least_ms = least_ms = float(self._upper_ms(self._fastest[None])[0])
         if max_ms is None:
             return
         if not (np.isfinite(max_ms) and max_ms > 0):
@@ -42,7 +42,20 @@ class Budget:
         """What most networks that keep the budget are predicted at, at most; None without one."""
         if self._max_ms is None:
             return None
-        return self._max_ms / (self._predictor.interval(1.0, self._resolution)[1] or 1.0)
+        return self._max_ms / self._usual
+
+    def predicting(self, limit_ms: float) -> Budget:
+        """The budget of most networks that are predicted at ``limit_ms`` or less.
+
+        That of the fastest network where it would not keep that.
+        """
+        most_ms = max(limit_ms * self._usual, self._least_ms)
+        return Budget(self._predictor, self._resolution, most_ms)
+
+    @property
+    def _usual(self) -> float:
+        """The upper end of most predictions, over what is predicted."""
+        return self._predictor.interval(1.0, self._resolution)[1] or 1.0
 
     def kept_by(self, network: SuperkernelNetwork) -> Row:
         """The canonical row (genes,) that a trained network ends with, within the budget."""

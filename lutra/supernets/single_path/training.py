@@ -57,21 +57,24 @@ def search_training(
     pressure: Pressure,
     learning_rate: float,
     batch: int = BATCH,
+    after_epochs: int = 0,
     seed: int = 0,
     on_step: OnStep = lambda done, expected: None,
 ) -> list[SearchStep]:
     """Train weights and thresholds together; the steps that were taken.
 
     The loss is the cross-entropy with smoothed labels and what ``pressure`` adds for ``runtime``,
-    from the second fifth of the steps on. Raises `TrainingError` where it is no number, and
-    `DataError`.
+    from the second fifth of the steps on. With ``after_epochs`` it goes on with a search of so
+    many: from the first step on, thresholds as fast as in that one. Raises `TrainingError` where
+    it is no number, and `DataError`.
     """
     if len(images) < 2:
         raise DataError(f"{images.source}: a search needs at least 2 images, not {len(images)}")
     batch = min(batch, len(images))
-    expected = epochs * (len(images) // batch)
+    whole = (after_epochs or epochs) * (len(images) // batch)
+    alone = 0.0 if after_epochs else _ALONE * whole
     # A step moves it by the rate over 1 - momentum; the rate's mean is half of what it begins at.
-    network.threshold_speed = 2.0 * _REACH * (1.0 - MOMENTUM) / (max(expected, 1) * learning_rate)
+    network.threshold_speed = 2.0 * _REACH * (1.0 - MOMENTUM) / (max(whole, 1) * learning_rate)
     steps: list[SearchStep] = []
 
     def loss(module: nn.Module, features: Tensor, labels: Tensor) -> Tensor:
@@ -85,10 +88,10 @@ def search_training(
                 entropy.item(), now_ms, pressure.multiplier, network.architecture(resolution)
             )
         )
-        if len(steps) <= _ALONE * expected:
+        if len(steps) <= alone:
             return entropy
         total = entropy + pressure.of(taken_ms).to(entropy)
-        pressure.advance(now_ms, 1.0 / expected)
+        pressure.advance(now_ms, 1.0 / whole)
         return total
 
     fine_tune(

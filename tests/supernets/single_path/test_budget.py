@@ -74,6 +74,13 @@ def test_the_upper_limit_of_what_is_chosen_keeps_the_budget(
     assert 0.95 * most_ms < found.high_ms <= most_ms
     assert budget.predicted_ms is not None
     assert budget.predicted_ms < most_ms
+    lower = budget.predicting(0.97 * budget.predicted_ms)
+    assert lower.predicted_ms is not None
+    fastest_ms = Budget(predictor, 28, low.high_ms).predicted_ms
+    assert fastest_ms is not None
+    assert lower.predicted_ms == pytest.approx(max(0.97 * budget.predicted_ms, fastest_ms))
+    faster = predictor.predict_one(predictor.space.decode(lower.kept_by(network)))
+    assert low.latency_ms <= faster.latency_ms <= found.latency_ms
 
 
 def test_budgets_that_cannot_be(precisions: dict[str, Path]) -> None:
