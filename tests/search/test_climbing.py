@@ -25,13 +25,34 @@ def tiny(seed: int, share: float = 0.4) -> Problem:
 def test_a_climb_ends_where_no_neighbour_is_better(seed: int) -> None:
     problem = tiny(seed)
     archive = Archive(problem, 10)
-    row, accuracy = climb(problem, archive, problem.anchor)
+    rows, reached = climb(problem, archive, problem.anchor[None, :])
+    row, accuracy = rows[0], reached[0]
     near = problem.moves.neighbours(row)
     assert problem.constraints.feasible(row[None, :]).all()
     assert accuracy == problem.accuracy_of(row[None, :])[0]
     assert accuracy > problem.accuracy_of(problem.anchor[None, :])[0]
     assert accuracy >= problem.accuracy_of(near[problem.constraints.feasible(near)]).max()
     assert archive.best().accuracy[0] >= accuracy
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_climbs_together_reach_what_each_reaches_alone(seed: int) -> None:
+    problem = tiny(seed)
+    starts = TINY.every_row[problem.constraints.feasible(TINY.every_row)][::7]
+    rows, accuracy = climb(problem, Archive(problem, 10), starts)
+    assert len(np.unique(accuracy)) > 1
+    for start, row, reached in zip(starts, rows, accuracy, strict=True):
+        alone, alone_reached = climb(problem, Archive(problem, 10), start[None, :])
+        assert np.array_equal(alone[0], row)
+        assert alone_reached[0] == reached
+
+
+def test_neighbours_of_several_rows_are_those_of_each() -> None:
+    problem = tiny(0)
+    rows = TINY.every_row[:5]
+    near, owners = problem.moves.neighbours_of(rows)
+    for place, row in enumerate(rows):
+        assert np.array_equal(near[owners == place], problem.moves.neighbours(row))
 
 
 def test_a_climb_lets_one_gene_pay_for_another() -> None:
@@ -45,7 +66,7 @@ def test_a_climb_lets_one_gene_pay_for_another() -> None:
             best = problem.accuracy_of(near[problem.constraints.feasible(near)]).max()
             before = problem.accuracy_of(row[None, :])[0]
             if best <= before:
-                gained += climb(problem, Archive(problem, 10), row)[1] > before
+                gained += climb(problem, Archive(problem, 10), row[None, :])[1][0] > before
     assert gained
 
 

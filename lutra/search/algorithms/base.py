@@ -123,10 +123,11 @@ class Archive:
 
     def unseen(self, rows: Rows) -> Rows:
         """Those canonical rows that were never scored, each once, in the order given."""
-        keys = row_keys(rows)
-        first = dict(zip(reversed(keys), reversed(range(len(keys))), strict=True))
-        places = sorted(place for key, place in first.items() if key not in self._known)
-        return rows[places]
+        known, first = self._known, dict[bytes, int]()
+        for place, key in enumerate(row_keys(rows)):
+            if key not in known:
+                first.setdefault(key, place)
+        return rows[list(first.values())]
 
     def score(self, rows: Rows) -> npt.NDArray[np.float64]:
         """(N, genes) -> (N,): the accuracy of feasible canonical rows, in percent."""

@@ -32,6 +32,7 @@ from lutra.search.algorithms.ridge import AdditiveModel
 from lutra.search.problem import Problem
 from lutra.search.rows.moves import Row
 from lutra.spaces import Rows
+from lutra.spaces.distinct import distinct_places
 
 _LABELS = (100,)  # a model that is wrong by more need not be solved to the last path
 _TEMPERATURE = 1.0  # percent: what is so much worse than the best counts 1/e in a fit
@@ -54,8 +55,8 @@ class SurrogateHyperparameters(Hyperparameters):
     samples: int = 400
     rounds: int = 2
     solutions: int = 60
-    population: int = 8
-    climbs: int = 40
+    population: int = 12
+    climbs: int = 72
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -116,31 +117,36 @@ def _climb_all(
     rng: np.random.Generator,
     on_step: OnStep | None,
 ) -> None:
-    """Climb from the starts and from random rows, then from crossovers of what is reached."""
-    reached: dict[bytes, tuple[float, Row]] = {}
-    for number in range(chosen.climbs):
-        if number < len(starts):
-            start = starts[number]
-        elif number < chosen.population or len(reached) < 2:
-            start = problem.repair(problem.moves.draw(1, rng), rng)[0]
-        else:
-            start = _crossover(problem, [row for _, row in reached.values()], rng)
-        row, accuracy = climb(problem, archive, start)
-        reached[row.tobytes()] = accuracy, row
-        if len(reached) > chosen.population:
-            del reached[min(reached, key=lambda key: reached[key][0])]
+    """Climb from the starts and from random rows, then from crossovers of what is reached.
+
+    So many climbs together as there are parents.
+    """
+    size = chosen.population
+    drawn = problem.repair(problem.moves.draw(size, rng), rng)
+    begin = np.concatenate([np.array(starts), drawn])[:size]
+    best, accuracy = climb(problem, archive, begin[: chosen.climbs])
+    for done in range(len(begin), chosen.climbs, size):
         if on_step is not None:
-            on_step(number + 1, chosen.climbs)
+            on_step(done, chosen.climbs)
+        children = _crossovers(problem, best, min(size, chosen.climbs - done), rng)
+        rows, reached = climb(problem, archive, children)
+        best, accuracy = np.concatenate([best, rows]), np.concatenate([accuracy, reached])
+        distinct = distinct_places(best)
+        kept = distinct[np.argsort(-accuracy[distinct], kind="stable")[:size]]
+        best, accuracy = best[kept], accuracy[kept]
+    if on_step is not None:
+        on_step(chosen.climbs, chosen.climbs)
 
 
-def _crossover(problem: Problem, parents: list[Row], rng: np.random.Generator) -> Row:
-    """Of two of the parents, mutated and feasible."""
-    first, second = rng.choice(len(parents), 2, replace=False)
-    child = np.where(rng.random(len(parents[0])) < 0.5, parents[first], parents[second])
-    mutated = rng.random(len(child)) < _CHILD_MUTATION
-    child = np.where(mutated, problem.moves.draw(1, rng)[0], child)
-    feasible: Row = problem.repair(child[None, :], rng)[0]
-    return feasible
+def _crossovers(problem: Problem, parents: Rows, count: int, rng: np.random.Generator) -> Rows:
+    """So many of two of the parents each, mutated and feasible."""
+    first = rng.integers(len(parents), size=count)
+    second = (first + rng.integers(1, max(2, len(parents)), size=count)) % len(parents)
+    shape = count, parents.shape[1]
+    children = np.where(rng.random(shape) < 0.5, parents[first], parents[second])
+    mutated = rng.random(shape) < _CHILD_MUTATION
+    children = np.where(mutated, problem.moves.draw(count, rng), children)
+    return problem.repair(children, rng)
 
 
 def _at(problem: Problem, resolution: int) -> Problem | None:

@@ -64,12 +64,17 @@ class Moves:
 
     def neighbours(self, row: Row) -> Rows:
         """The canonical rows one choice away from ``row``, itself canonical."""
-        columns, choices = self._changes(row)
-        rows = np.repeat(row[None, :], len(columns), axis=0)
-        rows[np.arange(len(rows)), columns] = choices
-        changed = self._space.canonical(rows)
-        different: Rows = changed[(changed != row).any(axis=1)]
-        return different
+        return self.neighbours_of(row[None, :])[0]
+
+    def neighbours_of(self, rows: Rows) -> tuple[Rows, npt.NDArray[np.int64]]:
+        """The `neighbours` of each canonical row (N, genes), and which row each is one of."""
+        columns, choices = self._all_choices
+        owners = np.repeat(np.arange(len(rows)), len(columns))
+        near = rows[owners]
+        near[np.arange(len(near)), np.tile(columns, len(rows))] = np.tile(choices, len(rows))
+        near = self._space.canonical(near)
+        different = (near != rows[owners]).any(axis=1)
+        return near[different], owners[different]
 
     def within_two(self, row: Row) -> Rows:
         """The distinct canonical rows one or two choices away from ``row``, itself canonical."""
