@@ -79,8 +79,6 @@ class ProfilingRun:
             "reference": protocol,
             "network": network_protocol or protocol,
         }
-        longest = max(self._protocols.values(), key=lambda chosen: chosen.rule.min_rounds)
-        self._rounds_per_process = longest.rounds_per_process
         self._references = references
         rules = {category: chosen.rule for category, chosen in self._protocols.items()}
         self._record = VisitRecord(table, rules)
@@ -130,10 +128,11 @@ class ProfilingRun:
 
     def _run_rounds(self, workloads: Sequence[Workload], anchors: Sequence[Workload]) -> None:
         known = self._record.anchors(anchors, workloads)
+        rounds_per_process = self._rounds_per_process(workloads)
         first_round = round_number = 1 + self._record.last_round(workloads)
         while (wanted := self._record.wanted(workloads)) and not self._over_budget():
             rounds_done = round_number - first_round
-            if rounds_done and rounds_done % self._rounds_per_process == 0:
+            if rounds_done and rounds_done % rounds_per_process == 0:
                 self._session.restart()
             least = self._least_rounds(wanted)
             due = [item for item in wanted if _is_due(least, item.category, rounds_done)] or wanted
@@ -148,6 +147,11 @@ class ProfilingRun:
             self._run_round([*due, *along], round_number)
             self._record.learn_states()
             round_number += 1
+
+    def _rounds_per_process(self, workloads: Sequence[Workload]) -> int:
+        """As those of them have it that need most rounds."""
+        protocols = [self._protocols[item.category] for item in workloads] or [self._protocol]
+        return max(protocols, key=lambda chosen: chosen.rule.min_rounds).rounds_per_process
 
     def _least_rounds(self, workloads: Sequence[Workload]) -> dict[Category, int]:
         """The least number of rounds for each of their categories."""

@@ -85,6 +85,11 @@ def test_what_needs_fewer_rounds_sits_some_of_the_others_out(measure: Measure) -
         visits = table.visits("op", op.key)
         assert [visit.round for visit in visits] == [2, 4, 6, 8, 10, 12]
         assert [visit.process for visit in visits] == [1, 1, 2, 2, 3, 3]
+    alone = workloads(3)[2]
+    measure(script, [alone], quick, network_protocol=longer)
+    visits = table.visits("op", alone.key)
+    assert [visit.round for visit in visits] == [1, 2, 3, 4, 5, 6]
+    assert len({visit.process for visit in visits}) == 3
 
 
 def test_values_are_the_scripted_ones(measure: Measure) -> None:
