@@ -30,7 +30,7 @@ from lutra.profiler.bench import (
 from lutra.profiler.networks.calibration import calibrate_as_measured, calibrating_networks
 from lutra.profiler.protocols import NETWORK_PROTOCOL, OP_PROTOCOL, TimingProtocol
 from lutra.profiler.record import RunSummary
-from lutra.profiler.stopping import Again
+from lutra.profiler.stopping import Again, standing
 from lutra.profiler.watch import UNWATCHED, Watch
 from lutra.profiler.workload import Workload, network_workload, op_workload
 from lutra.spaces import SearchSpace, get_space
@@ -41,6 +41,9 @@ from lutra.text import printable_line
 
 DEFAULT_RESOLUTIONS = (224,)
 DEFAULT_NETWORKS = 20
+# docs/decisions.md: What a sample does with less of
+DEFAULT_SAMPLED_NETWORKS = 12
+_SAMPLED_SHORT_VISITS = 1
 _VISIT_OVERHEAD_SECONDS = 0.003
 
 
@@ -82,10 +85,10 @@ def profile(
     pixels, ``runtime`` is by default the device's first, ``threads`` are pinned cores, ``options``
     the runtime's own (``{"xnnpack": "off"}``). Latencies are in ms per run of ``batch`` inputs.
 
-    ``networks`` whole networks, 20 by default, are measured in the same rounds as the ops, so that
-    both are of one state of the machine, and the table is calibrated on them. On GPUs there are
-    none: `calibrate` chooses them by what their ops took. ``again`` says what is measured again
-    although it is done.
+    ``networks`` whole networks, by default 20 or with a sample 12, are measured in the same rounds
+    as the ops, so that both are of one state of the machine, and the table is calibrated on them.
+    On GPUs there are none: `calibrate` chooses them by what their ops took. ``again`` says what is
+    measured again although it is done.
 
     With a ``sample`` only the ops are measured that say most of networks, and the others are filled
     in from them, with an interval of their own; a later run without it measures those. A ``prior``,
@@ -103,10 +106,11 @@ def profile(
     """
     space = get_space(space)
     named = _named(space, resolutions, ops, sample)
+    protocol = _protocol_for(sample, protocol)
     known = prior and prior_for(sample, prior, table, space, precision)
     setting = _Setting(runtime, precision, threads, batch, options or {})
     with _bench_of_space(device, space, table, resolutions, networks, again, setting) as bench:
-        count = _count(networks, bench)
+        count = _count(networks, sample, bench)
         with open_or_create(table, bench.target) as stored:
             note_profiled(stored, bench.device.info().spec, space.name, resolutions)
             if known:
@@ -155,17 +159,21 @@ def plan(
     """What `profile` would do with these arguments; raises what it would, and writes nothing."""
     space = get_space(space)
     named = _named(space, resolutions, ops, sample)
+    protocol = _protocol_for(sample, protocol)
     _ = prior and prior_for(sample, prior, table, space, precision)
     setting = _Setting(runtime, precision, threads, batch, options or {})
     with _bench_of_space(device, space, table, resolutions, networks, again, setting) as bench:
-        wanted = _count(networks, bench)
+        wanted = _count(networks, sample, bench)
         if is_there(Path(table)):
             with open_to_read(table, bench.target) as stored:
                 covered = sorted({*read_profiled(stored).spaces.get(space.name, ()), *resolutions})
                 whole = _networks(stored, space, covered, wanted, bench)
                 asked = _Asked(sample, stored, protocol, wanted, named)
                 own = _ops(space, resolutions, bench, asked)
-                missing, wanted = (_unfinished(stored, found, again) for found in (own, whole))
+                missing, wanted = (
+                    _unfinished(stored, found, again, _least_rounds(timed, bench))
+                    for found, timed in ((own, protocol), (whole, _in_rounds_of(protocol)))
+                )
         else:
             own = _ops(space, resolutions, bench, _Asked(sample, None, protocol, wanted, named))
             missing = len(own)
@@ -273,10 +281,26 @@ def _sampled(all_ops: int, bench: Bench, asked: _Asked) -> int:
     return asked.sample.ops(all_ops, op_seconds, asked.networks * network_seconds)
 
 
-def _unfinished(table: LatencyTable, workloads: Sequence[Workload], again: Again | None) -> int:
-    """How many of the workloads would be measured."""
+def _protocol_for(sample: Sample | None, protocol: TimingProtocol) -> TimingProtocol:
+    """How ops are timed in a run that has such a sample."""
+    return replace(protocol, short_visits=_SAMPLED_SHORT_VISITS) if _fills_in(sample) else protocol
+
+
+def _fills_in(sample: Sample | None) -> bool:
+    """Whether other ops are filled in from a sample's; networks alone tell all themselves."""
+    return sample is not None and sample.share != 0.0
+
+
+def _unfinished(
+    table: LatencyTable, workloads: Sequence[Workload], again: Again | None, least_rounds: int
+) -> int:
+    """How many of the workloads would be measured: a sample visits in fewer rounds than a run."""
+    visits = table.all_visits("op") | table.all_visits("network")
     settled = {
-        (row.category, row.key) for row in table.rows() if row.status in ("stable", "unstable")
+        key
+        for row in table.rows()
+        if row.status in ("stable", "unstable")
+        and len(standing(visits.get(key := (row.category, row.key), ()))) >= least_rounds
     }
     if again is not None:
         settled -= set(again.chosen(table, workloads))
@@ -287,12 +311,18 @@ def _least_seconds(protocol: TimingProtocol, bench: Bench) -> float:
     """What the least number of visits to one workload takes."""
     suited = protocol.suited_to(bench.session)
     each = suited.seconds + suited.warmup_seconds + _VISIT_OVERHEAD_SECONDS
-    return suited.rule.min_rounds * each
+    return _least_rounds(protocol, bench) * each
+
+
+def _least_rounds(protocol: TimingProtocol, bench: Bench) -> int:
+    """The least number of visits to one workload."""
+    return protocol.suited_to(bench.session).rule.min_rounds
 
 
 def _in_rounds_of(ops: TimingProtocol) -> TimingProtocol:
-    """How networks are timed in as many rounds as the ops."""
-    return replace(NETWORK_PROTOCOL, rule=ops.rule, short_visits=ops.short_visits)
+    """How networks are timed in as many rounds as the ops, or as they need themselves."""
+    visits = max(ops.short_visits, NETWORK_PROTOCOL.short_visits)
+    return replace(NETWORK_PROTOCOL, rule=ops.rule, short_visits=visits)
 
 
 def _networks(
@@ -313,8 +343,10 @@ def _require_no_gpu(device: Device) -> None:
         )
 
 
-def _count(networks: int | None, bench: Bench) -> int:
+def _count(networks: int | None, sample: Sample | None, bench: Bench) -> int:
     """How many networks to measure along."""
-    if networks is None:
-        return 0 if bench.target.device == GPU else DEFAULT_NETWORKS
-    return networks
+    if networks is not None:
+        return networks
+    if bench.target.device == GPU:
+        return 0
+    return DEFAULT_SAMPLED_NETWORKS if _fills_in(sample) else DEFAULT_NETWORKS

@@ -58,13 +58,16 @@ def chosen(
     for network in weights[:measured]:  # others will be, but they say as much
         along = covariance @ network
         covariance -= np.outer(along, along) / (network @ along + noise)
+    of_networks = weights @ covariance  # (networks, ops): kept up, as making it anew takes longest
     for index in (*first, *[-1] * (count - len(first))):
         variances = np.diag(covariance) + noise
         if index < 0:
-            gains = ((weights @ covariance) ** 2).sum(axis=0) / variances
+            gains = (of_networks**2).sum(axis=0) / variances
             gains[found] = -1.0
             index = int(gains.argmax())
         found.append(index)
-        along = covariance[:, index] / np.sqrt(variances[index])
+        deviation = np.sqrt(variances[index])
+        along = covariance[:, index] / deviation
+        of_networks -= np.outer(of_networks[:, index] / deviation, along)
         covariance -= np.outer(along, along)
     return found

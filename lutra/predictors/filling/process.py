@@ -64,6 +64,30 @@ class Scales:
         result[np.diag_indices(len(result))] += own**2
         return result
 
+    def slopes(self, alike: Alikeness, weights: Floats) -> Floats:
+        """By how much ``(weights * self.covariance(alike)).sum()`` grows with each of the values.
+
+        ``weights`` are (nodes, nodes), the answer is (values,).
+        """
+        window, alignment, smooth, operation, aligned, own, doublings, _ = np.exp(self.values)
+        distance = alike.squared_distance
+        near = np.exp(-distance / (2.0 * doublings**2) - alignment * alike.alignment)
+        weighted = weights * alike.same_operation * np.exp(-window * alike.other_window)
+        smoothly = smooth**2 * weighted * near
+        alone, at_once = operation**2 * weighted, aligned**2 * weighted * (alike.alignment == 0)
+        return np.array(
+            [
+                -window * ((alone + at_once + smoothly) * alike.other_window).sum(),
+                -alignment * (smoothly * alike.alignment).sum(),
+                2.0 * smoothly.sum(),
+                2.0 * alone.sum(),
+                2.0 * at_once.sum(),
+                2.0 * own**2 * np.trace(weights),
+                (smoothly * distance).sum() / doublings**2,
+                0.0,
+            ]
+        )
+
     @property
     def noise(self) -> float:
         return float(np.exp(self.values[-1]))
@@ -150,24 +174,36 @@ def most_likely_scales(seen: Seen, nodes: OpNodes) -> Scales:
     usual = Scales().values
     deviations = np.array([deviation for _, deviation in _USUAL.values()])
 
-    def unlikely(values: Floats) -> float:
+    def unlikely(values: Floats) -> tuple[float, Floats]:
+        """How unlikely what was seen is, and its slopes (Rasmussen & Williams, equation 5.9)."""
         scales = Scales(values)
         covariance = shares @ scales.covariance(alike) @ shares.T
         covariance[np.diag_indices(len(covariance))] += scales.noise**2 + unsure
         try:
             factor = np.linalg.cholesky(covariance)
         except np.linalg.LinAlgError:
-            return float(np.finfo(np.float64).max)
+            return float(np.finfo(np.float64).max), np.zeros(len(values))
         explained = np.linalg.solve(factor, departures)
         unusual = (values - usual) / deviations
-        return float(
+        inverse = np.linalg.inv(covariance)
+        told = inverse @ departures
+        weights = 0.5 * (inverse - np.outer(told, told))
+        slopes = scales.slopes(alike, shares.T @ weights @ shares) + unusual / deviations
+        slopes[-1] += 2.0 * scales.noise**2 * np.trace(weights)
+        unlikeliness = (
             0.5 * explained @ explained + np.log(np.diag(factor)).sum() + 0.5 * unusual @ unusual
         )
+        return float(unlikeliness), slopes
 
     reach = _MOST_DEVIATIONS * deviations
     bounds = list(zip(usual - reach, usual + reach, strict=True))
     found = minimize(
-        unlikely, usual, method="L-BFGS-B", bounds=bounds, options={"maxiter": _MOST_STEPS}
+        unlikely,
+        usual,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=bounds,
+        options={"maxiter": _MOST_STEPS},
     )
     return Scales(found.x)
 

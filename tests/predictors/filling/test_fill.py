@@ -10,6 +10,7 @@ from lutra.ops import MBConv, OpConfig, Shape
 from lutra.predictors.filling.design import chosen, most_informative
 from lutra.predictors.filling.fill import filled_from_ops
 from lutra.predictors.filling.nodes import Floats, OpNodes
+from lutra.predictors.filling.process import Scales
 from lutra.predictors.filling.sample import Sample
 from lutra.spaces import get_space
 from tests.conftest import SPACE
@@ -104,6 +105,25 @@ def test_any_ops_and_latencies_give_numbers(
     known = dict(zip([op.key for op in ops[:-1]], latencies, strict=False))
     for filled in filled_from_ops(ops, known).filled.values():
         assert 0.0 < filled.low_ms <= filled.latency_ms <= filled.high_ms < np.inf
+
+
+@given(st.lists(st.floats(-2.0, 2.0), min_size=8, max_size=8))
+@settings(max_examples=10)
+def test_slopes_are_those_of_the_covariance(apart: list[float]) -> None:
+    nodes = OpNodes.of(OPS[::30])
+    size, step = len(nodes.quantities), 1e-5
+    weights = np.random.default_rng(0).normal(size=(size, size))
+    values = Scales().values + np.array(apart)
+    found = Scales(values).slopes(nodes.alikeness, weights)
+    sums = [
+        [
+            (weights * Scales(values + sign * shift).covariance(nodes.alikeness)).sum()
+            for sign in (1.0, -1.0)
+        ]
+        for shift in step * np.eye(len(values))
+    ]
+    expected = [(above - below) / (2.0 * step) for above, below in sums]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_samples() -> None:
