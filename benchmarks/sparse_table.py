@@ -4,11 +4,12 @@ Measures a whole table with 20 networks to calibrate on and fresh ones, all in c
 it tables are taken of which only some ops are known, chosen as `lutra profile --sample` does, and
 as many chosen at random; as with `--sample`, of ops they know a third of the rounds, and of 12
 networks two thirds. Each is filled in, calibrated on the 12 and asked about the fresh networks. One
-more is solved from networks alone, the 20 and half of the fresh ones, and asked about the others.
+more is solved from networks alone, half of all or --alone so many, and asked about the others.
 With another table as a prior those by design are filled in by it too.
 
     python -m benchmarks.sparse_table                                # onnxruntime fp32
     python -m benchmarks.sparse_table --runtime litert --precision int8
+    python -m benchmarks.sparse_table --fresh 340 --alone 300
     python -m benchmarks.sparse_table --table kept.lut               # measured before: nothing is
     python -m benchmarks.sparse_table --table kept.lut --prior other.lut
     python -m benchmarks.sparse_table --seconds [--repeat 3] [--runtime litert --precision int8]
@@ -64,6 +65,7 @@ def main() -> None:
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--resolutions", type=int, nargs="+")
     parser.add_argument("--fresh", type=int, default=60)
+    parser.add_argument("--alone", type=int, help="networks that one is solved from, without ops")
     parser.add_argument("--table", type=Path, help="a table of such a run, made or kept here")
     parser.add_argument("--prior", type=Path, help="another table of the space")
     parser.add_argument("--seconds", action="store_true", help="how long it takes instead")
@@ -90,7 +92,7 @@ def main() -> None:
             prior = given.prior and prior_of(given.prior, space, table.target.precision)
             if prior is not None:
                 print(f"prior: {prior.target}, {len(prior.latencies_ms)} ops")
-            _compare(table, space, prior)
+            _compare(table, space, prior, given.alone)
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,9 @@ def _of_rounds(
     }
 
 
-def _compare(table: LatencyTable, space: SearchSpace, prior: Prior | None) -> None:
+def _compare(
+    table: LatencyTable, space: SearchSpace, prior: Prior | None, alone: int | None
+) -> None:
     whole = _Whole.of(table, space)
     resolutions = resolutions_of(table)[1]
     known = table.op_latencies()
@@ -171,7 +175,7 @@ def _compare(table: LatencyTable, space: SearchSpace, prior: Prior | None) -> No
         for seed in range(RANDOM_SEEDS):
             drawn = np.random.default_rng(seed).choice(sorted(known), count, replace=False)
             _line(whole, drawn, f"{share:.0%}", "randomly", best)
-    half = (CALIBRATING + len(whole.rows)) // 2
+    half = alone or (CALIBRATING + len(whole.rows)) // 2
     rows, took_ms = whole.rows, whole.measured_ms
     filled, solved = solve_networks(
         space, resolutions, rows[:half], took_ms[:half], took_ms[:half, None]
