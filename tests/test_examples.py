@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import doctest
 import json
+import os
 import re
 import shlex
 import shutil
@@ -85,6 +86,14 @@ def worked_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def placed(source: str, target: str) -> None:
+    """A copy, or for models of 25 MB another name: lutra never writes into a file that is there."""
+    if Path(source).stem == "model":
+        os.link(source, target)
+    else:
+        shutil.copy(source, target)
+
+
 @pytest.fixture(autouse=True)
 def workplace(
     worked_once: Path, hollow: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -93,7 +102,7 @@ def workplace(
     place = f"{ScriptedCpu.__module__}:{ScriptedCpu.__name__}"
     monkeypatch.setitem(registry._BUILT_IN, "cpu", place)
     folder = tmp_path / "work"
-    shutil.copytree(worked_once, folder)
+    shutil.copytree(worked_once, folder, copy_function=placed)
     monkeypatch.chdir(folder)
     return folder
 

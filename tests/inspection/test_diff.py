@@ -20,6 +20,8 @@ from lutra.inspection.changes import _discoveries, state_range, verdicts
 from lutra.ops import Conv, Shape
 from lutra.tables import LatencyTable
 
+pytestmark = pytest.mark.usefixtures("hollow")
+
 Capture = pytest.CaptureFixture[str]
 
 

@@ -15,6 +15,8 @@ from lutra.tables import LatencyTable
 from tests.cli.test_cli import Capture, assert_one_line, call, call_json
 from tests.conftest import SPACE
 
+pytestmark = pytest.mark.usefixtures("hollow")
+
 ALL = [op.key for op in get_space(SPACE).ops_at([224])]
 DEVICE = FakeDevice(FakeScript())
 

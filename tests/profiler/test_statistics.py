@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from lutra.devices.base import Sample
 from lutra.profiler.statistics import (
+    VISIT_QUANTILE,
     interval_rank,
     median_interval,
     process_spread,
@@ -37,6 +38,14 @@ def test_few_visits_that_agree_are_no_narrow_interval(visits: int, half_width: f
     assert measurement.latency_ms == 2.0
     assert measurement.ci_high_ms == pytest.approx(2.0 * (1.0 + half_width))
     assert measurement.ci_low_ms == pytest.approx(2.0 / (1.0 + half_width))
+
+
+@given(values)
+def test_a_visit_has_the_quantiles_of_numpy(numbers: list[float]) -> None:
+    sample = Sample(0, tuple(numbers), 1, 1, 0.01, 0.06, 0.04)
+    made = visit_from_sample(sample, 1, 1)
+    assert (made.low_ms, made.median_ms) == tuple(np.quantile(numbers, (VISIT_QUANTILE, 0.5)))
+    assert made.minimum_ms == min(numbers)
 
 
 @given(values, st.randoms())

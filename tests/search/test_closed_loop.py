@@ -34,6 +34,8 @@ from lutra.tables.documents import CALIBRATION, VALIDATION, read_document
 from lutra.tables.measurement import VERIFY
 from tests.machines import machine
 
+pytestmark = pytest.mark.usefixtures("hollow")
+
 SPACE = "ofa-mbv3-fashion"
 QUICK: dict[str, Any] = {"algorithm": "random", "hyperparameters": {"samples": 500}}
 

@@ -35,6 +35,8 @@ from lutra.tables.profiled import note_profiled
 from tests.conftest import SMALL_SPACE as SPACE
 from tests.search.additive import model
 
+pytestmark = pytest.mark.usefixtures("hollow")
+
 LOSS = {"int8": 0.5}
 ADDITIVE = model(get_space(SPACE), (28,))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -16,6 +17,16 @@ MOMENTUM = 0.9
 WEIGHT_DECAY = 3e-5
 
 
+class _Sgd(torch.optim.SGD):
+    """torch's, without the wrappers that import torch's compiler, for a second, to keep it out."""
+
+    add_param_group = inspect.unwrap(torch.optim.SGD.add_param_group)
+    load_state_dict = inspect.unwrap(torch.optim.SGD.load_state_dict)
+    state_dict = inspect.unwrap(torch.optim.SGD.state_dict)
+    step = torch.no_grad()(inspect.unwrap(torch.optim.SGD.step))
+    zero_grad = inspect.unwrap(torch.optim.SGD.zero_grad)
+
+
 def optimizer_of(network: nn.Module) -> torch.optim.SGD:
     """SGD with Nesterov's momentum; batch normalisations and biases do not decay.
 
@@ -26,7 +37,7 @@ def optimizer_of(network: nn.Module) -> torch.optim.SGD:
         {"params": [each for each in parameters if each.dim() > 1], "weight_decay": WEIGHT_DECAY},
         {"params": [each for each in parameters if each.dim() <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.SGD(groups, lr=0.0, momentum=MOMENTUM, nesterov=True)
+    return _Sgd(groups, lr=0.0, momentum=MOMENTUM, nesterov=True)
 
 
 def require_rate(learning_rate: float) -> None:

@@ -59,6 +59,7 @@ def main(images: Path, folder: Path) -> None:
         "weights": supernets[0].state_dict(),
         "losses": [record["loss"] for record in trained.about["history"]],
         "gradients": averaged,
+        "compiler": "torch._dynamo" in sys.modules,
     }
     torch.save(found, folder / f"rank{processes.rank}.pt")
 

@@ -15,7 +15,10 @@ from tests.supernets.training.tiny import SPACE
 
 
 def test_two_processes(images: Path, tmp_path: Path) -> None:
-    """Weights are the same on both; gradients are those of one process with the whole batch."""
+    """Weights are the same on both; gradients are those of one process with the whole batch.
+
+    Neither has imported torch's compiler, which takes a second.
+    """
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     job = ["-m", "tests.supernets.training.rank", str(images), str(tmp_path)]
     with subprocess.Popen([*launcher, *job], stderr=subprocess.PIPE, text=True) as running:
@@ -32,6 +35,8 @@ def test_two_processes(images: Path, tmp_path: Path) -> None:
     written = load_supernet(tmp_path / "out" / "supernet.pth", SPACE).state_dict()
     assert all(torch.equal(tensor, written[name]) for name, tensor in one["weights"].items())
     assert read_checkpoint(tmp_path / "out" / "supernet.pth").about["processes"] == 2
+    assert not one["compiler"]
+    assert not other["compiler"]
     whole = gradients(1)
     assert set(whole) == set(one["gradients"]) == set(other["gradients"])
     for name, gradient in whole.items():

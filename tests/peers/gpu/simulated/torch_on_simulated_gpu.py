@@ -26,8 +26,10 @@ BYTES_PER_US = 1.0e6
 GRAPH_LAUNCH_US = 6.0
 L2_BYTES = 60 << 20
 NOISE = 0.002
-# On meta tensors torch runs these through decompositions in Python, which takes long.
-_LIKE_THEIR_FIRST = {"relu", "relu6", "hardswish", "hardsigmoid", "add", "mul"}
+# On meta tensors torch runs these, and those below, through decompositions in Python, which takes
+# long, and for some imports sympy or its compiler, which takes longer.
+_LIKE_THEIR_FIRST = {"relu", "relu6", "hardswish", "hardsigmoid", "add", "mul", "roll"}
+_OF_ANY_BATCH = {"conv2d", "linear", "mean"}
 _WEIGHTED = {"conv2d", "linear"}
 _NOT_KERNELS = {"to", "roll", "flatten", "__get__", "clone", "contiguous", "detach", "size"}
 
@@ -91,6 +93,23 @@ def moved(value: Any) -> Any:
     return value
 
 
+def shaped(name: str, func: Any, args: Any, kwargs: Any) -> Any:
+    """What a function gives; of tensors on the GPU the shape."""
+    if name == "randn":
+        return torch.empty(*args, **kwargs)
+    if name in _LIKE_THEIR_FIRST and args[0].is_meta:
+        return torch.empty(args[0].shape, dtype=args[0].dtype, device="meta")
+    if name not in _OF_ANY_BATCH or not args[0].is_meta:
+        return func(*args, **kwargs)
+    # On the CPU no images take no time.
+    features, *weights = (
+        torch.empty(item.shape, dtype=item.dtype) if isinstance(item, torch.Tensor) else item
+        for item in args
+    )
+    result = func(features[:0], *weights, **kwargs)
+    return torch.empty((len(features), *result.shape[1:]), dtype=result.dtype, device="meta")
+
+
 class OnGpu(TorchFunctionMode):
     """Sends what is for the GPU to it, and keeps its time."""
 
@@ -98,8 +117,7 @@ class OnGpu(TorchFunctionMode):
         kwargs = {name: moved(value) for name, value in (kwargs or {}).items()}
         args = tuple(moved(value) for value in args)
         name = (resolve_name(func) or getattr(func, "__name__", "")).rsplit(".", 1)[-1]
-        like_first = name in _LIKE_THEIR_FIRST and args[0].is_meta
-        result = torch.empty_like(args[0]) if like_first else func(*args, **kwargs)
+        result = shaped(name, func, args, kwargs)
         if isinstance(result, torch.Tensor) and result.is_meta:
             if name == "to" and result.nbytes > scripted("sim_memory", 1e15):
                 raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate much")
