@@ -14,9 +14,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import kendalltau
 
 from lutra.ops import MBConv, OpConfig, parse_key
-from lutra.predictors.ranking import kendall_tau
 from lutra.tables import LatencyTable
 
 KERNEL_PAIRS = ((3, 5), (5, 7))
@@ -114,8 +114,8 @@ def print_runtimes(tables: list[Table]) -> None:
 
 def tau_with_macs(table: Table) -> float:
     ops: list[OpConfig] = list(table.ops.values())
-    macs = np.array([op.macs for op in ops], dtype=np.float64)
-    return kendall_tau(macs, np.array([table.latency_ms[op.key] for op in ops]))
+    measured = [table.latency_ms[op.key] for op in ops]
+    return float(kendalltau([op.macs for op in ops], measured).statistic)
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binomtest
 
 from lutra.errors import DataError
 from lutra.supernets.data.loading import load_images
@@ -16,8 +17,6 @@ from tests.supernets.test_supernet import MBV3, disturbed
 
 @pytest.mark.parametrize(("correct", "count"), [(0, 10), (7, 10), (10, 10), (812, 1000)])
 def test_the_interval_is_wilson_s(correct: int, count: int) -> None:
-    from scipy.stats import binomtest  # not at the top: each worker of pytest would import it
-
     accuracy = Accuracy(correct, count)
     expected = binomtest(correct, count).proportion_ci(method="wilson")
     assert accuracy.interval_percent == pytest.approx((100 * expected.low, 100 * expected.high))

@@ -17,7 +17,6 @@ from lutra.predictors.accuracy.additive_fitting import FOLDS, AdditiveLearner, r
 from lutra.predictors.accuracy.base import Accuracies, AccuracyPredictor
 from lutra.predictors.accuracy.mlp_fitting import MlpLearner
 from lutra.predictors.accuracy.samples import Samples
-from lutra.predictors.ranking import kendall_tau
 from lutra.spaces import Rows, SearchSpace, get_space
 
 LEAST_SUBNETS = 20
@@ -175,10 +174,12 @@ def _count_judged(samples: Samples) -> int:
 
 def figures_of(predicted: Accuracies, top1: Accuracies) -> dict[str, float]:
     """How good held-out predictions are; errors in percentage points."""
+    from scipy.stats import kendalltau
+
     known = np.isfinite(predicted)
     predicted, top1 = predicted[known], top1[known]
     residuals = predicted - top1
-    tau = kendall_tau(predicted, top1)
+    tau = float(kendalltau(predicted, top1).statistic)
     return {
         "r2": 1.0 - float(np.mean(residuals**2) / np.var(top1)),
         "rmse_percent": float(np.sqrt(np.mean(residuals**2))),

@@ -8,7 +8,6 @@ import numpy as np
 
 from lutra.predictors.efficiency.fitting import process_interval_percent
 from lutra.predictors.efficiency.predictor import Floats
-from lutra.predictors.ranking import kendall_tau
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,8 @@ class Validation:
         ``widening`` (N,) says how much less sure each prediction is than is typical,
         ``process_ms`` (N, processes) what each process took that ran it.
         """
+        from scipy.stats import kendalltau
+
         errors = 100.0 * (predicted / measured - 1.0)
         absolute = np.abs(errors)
         return cls(
@@ -58,7 +59,7 @@ class Validation:
             max_percent=float(absolute.max()),
             within_5_percent=100.0 * float((absolute <= 5.0).mean()),
             within_10_percent=100.0 * float((absolute <= 10.0).mean()),
-            kendall_tau=kendall_tau(predicted, measured),
+            kendall_tau=float(kendalltau(predicted, measured).statistic),
             repeatability_percent=repeatability,
             drifted_networks=drifted,
             interval_percent=process_interval_percent(

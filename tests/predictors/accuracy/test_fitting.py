@@ -1,7 +1,6 @@
 """Fitting accuracy models: what is additive is found, and the better model is kept."""
 
 import json
-from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -170,12 +169,6 @@ def test_the_mlp_s_file_is_of_ofa_s_library_form(tmp_path: Path) -> None:
     assert state["base_acc"].item() == pytest.approx(samples_of(MBV3, 60).top1.mean() / 100)
 
 
-@pytest.fixture(scope="module")
-def fitted_mlp() -> AccuracyFit:
-    """What each of the wrong files is made from."""
-    return fit_samples(samples_of(MBV3, 30), model="mlp", folds=2, learners=quick(MBV3))
-
-
 def _damaged(**changes: Any) -> Any:
     return lambda document: document.update(changes)
 
@@ -197,10 +190,9 @@ def _damaged(**changes: Any) -> Any:
         (_damaged(state_dict={}), "is not one of OFA's accuracy predictors"),
     ],
 )
-def test_wrong_files_of_mlps(
-    change: Any, says: str, fitted_mlp: AccuracyFit, tmp_path: Path
-) -> None:
-    path = saved(fitted_mlp, tmp_path / "accuracy")
+def test_wrong_files_of_mlps(change: Any, says: str, tmp_path: Path) -> None:
+    fitted = fit_samples(samples_of(MBV3, 30), model="mlp", folds=2, learners=quick(MBV3))
+    path = saved(fitted, tmp_path / "accuracy")
     document = torch.load(path, weights_only=True)
     change(document)
     torch.save(document, path)
@@ -209,13 +201,9 @@ def test_wrong_files_of_mlps(
     assert "\n" not in str(caught.value)
 
 
-@cache
-def fitted_additive(space: SearchSpace) -> bytes:
-    return fit_samples(samples_of(space, 40), model="additive", folds=2).content
-
-
 def additive_document(space: SearchSpace = MBV3) -> Any:
-    return json.loads(fitted_additive(space))
+    fitted = fit_samples(samples_of(space, 40), model="additive", folds=2)
+    return json.loads(fitted.content)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import multivariate_normal
 
 from lutra.errors import NotATableError
 from lutra.predictors.efficiency.regression import Assumption, Floats, deviations, most_likely
@@ -38,8 +39,6 @@ def test_the_posterior_is_that_of_the_joint_distribution(
 
 @given(sizes)
 def test_what_was_seen_is_likeliest_under_what_is_chosen(size: tuple[int, int, int]) -> None:
-    from scipy.stats import multivariate_normal  # not at the top, as each worker would import it
-
     design, seen, assumed = random_case(*size)
     others = [assumed, Assumption(0.0 * assumed.mean, 0.3 * assumed.deviation)]
     noises = {0.1: -0.5, 0.5: 0.0, 2.0: -1.0}
