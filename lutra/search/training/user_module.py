@@ -95,8 +95,8 @@ def prune_module(
     ``folder`` go ``module.pth``, the module as a network file (`save_module`), and what is
     measured: ``curves.jsonl``, what narrowing each layer alone costs in accuracy, on ``images``
     validation images; ``widths.lut``, ops of fewer channels, for ``sample_seconds``; the same call
-    goes on there. Channels are chosen exactly, measured, removed by their L1 norms, and what is
-    left is fine-tuned for ``epochs``.
+    goes on there. Channels, and residual blocks to leave out, are chosen exactly, measured, removed
+    by their L1 norms, and what is left is fine-tuned for ``epochs``.
 
     Raises `ModelError` naming a layer that cannot be followed, `DataError`, `DeviceError`,
     `TableError`, `UsageError` for a folder of another module, `InfeasibleError` for a budget below
