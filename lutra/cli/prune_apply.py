@@ -53,14 +53,16 @@ def apply(
     training = Training(
         checkpoint, data, fine_tune_epochs=epochs, seed=seed, criterion=criterion, output=output
     )
-    with progress("fine-tuning") as report:
-        found = prepared(architecture, training, with_eta(report))
-    notes = {
-        **found.notes,
-        "criterion": criterion,
-        "augmentation": augmentation_of(found.checkpoint),
-    }
-    save_network(found.network, architecture, output, notes)
+    with (
+        progress("fine-tuning") as report,
+        prepared(architecture, training, with_eta(report)) as found,
+    ):
+        notes = {
+            **found.notes,
+            "criterion": criterion,
+            "augmentation": augmentation_of(found.checkpoint),
+        }
+        save_network(found.network, architecture, output, notes)
     if as_json:
         print_json({"output": str(output), "architecture": architecture.to_json(), **notes})
         return

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from lutra.errors import CheckpointError, DataError, TrainingError, UsageError
-from lutra.files import check_output, locks
+from lutra.errors import CheckpointError, DataError, UsageError
+from lutra.files import check_output
 from lutra.files.kinds import SUPERNET, TRAINING
 from lutra.spaces.base import SearchSpace
 from lutra.spaces.registry import get_space
@@ -32,6 +32,7 @@ from lutra.supernets.training.settings import PRECISIONS, Settings
 from lutra.supernets.training.state import (
     STATE_FILE,
     State,
+    hold_output,
     parse_state,
     read_state_bytes,
     write_state,
@@ -302,10 +303,7 @@ def _held(folder: Path) -> Iterator[None]:
         raise UsageError(f"cannot make the folder {folder}: {error.strerror}") from error
     for name, kind in ((STATE_FILE, TRAINING), (SUPERNET_FILE, SUPERNET)):
         check_output(folder / name, kind, CheckpointError)
-    lock = locks.take(f"training {os.path.realpath(folder)}")
-    if isinstance(lock, str):
-        raise TrainingError(f"{folder} is being trained into by {lock}")
-    with lock:
+    with hold_output(folder):
         yield
 
 
