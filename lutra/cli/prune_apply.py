@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lutra.cli.options import FILE, FOLDER, WEIGHTS, as_json, fine_tune_option, weights_option
+from lutra.cli.options import (
+    FILE,
+    FOLDER,
+    WEIGHTS,
+    as_json,
+    fine_tune_option,
+    torch_threads_option,
+    weights_option,
+)
 from lutra.cli.output import line, note, note_next, print_json, progress, with_eta
 from lutra.cli.prune_sense import criterion_option
 from lutra.errors import CheckpointError, UsageError
@@ -25,6 +33,7 @@ if TYPE_CHECKING:
 @criterion_option
 @fine_tune_option
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@torch_threads_option
 @as_json
 def apply(
     result: Path,

@@ -37,6 +37,7 @@ from lutra.supernets.training.state import (
     read_state_bytes,
     write_state,
 )
+from lutra.supernets.training.threads import torch_threads
 
 SUPERNET_FILE = "supernet.pth"
 BATCH = 128
@@ -141,7 +142,7 @@ def train_supernet(
         _require_parts(processes.share_of(batch), accumulate)
         if processes.is_first:
             stack.enter_context(_held(folder))
-        stack.enter_context(_threads(threads))
+        stack.enter_context(torch_threads(threads))
         settings = Settings(
             space=space.name,
             data=f"{len(train)} images, digest {train.identity}",
@@ -305,17 +306,6 @@ def _held(folder: Path) -> Iterator[None]:
         check_output(folder / name, kind, CheckpointError)
     with hold_output(folder):
         yield
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """So many threads of torch's; its own number by default."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _workers(count: int | None, device: torch.device) -> int:
