@@ -26,7 +26,7 @@ def workplace(precisions: dict[str, Path], tmp_path: Path, monkeypatch: pytest.M
 def test_it_writes_a_network_and_its_course(capsys: Capture) -> None:
     capsys.readouterr()
     files = ("-o", "r.json", "--weights", "n.pth", "--curve", "c.json", "--plot", "c.svg")
-    assert call(*TRAINS, "--epochs", "2", "--fine-tune", "1", *files) == 0
+    assert call(*TRAINS, "--epochs", "2", "--fine-tune", "1", "--threads", "1", *files) == 0
     said = capsys.readouterr()
     assert "measured %" in said.out
     assert "2 steps of search" in said.err
@@ -50,6 +50,7 @@ def test_it_writes_a_network_and_its_course(capsys: Capture) -> None:
         ((*TRAINS, "--resolutions", "20,28"), 2, "one resolution"),
         ((*TRAINS, "--max-latency", "u.lut=5ms"), 2, "by the searched table only"),
         (("search", "t.lut", "--max-latency", "1s", "--weights", "n.pth"), 2, "goes with"),
+        (("search", "t.lut", "--max-latency", "1s", "--threads", "1"), 2, "--threads goes with"),
         ((*SEARCH, "--data", "images", "--max-latency", "1us"), 1, "upper limit"),
         ((*TRAINS, "--weights", "t.lut"), 2, "a latency table"),
         ((*TRAINS, "--curve", "same", "--weights", "same"), 2, "a file of its own"),
