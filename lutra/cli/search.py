@@ -174,10 +174,11 @@ def command(
     if seed < 0:
         raise UsageError(f"--seed {seed} must not be negative")
     if trains(algorithm):
-        found = train_single_path(
-            table, limits, own, data, checkpoint, resolutions, space_name, seed
-        )
-        outputs.write_trained(found)
+        with outputs.trained_into():
+            found = train_single_path(
+                table, limits, own, data, checkpoint, resolutions, space_name, seed
+            )
+            outputs.write_trained(found)
         print_trained(found, outputs, as_json=as_json)
         return
     _require_together(evaluate, checkpoint, data)

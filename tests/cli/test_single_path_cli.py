@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lutra.supernets.training.state import hold_output
 from tests.cli.test_cli import Capture, assert_one_line, call
 from tests.supernets.images import write_idx
 
@@ -36,6 +37,14 @@ def test_it_writes_a_network_and_its_course(capsys: Capture) -> None:
     assert len(json.loads(Path("c.json").read_text())["steps"]) == 2
     assert "cross-entropy" in Path("c.svg").read_text()
     assert call("export", "r.json", "--checkpoint", "n.pth", "-o", "network.onnx") == 0
+
+
+@pytest.mark.usefixtures("workplace")
+def test_one_training_at_a_time_writes_a_file(capsys: Capture) -> None:
+    capsys.readouterr()
+    with hold_output(Path("n.pth")):
+        assert call(*TRAINS, "--weights", "n.pth") == 1
+    assert_one_line(capsys, "n.pth is being trained into by this very run")
 
 
 @pytest.mark.usefixtures("workplace")
