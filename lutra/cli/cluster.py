@@ -8,7 +8,15 @@ from pathlib import Path
 import click
 
 import lutra
-from lutra.cli.options import FILE, FOLDER, WEIGHTS, as_json, named_network, weights_option
+from lutra.cli.options import (
+    FILE,
+    FOLDER,
+    WEIGHTS,
+    as_json,
+    named_network,
+    torch_threads_option,
+    weights_option,
+)
 from lutra.cli.output import line, note, note_next, print_json, progress, with_eta
 
 
@@ -29,6 +37,7 @@ from lutra.cli.output import line, note, note_next, print_json, progress, with_e
     "--epochs", type=click.IntRange(0), default=1, show_default=True, help="Of training the values."
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@torch_threads_option
 @as_json
 def command(
     result: Path | None,

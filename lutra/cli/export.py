@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 import lutra
-from lutra.cli.options import FILE, FOLDER, WEIGHTS, as_json, fine_tune_option
+from lutra.cli.options import FILE, FOLDER, WEIGHTS, as_json, fine_tune_option, torch_threads_option
 from lutra.cli.output import line, note, note_next, print_json, progress, with_eta
 
 
@@ -29,6 +29,7 @@ from lutra.cli.output import line, note, note_next, print_json, progress, with_e
     show_default=True,
     help="Of random weights, or of fine-tuning.",
 )
+@torch_threads_option
 @as_json
 def command(
     result: Path,

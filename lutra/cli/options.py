@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -110,6 +111,26 @@ def parse_runtime_options(pairs: tuple[str, ...]) -> dict[str, str]:
         if "=" not in pair:
             raise UsageError(f"--option {pair}: write NAME=VALUE, such as xnnpack=off")
     return dict(pair.split("=", 1) for pair in pairs)
+
+
+def torch_threads_option(command: F) -> F:
+    """Decorator: how many threads torch trains with while the command runs."""
+
+    @wraps(command)
+    def limited(*arguments: Any, threads: int | None, **options: Any) -> Any:
+        if threads is None:
+            return command(*arguments, **options)
+        from lutra.supernets.training.threads import torch_threads
+
+        with torch_threads(threads):
+            return command(*arguments, **options)
+
+    option = click.option(
+        "--threads",
+        type=click.IntRange(1, 1024),
+        help="Threads of a CPU to train with.  [default: torch's own number]",
+    )
+    return cast(F, option(limited))
 
 
 def networks_option(default: int) -> Callable[[F], F]:

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lutra.cli.options import FILE, FOLDER, WEIGHTS, as_json, fine_tune_option, weights_option
+from lutra.cli.options import (
+    FILE,
+    FOLDER,
+    WEIGHTS,
+    as_json,
+    fine_tune_option,
+    torch_threads_option,
+    weights_option,
+)
 from lutra.cli.output import line, note, note_next, print_json, progress, with_eta
 from lutra.cli.prune_sense import criterion_option
 from lutra.errors import CheckpointError, UsageError
@@ -25,6 +33,7 @@ if TYPE_CHECKING:
 @criterion_option
 @fine_tune_option
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@torch_threads_option
 @as_json
 def apply(
     result: Path,
@@ -53,14 +62,16 @@ def apply(
     training = Training(
         checkpoint, data, fine_tune_epochs=epochs, seed=seed, criterion=criterion, output=output
     )
-    with progress("fine-tuning") as report:
-        found = prepared(architecture, training, with_eta(report))
-    notes = {
-        **found.notes,
-        "criterion": criterion,
-        "augmentation": augmentation_of(found.checkpoint),
-    }
-    save_network(found.network, architecture, output, notes)
+    with (
+        progress("fine-tuning") as report,
+        prepared(architecture, training, with_eta(report)) as found,
+    ):
+        notes = {
+            **found.notes,
+            "criterion": criterion,
+            "augmentation": augmentation_of(found.checkpoint),
+        }
+        save_network(found.network, architecture, output, notes)
     if as_json:
         print_json({"output": str(output), "architecture": architecture.to_json(), **notes})
         return

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 import click
 
 import lutra
-from lutra.cli.options import FILE, FOLDER, WEIGHTS, as_json, named_network, weights_option
+from lutra.cli.options import (
+    FILE,
+    FOLDER,
+    WEIGHTS,
+    as_json,
+    named_network,
+    torch_threads_option,
+    weights_option,
+)
 from lutra.cli.output import (
     line,
     note,
@@ -59,6 +67,7 @@ if TYPE_CHECKING:
 )
 @click.option("--learning-rate", type=float, default=0.005, show_default=True, help="At the start.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of training.")
+@torch_threads_option
 @click.option("--network", type=FILE, help="Keep what was trained, weights and ranges, here.")
 @click.option("--compare", is_flag=True, help="Print it beside fp32 and the other rules.")
 @click.option("--test", is_flag=True, help="Compare on the test images too.")

@@ -173,10 +173,11 @@ def command(
         raise UsageError(f"--seed {seed} must not be negative")
     verification = Verification(table, device_spec, confidence, verify=verify)
     if trains(algorithm):
-        found = train_single_path(
-            table, limits, own, data, checkpoint, resolutions, space_name, seed, verification
-        )
-        outputs.write_trained(found)
+        with outputs.trained_into():
+            found = train_single_path(
+                table, limits, own, data, checkpoint, resolutions, space_name, seed, verification
+            )
+            outputs.write_trained(found)
         print_trained(found, outputs, as_json=as_json)
         click.get_current_context().exit(verification.exit_code(found.result))
     _require_together(evaluate, checkpoint, data)

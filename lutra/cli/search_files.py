@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,6 +83,17 @@ class Outputs:
 
             for path in self.fronts:
                 write_front(result, path)
+
+    @contextmanager
+    def trained_into(self) -> Iterator[None]:
+        """Of a search that trains: no other training writes these files meanwhile."""
+        from lutra.supernets.training.state import hold_output
+
+        with ExitStack() as held:
+            for path in (self.weights, self.curve, self.result):
+                if path is not None:
+                    held.enter_context(hold_output(path))
+            yield
 
     def write_trained(self, found: SinglePathSearch) -> None:
         """All that is wanted of a search that trained its network."""

@@ -12,7 +12,7 @@ import click
 
 import lutra
 from lutra.cli.candidates import print_candidates
-from lutra.cli.options import FILE
+from lutra.cli.options import FILE, torch_threads_option
 from lutra.cli.output import note, note_next, print_json, progress_of, with_eta
 from lutra.cli.search_files import Outputs
 from lutra.cli.search_verified import Verification, note_closed_loop
@@ -34,6 +34,7 @@ _OWN = (
     "augmentation",
     "weights",
     "curve",
+    "threads",
 )
 _SHARED = (
     *("table", "max_latency", "algorithm", "resolutions", "seed", "checkpoint", "data"),
@@ -56,7 +57,7 @@ class SinglePathOptions:
 
 
 def single_path_options(command: F) -> F:
-    """Decorator: the options of `SinglePathOptions`, under their names."""
+    """Decorator: the options of `SinglePathOptions` under their names, and of threads."""
     options = (
         click.option(
             "--trade-off",
@@ -95,6 +96,7 @@ def single_path_options(command: F) -> F:
         click.option("--weights", type=FILE, help="Single-path: write the trained weights here."),
         click.option("--curve", type=FILE, help="Single-path: write the search's steps here."),
     )
+    command = torch_threads_option(command)
     for option in reversed(options):
         command = option(command)
     return command

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 import click
 
 import lutra
-from lutra.cli.options import FILE, FOLDER, WEIGHTS, as_json, named_network, weights_option
+from lutra.cli.options import (
+    FILE,
+    FOLDER,
+    WEIGHTS,
+    as_json,
+    named_network,
+    torch_threads_option,
+    weights_option,
+)
 from lutra.cli.output import note, print_json, print_table, progress, watch, with_eta
 
 if TYPE_CHECKING:
@@ -39,6 +47,7 @@ _OVER_BUDGET = 3
     "--sample", default="60s", show_default=True, help="Time to measure narrower ops for."
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@torch_threads_option
 @as_json
 def command(
     result: Path | None,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 import lutra
-from lutra.cli.options import FOLDER, as_json
+from lutra.cli.options import FOLDER, as_json, torch_threads_option
 from lutra.cli.output import note, print_json, print_table, progress
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ _WITHOUT_EFFECT = ("output", "save_every", "log", "as_json")
     show_default=True,
     help="Crop or move images, and mirror them: not where they are digits or letters.",
 )
-@click.option("--threads", type=int, help="Threads of a CPU.  [default: all cores]")
+@torch_threads_option
 @click.option(
     "--workers", type=int, help="Threads that read images ahead.  [default: 8 for GPUs, else none]"
 )
@@ -81,7 +81,6 @@ def train(
     device: str,
     precision: str | None,
     augmentation: Augmentation,
-    threads: int | None,
     workers: int | None,
     recompute: bool,
     accumulate: int,
@@ -108,7 +107,6 @@ def train(
             device=device,
             precision=precision,
             augmentation=augmentation,
-            threads=threads,
             workers=workers,
             recompute=recompute,
             accumulate=accumulate,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 from lutra.emitters.emission import FORMATS, Emission
-from lutra.emitters.export import write_model
+from lutra.emitters.export import Filling, write_model
 from lutra.errors import UsageError
 from lutra.files import check_output
 from lutra.files.kinds import MODELS, TORCH_FILE, is_of_kind
@@ -70,7 +71,7 @@ def export(
     )
     if named not in (None, emission.format):
         raise UsageError(f"{path} is to be {emission.format}, but {suffix} is {named}'s suffix")
-    filling = None
+    filled: AbstractContextManager[Filling | None] = nullcontext()
     _require_use(emission, checkpoint, data, calibration_data, fine_tune_epochs)
     if checkpoint is not None:
         from lutra.supernets.deployment.trained import Training, trained_filling
@@ -83,8 +84,9 @@ def export(
         training = Training(
             checkpoint, data, calibration_data, fine_tune_epochs, seed, output=Path(path)
         )
-        filling = trained_filling(architecture, training, emission, on_step)
-    metadata = write_model(architecture, Path(path), emission, seed=seed, filling=filling)
+        filled = trained_filling(architecture, training, emission, on_step)
+    with filled as filling:
+        metadata = write_model(architecture, Path(path), emission, seed=seed, filling=filling)
     return {"path": str(path), "format": emission.format, **metadata}
 
 

@@ -2,8 +2,8 @@
 
 In bulk, architectures are rows of an integer array: one column per gene, each entry an index
 into that gene's choices. The last column is always the resolution. Genes that have no effect
-(of blocks beyond the depth) are *inert*; canonical rows hold 0 there, so that two rows are the
-same architecture exactly when they are equal.
+(of blocks beyond the depth) are *inert*; canonical rows hold 0 there (`NarrowerForms` the last
+choice), so that two rows are the same architecture exactly when they are equal.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class SearchSpace(ABC):
 
     @abstractmethod
     def canonical(self, rows: Rows) -> Rows:
-        """A copy with every inert gene set to 0."""
+        """A copy with every inert gene set to its one choice: 0, or what the space says."""
 
     @abstractmethod
     def build_lattice(self, resolution: int) -> Lattice:

@@ -2,22 +2,25 @@
 
 Unlike a network of a space it has no blocks that are measured whole: its ops are its convolutions
 with what follows them at once, linear layers and pools. What adds and scales costs nothing of its
-own; `calibrate` tells what whole networks have beside their ops.
+own; `calibrate` tells what whole networks have beside their ops. A residual block may be left out
+where its body has channels of its own to lose.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from typing import NamedTuple
 
 from lutra.errors import UsageError
 from lutra.ops import Conv, Graph, Linear, OpConfig, Pool
 from lutra.ops.graph import Activation, Node
 from lutra.ops.graph_document import parse_graph
 from lutra.ops.narrowing import channel_groups, narrowed
+from lutra.ops.residual import ResidualBlock, residual_blocks, without
 from lutra.spaces.architecture import Architecture
-from lutra.spaces.narrower import Group, NarrowerForms, Slot
+from lutra.spaces.narrower import Group, NarrowerForms, Place, Slot
 from lutra.spaces.registry import get_space, register_unlisted, remember_space
 from lutra.spaces.widths import WidthSpace
 
@@ -41,12 +44,18 @@ class GraphWidthSpace(NarrowerForms):
             for name, group in maps.items()
             if group is not None
         }
+        self._spare = _spare_blocks(full_graph, maps)
+        block_of = {name: place for place, (block, _) in self._spare.items() for name in block.body}
         slots = [
-            Slot(op, (maps[node.inputs[0]], maps[node.name]))
+            Slot(op, (maps[node.inputs[0]], maps[node.name]), block_of.get(node.name))
             for node in full_graph.nodes
             if (op := _op_of(full_graph, node)) is not None
         ]
-        groups = [Group(channels[place]) for place in range(len(channels))]
+        within = {other: place for place, (_, others) in self._spare.items() for other in others}
+        groups = [
+            Group(channels[place], spare=place in self._spare, block=within.get(place))
+            for place in range(len(channels))
+        ]
         super().__init__(_name_of(full_graph), full_graph.input_shape.height, groups, slots)
 
     def narrowed(self, slot: Slot, channels: Sequence[int]) -> OpConfig:
@@ -63,7 +72,29 @@ class GraphWidthSpace(NarrowerForms):
         return replace(op, input_shape=shape, out_channels=made, groups=groups)
 
     def graph(self, architecture: Architecture) -> Graph:
-        return narrowed(self.full_graph, dict(enumerate(self.channels_of(architecture))))
+        channels = dict(enumerate(self.channels_of(architecture)))
+        left_out = [block for place, (block, _) in self._spare.items() if not channels[place]]
+        return without(narrowed(self.full_graph, channels), left_out)
+
+
+class _Spare(NamedTuple):
+    """A block that may be left out, and the groups of its body beside the first, which tells."""
+
+    block: ResidualBlock
+    others: frozenset[int]
+
+
+def _spare_blocks(graph: Graph, maps: Mapping[str, Place]) -> dict[int, _Spare]:
+    """By the first group that is all within its body; of blocks in one another the innermost."""
+    found: dict[int, _Spare] = {}
+    for block in residual_blocks(graph):
+        if any(other.block.add in block.body for other in found.values()):
+            continue
+        outside = {group for name, group in maps.items() if name not in block.body}
+        own = {group for name in block.body if (group := maps[name]) is not None} - outside
+        if own:
+            found[min(own)] = _Spare(block, frozenset(own - {min(own)}))
+    return found
 
 
 def _op_of(graph: Graph, node: Node) -> OpConfig | None:

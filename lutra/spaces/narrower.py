@@ -36,27 +36,34 @@ _Choices = tuple[int, ...]
 
 
 class Slot(NamedTuple):
-    """An op at full width, and the groups that its numbers of channels belong to."""
+    """An op at full width, and the groups that its numbers of channels belong to.
+
+    ``block`` is the spare group that it is left out with.
+    """
 
     op: OpConfig
     places: tuple[Place, ...]
+    block: Place = None
 
     @property
     def own(self) -> tuple[int, ...]:
         """The groups, each once."""
-        return tuple(dict.fromkeys(place for place in self.places if place is not None))
+        every = (*self.places, self.block)
+        return tuple(dict.fromkeys(place for place in every if place is not None))
 
 
 @dataclass(frozen=True)
 class Group:
     """Channels of one group: how many at full width; ``inner`` are those within an op.
 
-    An op that is ``spare`` is left out where none of them are kept.
+    Where a group is ``spare``, the ops of its block are left out when none of it are kept.
+    ``block`` is that group of the block that another one is in.
     """
 
     channels: int
     inner: bool = False
     spare: bool = False
+    block: Place = None
 
     @cached_property
     def choices(self) -> tuple[int, ...]:
@@ -72,7 +79,8 @@ class Group:
 class NarrowerForms(SearchSpace):
     """Rows: [channels between ops | channels within ops | resolution], as ``out``, ``mid``, ``r``.
 
-    The network at full width has the last choice of every gene.
+    The network at full width has the last choice of every gene. So have, in canonical rows, the
+    other groups of a block that is left out: what that costs is the spare group's loss alone.
     """
 
     def __init__(
@@ -118,13 +126,23 @@ class NarrowerForms(SearchSpace):
             for choices in product(*map(range, shape)):
                 chosen = dict(zip(slot.own, choices, strict=True))
                 if not all(self._channels(place, chosen) for place in slot.own):
-                    table[choices] = NO_OP
+                    if self._is_canonical(chosen):
+                        table[choices] = NO_OP
                     continue
                 op = self.narrowed(slot, [self._channels(place, chosen) for place in slot.places])
                 if op is not None:
                     table[choices] = index_of.setdefault(op, len(index_of))
             tables.append(table)
         return tuple(index_of), tables
+
+    def _is_canonical(self, chosen: Mapping[int, int]) -> bool:
+        """Whether the groups inside a block that is left out have their last choices."""
+        for place, choice in chosen.items():
+            group = self._groups[place]
+            left_out = group.block is not None and chosen[group.block] == 0
+            if left_out and choice < len(group.choices) - 1:
+                return False
+        return True
 
     def _channels(self, place: Place, chosen: Mapping[int, int]) -> int:
         return 0 if place is None else self._groups[place].choices[chosen[place]]
@@ -148,12 +166,18 @@ class NarrowerForms(SearchSpace):
         return result
 
     def canonical(self, rows: Rows) -> Rows:
-        return rows.copy()
+        result = rows.copy()
+        for place, group in enumerate(self._groups):
+            if group.block is not None:
+                left_out = rows[:, self._columns[group.block]] == 0
+                result[left_out, self._columns[place]] = len(group.choices) - 1
+        return result
 
     def build_lattice(self, resolution: int) -> Lattice:
         columns = len(self.genes)
         builder = LatticeBuilder(columns, ((columns - 1, 0),))
         last_use = {place: n for n, slot in enumerate(self._slots) for place in slot.own}
+        last_read = {place: n for n, slot in enumerate(self._slots) for place in slot.places}
         live: tuple[int, ...] = ()  # groups that are decided and that ops to come ask for
         nodes: dict[_Choices, int] = {(): 0}  # by the choices of those
         for number, (slot, table) in enumerate(zip(self._slots, self._catalogue[1], strict=True)):
@@ -166,7 +190,11 @@ class NarrowerForms(SearchSpace):
                     op = int(table[tuple(chosen[place] for place in slot.own)])
                     if op == _IMPOSSIBLE:
                         continue
-                    target = tuple(chosen[place] for place in kept)
+                    # of a block whose ops are yet to come: whether it is there
+                    target = tuple(
+                        chosen[place] if last_read[place] > number else min(chosen[place], 1)
+                        for place in kept
+                    )
                     if target not in following:
                         following[target] = builder.node()
                     fixed = tuple((self._columns[place], chosen[place]) for place in new)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from lutra.supernets.checkpoints.checkpoint import save_supernet
+from lutra.supernets.deployment import tuned_network
 from lutra.supernets.elastic.supernet import Supernet
 from tests.cli.test_cli import Capture, assert_one_line, call, call_json
 from tests.supernets.images import write_idx
@@ -27,6 +28,31 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_idx(tmp_path / "images", 60, classes=3, size=20)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("fine-tune", "cluster", "quantize", "prune apply", "export", "shrink"),
+        "supernet train",
+    ],
+)
+def test_all_that_trains_takes_threads(command: str, capsys: Capture) -> None:
+    assert call(*command.split(), "--threads", "0") == 2
+    assert_one_line(capsys, "0 is not in the range 1<=x<=1024")
+
+
+def test_it_trains_with_the_threads_that_are_asked_for(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, seen = torch.get_num_threads(), []
+
+    def trained(*arguments: object, **options: object) -> None:
+        seen.append(torch.get_num_threads())
+
+    monkeypatch.setattr(tuned_network, "fine_tune", trained)
+    assert call(*TUNE, "--threads", before + 1, "-o", "net.pth") == 0
+    assert (seen, torch.get_num_threads()) == ([before + 1], before)
 
 
 def test_from_a_supernet_to_an_exported_network(workplace: Path, capsys: Capture) -> None:

@@ -18,7 +18,7 @@ from tests.supernets.small_data import write_small_data
 
 
 class Residual(nn.Module):
-    """A shortcut, a depthwise convolution, a gate, and a normalisation's epsilon of its own."""
+    """Two shortcuts, a depthwise convolution, a gate, and a normalisation's epsilon of its own."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,6 +27,7 @@ class Residual(nn.Module):
         self.deep = nn.Conv2d(16, 16, 3, 1, 1, groups=16)
         self.gate = nn.Conv2d(16, 16, 1)
         self.mix = nn.Conv2d(16, 16, 1)
+        self.block = nn.Sequential(nn.Conv2d(16, 8, 1), nn.ReLU(), nn.Conv2d(8, 16, 1))
         self.wide = nn.Conv2d(16, 32, 3, 2, 1)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Linear(32, 10)
@@ -35,7 +36,8 @@ class Residual(nn.Module):
         features = nn.functional.hardswish(self.norm(self.stem(images)))
         inner = torch.relu(self.deep(features))
         inner = inner * nn.functional.hardsigmoid(self.gate(self.pool(inner)))
-        features = torch.relu(self.wide(features + self.mix(inner)))
+        features = features + self.mix(inner)
+        features = torch.relu(self.wide(features + self.block(features)))
         logits: Tensor = self.classifier(self.pool(features).flatten(1))
         return logits
 
@@ -132,9 +134,12 @@ def test_pruned_by_commands(folder: Path, capsys: Capture) -> None:
 
 
 def test_what_was_pruned_goes_on(folder: Path, capsys: Capture) -> None:
-    """Trained, quantised, clustered and pruned further."""
+    """Trained, quantised, clustered and pruned further, without its block."""
     space = lutra.network_space(folder / "module.pth")
-    chosen = space.decode(space.choice_counts // 2 * (space.choice_counts > 1))
+    row = space.choice_counts // 2 * (space.choice_counts > 1)
+    row[[gene.choices[0] == 0 for gene in space.genes]] = 0
+    chosen = space.decode(row)
+    assert not any(node.name.startswith("block") for node in space.graph(chosen).nodes)
     (folder / "a.json").write_text(chosen.key)
     data = ("--data", folder / "stripes")
     pruned = folder / "pruned.pth"

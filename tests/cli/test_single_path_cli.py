@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lutra.supernets.training.state import hold_output
 from tests.cli.test_cli import Capture, assert_one_line, call
 from tests.supernets.images import write_idx
 
@@ -26,7 +27,7 @@ def workplace(precisions: dict[str, Path], tmp_path: Path, monkeypatch: pytest.M
 def test_it_writes_a_network_and_its_course(capsys: Capture) -> None:
     capsys.readouterr()
     files = ("-o", "r.json", "--weights", "n.pth", "--curve", "c.json", "--plot", "c.svg")
-    assert call(*TRAINS, "--epochs", "2", "--fine-tune", "1", *files) == 0
+    assert call(*TRAINS, "--epochs", "2", "--fine-tune", "1", "--threads", "1", *files) == 0
     said = capsys.readouterr()
     assert "measured %" in said.out
     assert "2 steps of search" in said.err
@@ -52,6 +53,14 @@ def test_it_measures_what_it_ends_with(capsys: Capture) -> None:
 
 
 @pytest.mark.usefixtures("workplace")
+def test_one_training_at_a_time_writes_a_file(capsys: Capture) -> None:
+    capsys.readouterr()
+    with hold_output(Path("n.pth")):
+        assert call(*TRAINS, "--weights", "n.pth") == 1
+    assert_one_line(capsys, "n.pth is being trained into by this very run")
+
+
+@pytest.mark.usefixtures("workplace")
 @pytest.mark.parametrize(
     ("arguments", "code", "part"),
     [
@@ -65,6 +74,7 @@ def test_it_measures_what_it_ends_with(capsys: Capture) -> None:
         ((*TRAINS, "--resolutions", "20,28"), 2, "one resolution"),
         ((*TRAINS, "--max-latency", "u.lut=5ms"), 2, "by the searched table only"),
         (("search", "t.lut", "--max-latency", "1s", "--weights", "n.pth"), 2, "goes with"),
+        (("search", "t.lut", "--max-latency", "1s", "--threads", "1"), 2, "--threads goes with"),
         ((*SEARCH, "--data", "images", "--max-latency", "1us"), 1, "upper limit"),
         ((*TRAINS, "--weights", "t.lut"), 2, "a latency table"),
         ((*TRAINS, "--curve", "same", "--weights", "same"), 2, "a file of its own"),

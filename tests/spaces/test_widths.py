@@ -6,17 +6,31 @@ import pytest
 from lutra.errors import UsageError
 from lutra.ops import Bottleneck, MBConv, OpConfig
 from lutra.spaces import get_space
+from lutra.spaces.graph_widths import GraphWidthSpace
 from lutra.spaces.lattice import NO_OP
+from lutra.spaces.narrower import NarrowerForms
 from lutra.spaces.widths import WidthSpace, width_space_name
+from tests.ops.graphs import residual_graph
 
 NAMES = ("ofa-mbv3-fashion", "ofa-proxyless-w1.3", "ofa-resnet50d")
 
 
+def of_family(name: str) -> WidthSpace:
+    base = get_space(name)
+    return WidthSpace(base.decode(base.sample(1, np.random.default_rng(1))[0]))
+
+
 @pytest.fixture(params=NAMES)
 def space(request: pytest.FixtureRequest) -> WidthSpace:
-    base = get_space(request.param)
-    (row,) = base.sample(1, np.random.default_rng(1))
-    return WidthSpace(base.decode(row))
+    return of_family(request.param)
+
+
+@pytest.fixture(params=[*NAMES, "module"])
+def forms(request: pytest.FixtureRequest) -> NarrowerForms:
+    """Of each family, and of a graph."""
+    if request.param == "module":
+        return GraphWidthSpace(residual_graph())
+    return of_family(request.param)
 
 
 def test_the_full_width_is_the_network(space: WidthSpace) -> None:
@@ -77,22 +91,22 @@ def test_blocks_with_a_shortcut_may_be_left_out(space: WidthSpace) -> None:
         assert (same.op, same.kernel, same.stride) == (node.op, node.kernel, node.stride)
 
 
-def test_paths_are_rows(space: WidthSpace) -> None:
+def test_paths_are_rows(forms: NarrowerForms) -> None:
     """What is cheapest on the lattice has that sum, and nothing is cheaper."""
-    prices = np.random.default_rng(2).uniform(1.0, 2.0, len(space.ops))
-    lattice = space.lattice(space.base.r)
+    prices = np.random.default_rng(2).uniform(1.0, 2.0, len(forms.ops))
+    lattice = forms.lattice(forms.resolutions[0])
     least, row = lattice.cheapest(prices)
-    assert np.array_equal(space.canonical(row[None]), row[None])
+    assert np.array_equal(forms.canonical(row[None]), row[None])
     prices = np.append(prices, 0.0)  # of `NO_OP`
-    assert prices[space.op_indices(row[None])].sum() == pytest.approx(least)
-    others = space.sample(200, np.random.default_rng(0))
-    assert prices[space.op_indices(others)].sum(axis=1).min() >= least
-    assert {edge.op for edge in lattice.edges} == {*range(-1, len(space.ops))}
+    assert prices[forms.op_indices(row[None])].sum() == pytest.approx(least)
+    others = forms.sample(200, np.random.default_rng(0))
+    assert prices[forms.op_indices(others)].sum(axis=1).min() >= least
+    assert {edge.op for edge in lattice.edges} == {*range(-1, len(forms.ops))}
 
 
-def test_a_lattice_has_each_network_once(space: WidthSpace) -> None:
+def test_a_lattice_has_each_network_once(forms: NarrowerForms) -> None:
     """Paths drawn by chance are canonical rows of those ops, and no two paths are one network."""
-    lattice = space.lattice(space.base.r)
+    lattice = forms.lattice(forms.resolutions[0])
     leaving = [np.flatnonzero(lattice.sources == node) for node in range(lattice.nodes)]
     rng = np.random.default_rng(0)
     paths: dict[tuple[int, ...], list[int]] = {}
@@ -103,9 +117,9 @@ def test_a_lattice_has_each_network_once(space: WidthSpace) -> None:
             path.append(int(rng.choice(leaving[node])))
             node = lattice.edges[path[-1]].target
         row = lattice.edge_genes[path].sum(axis=0, dtype=np.int16)
-        assert np.array_equal(space.canonical(row[None])[0], row)
+        assert np.array_equal(forms.canonical(row[None])[0], row)
         ops = [lattice.edges[edge].op for edge in path if lattice.edges[edge].op >= 0]
-        indices = space.op_indices(row[None])[0]
+        indices = forms.op_indices(row[None])[0]
         assert indices[indices != NO_OP].tolist() == ops
         assert paths.setdefault(tuple(row.tolist()), path) == path
 

@@ -3,8 +3,8 @@
 JSON lines. The first says what was measured: ``{"format": "lutra-accuracy-samples", "version": 1,
 "space": ..., "checkpoint": SHA-256, "data": ..., "labels": digest, "images": N,
 "calibration_images": M}``, and ``"criterion"`` where channels were removed. Each further one is one
-of OFA's dictionaries with ``top1_percent``. A line is written when it is measured; the last one of
-a killed run may lack its end and is dropped.
+of OFA's dictionaries with ``top1_percent``. A line is written when it is measured, the first line
+with the first of them; the last one of a killed run may lack its end and is dropped.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -103,7 +103,11 @@ def parse_samples(data: bytes, where: str) -> Samples:
 class SampleWriter:
     """A file that measured subnets are added to; ``done`` are those that it holds, as bytes."""
 
-    def __init__(self, file: IO[bytes], path: Path, space: SearchSpace, done: set[bytes]) -> None:
+    def __init__(
+        self, file: IO[bytes], path: Path, space: SearchSpace, done: set[bytes], head: bytes
+    ) -> None:
+        """``head`` is what is to come before the first of them."""
+        self._head = head
         self._file = file
         self._path = path
         self._space = space
@@ -113,13 +117,15 @@ class SampleWriter:
         """Write a canonical row's accuracy so that it survives a kill; raises `AccuracyError`."""
         document = self._space.decode(row).to_json()
         document.pop("space")
-        _append(self._file, self._path, {**document, "top1_percent": round(top1_percent, 4)})
+        line = _line({**document, "top1_percent": round(top1_percent, 4)})
+        _append(self._file, self._path, self._head + line)
+        self._head = b""
         self.done.add(row.tobytes())
 
 
 @contextmanager
 def sample_writer(path: Path, source: SampleSource) -> Iterator[SampleWriter]:
-    """Open a file to add to; one that is not there, or empty, is begun.
+    """Open a file to add to; one that is not there, or empty, is begun with what is added.
 
     Raises `AccuracyError` where it cannot be written, another run writes it, or it holds what was
     measured otherwise, and `UsageError` where it is something else.
@@ -141,12 +147,10 @@ def sample_writer(path: Path, source: SampleSource) -> Iterator[SampleWriter]:
             known = parse_samples(whole, str(path))
             _require_same(path, known.source, source)
             done = {row.tobytes() for row in known.rows}
+        said = {name: value for name, value in asdict(source).items() if value is not None}
+        head = b"" if whole else _line({"format": FORMAT, "version": VERSION, **said})
         with _opened(path, len(whole)) as file:
-            if not whole:
-                said = {name: value for name, value in asdict(source).items() if value is not None}
-                head = {"format": FORMAT, "version": VERSION, **said}
-                _append(file, path, head)
-            yield SampleWriter(file, path, space, done)
+            yield SampleWriter(file, path, space, done, head)
 
 
 def _content(path: Path) -> bytes:
@@ -160,9 +164,11 @@ def _is_ours(data: bytes) -> bool:
 
 @contextmanager
 def _opened(path: Path, size: int) -> Iterator[IO[bytes]]:
+    """The file, cut to its first ``size`` bytes; one that was not there stays only with content."""
+    is_new = not path.exists()
     try:
         # without a buffer, which closing would try to write once more where a disk is full
-        file = path.open("r+b" if path.exists() else "w+b", buffering=0)
+        file = path.open("w+b" if is_new else "r+b", buffering=0)
     except OSError as problem:
         raise _cannot_write(path, problem) from problem
     with file:
@@ -171,16 +177,28 @@ def _opened(path: Path, size: int) -> Iterator[IO[bytes]]:
             file.seek(size)
         except OSError as problem:
             raise _cannot_write(path, problem) from problem
-        yield file
+        try:
+            yield file
+        finally:
+            if is_new and not os.fstat(file.fileno()).st_size:
+                Path(os.path.realpath(path)).unlink(missing_ok=True)
 
 
-def _append(file: IO[bytes], path: Path, document: dict[str, object]) -> None:
-    rest = json.dumps(document).encode() + b"\n"
+def _line(document: dict[str, object]) -> bytes:
+    return json.dumps(document).encode() + b"\n"
+
+
+def _append(file: IO[bytes], path: Path, content: bytes) -> None:
+    """Write all of it, or nothing."""
+    size, rest = file.tell(), content
     try:
         while rest:  # a disk that fills takes a part, and only then refuses
             rest = rest[file.write(rest) :]
         os.fsync(file.fileno())
     except OSError as problem:
+        with suppress(OSError):
+            file.truncate(size)
+            file.seek(size)
         raise _cannot_write(path, problem) from problem
 
 

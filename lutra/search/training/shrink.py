@@ -28,6 +28,7 @@ from lutra.supernets.checkpoints.checkpoint import Checkpoint, read_checkpoint
 from lutra.supernets.checkpoints.network import network_in
 from lutra.supernets.deployment.file_accuracy import evaluate
 from lutra.supernets.evaluation import ENOUGH_IMAGES
+from lutra.supernets.training.state import hold_output
 from lutra.tables import LatencyTable, Target
 from lutra.tables.profiled import device_of
 from lutra.tables.states import visits_in_one_state
@@ -102,8 +103,8 @@ def shrink(
     of ``calibration_images``; narrower ops are measured for ``sample_seconds``.
 
     All that is made lies in ``folder``, with ``steps.json``: called again it goes on, further steps
-    may follow. Raises what the steps do, and `UsageError` for unknown ones or a folder of another
-    pipeline.
+    may follow. Raises what the steps do, `UsageError` for unknown ones or a folder of another
+    pipeline, and `TrainingError` where another process works there.
 
     >>> shrunk = shrink("small.pth", "images", "small.lut", "shrunk", max_latency_ms=50.0, steps=[])
     >>> shrunk.best.name, shrunk.steps[0].within_budget
@@ -130,29 +131,30 @@ def shrink(
         "epochs": epochs,
         "seed": seed,
     }
-    record = Folder(Path(folder), settings)
-    around = Surroundings(
-        folder=record.path,
-        data=Path(data),
-        supernet=Path(checkpoint),
-        target=target,
-        emission=emission_of(target),
-        device=spec,
-        budget_ms=float(max_latency_ms),
-        epochs=epochs,
-        images=images,
-        calibration_images=calibration_images,
-        sample=Sample(seconds=sample_seconds),
-        seed=seed,
-        watch=watch,
-        on_step=on_step,
-    )
-    planned = plan([START, *steps], start_ms, around.budget_ms)
-    done = record.keep([step.label for step in planned])
-    for number, step in enumerate(planned[done:], done):
-        on_note(f"step {number + 1} of {len(planned)}: {step.label}")
-        _take(around, record, step, Given(Path(checkpoint), begun), start_ms)
-    return Shrunk(record.path, tuple(record.steps))
+    with hold_output(Path(folder)):
+        record = Folder(Path(folder), settings)
+        around = Surroundings(
+            folder=record.path,
+            data=Path(data),
+            supernet=Path(checkpoint),
+            target=target,
+            emission=emission_of(target),
+            device=spec,
+            budget_ms=float(max_latency_ms),
+            epochs=epochs,
+            images=images,
+            calibration_images=calibration_images,
+            sample=Sample(seconds=sample_seconds),
+            seed=seed,
+            watch=watch,
+            on_step=on_step,
+        )
+        planned = plan([START, *steps], start_ms, around.budget_ms)
+        done = record.keep([step.label for step in planned])
+        for number, step in enumerate(planned[done:], done):
+            on_note(f"step {number + 1} of {len(planned)}: {step.label}")
+            _take(around, record, step, Given(Path(checkpoint), begun), start_ms)
+        return Shrunk(record.path, tuple(record.steps))
 
 
 def plan(names: Sequence[str], start_ms: float, budget_ms: float) -> list[Planned]:

@@ -100,10 +100,10 @@ def prune(around: Surroundings, given: Given, output: Path) -> float:
     found.write(output.with_name(f"{output.stem}-found.json"))
     require_kept(found)
     best = found.best.architecture
-    narrower = prepared(best, Training(given.checkpoint, around.data))
-    assert narrower.images is not None
-    about = {**narrower.notes, "augmentation": narrower.images.augmentation}
-    save_network(narrower.network, best, output, about)
+    with prepared(best, Training(given.checkpoint, around.data)) as narrower:
+        assert narrower.images is not None
+        about = {**narrower.notes, "augmentation": narrower.images.augmentation}
+        save_network(narrower.network, best, output, about)
     return found.best.predicted_ms
 
 

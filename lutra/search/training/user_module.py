@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lutra.emitters.emission import Emission
-from lutra.errors import UsageError
-from lutra.files import write_atomically
-from lutra.files.kinds import MODELS
+from lutra.errors import CheckpointError, UsageError
+from lutra.files import check_output, write_atomically
+from lutra.files.kinds import MODELS, NETWORK
 from lutra.predictors.accuracy.sensitivities import sensitivity_rows
 from lutra.predictors.filling.sample import Sample
 from lutra.profiler.bench import DeviceOrSpec
@@ -19,6 +19,7 @@ from lutra.profiler.watch import UNWATCHED, Watch
 from lutra.search.measuring.closed_loop import find_within_budget, require_kept
 from lutra.search.result import SearchResult
 from lutra.spaces.graph_widths import GraphWidthSpace
+from lutra.spaces.narrower import NarrowerForms
 from lutra.supernets.accuracy.inherited import InheritedAccuracy
 from lutra.supernets.accuracy.sampling import measure_accuracy
 from lutra.supernets.checkpoints.network import network_space, save_network
@@ -26,10 +27,12 @@ from lutra.supernets.data.base import Augmentation
 from lutra.supernets.data.loading import load_images
 from lutra.supernets.deployment.fine_tuning import fine_tune
 from lutra.supernets.deployment.module_file import keep_module
+from lutra.supernets.deployment.resumption import Resumption
 from lutra.supernets.deployment.tracing import traced
 from lutra.supernets.evaluation import ENOUGH_IMAGES, Accuracy, OnStep, top1, tune_statistics
 from lutra.supernets.pruning.removal import Criterion, NarrowerNetworks
 from lutra.supernets.subnet import Subnet
+from lutra.supernets.training.state import hold_output
 
 if TYPE_CHECKING:
     from torch import nn
@@ -94,13 +97,15 @@ def prune_module(
     `traced` knows; it is left as it is. ``data`` is a folder of images (`load_images`). Into
     ``folder`` go ``module.pth``, the module as a network file (`save_module`), and what is
     measured: ``curves.jsonl``, what narrowing each layer alone costs in accuracy, on ``images``
-    validation images; ``widths.lut``, ops of fewer channels, for ``sample_seconds``; the same call
-    goes on there. Channels are chosen exactly, measured, removed by their L1 norms, and what is
-    left is fine-tuned for ``epochs``.
+    validation images; ``widths.lut``, ops of fewer channels, for ``sample_seconds``. Channels, and
+    residual blocks to leave out, are chosen exactly, measured (``found.json``), removed by their L1
+    norms, and what is left is fine-tuned for ``epochs``: ``pruned.pth``, a network file. Stopped,
+    the same call goes on, in fine-tuning too, from ``pruned.pth.state``.
 
     Raises `ModelError` naming a layer that cannot be followed, `DataError`, `DeviceError`,
-    `TableError`, `UsageError` for a folder of another module, `InfeasibleError` for a budget below
-    what fewer channels reach or that nothing measured kept, `TrainingError`.
+    `TableError`, `CheckpointError`, `UsageError` for a folder of another module or the state of
+    another call, `InfeasibleError` for a budget below what fewer channels reach or that nothing
+    measured kept, `TrainingError`, also where another process works in the folder.
 
     >>> from torch import nn
     >>> layers = [nn.Conv2d(1, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 16, 3, 2, 1), nn.ReLU()]
@@ -121,47 +126,111 @@ def prune_module(
     except OSError as error:
         raise UsageError(f"cannot make the folder {folder}: {error.strerror}") from error
     about = {"module": type(module).__name__, "augmentation": augmentation}
-    source = keep_module(network, folder / "module.pth", about)
-    space = network_space(source.source)
-    narrower = NarrowerNetworks(network, space, criterion)
-    curves, table = folder / "curves.jsonl", folder / "widths.lut"
-    accuracy = InheritedAccuracy(
-        narrower, source.digest, data, images=images, calibration_images=calibration_images
-    )
-    measure_accuracy(
-        accuracy,
-        curves,
-        sensitivity_rows(space),
-        on_progress=lambda done, expected, eta_seconds: on_step(done, expected),
-    )
-    profile(
-        device,
-        space,
-        table,
-        resolutions=(resolution,),
-        sample=Sample(seconds=sample_seconds),
-        runtime=runtime,
-        precision=precision,
-        watch=watch,
-    )
-    result = find_within_budget(
-        table, max_latency_ms, device=device, space=space, accuracy=curves, watch=watch
-    )
-    require_kept(result)
-    pruned = narrower.subnet(result.best.architecture)
-    if epochs:
-        fine_tune(pruned, train, resolution, epochs, seed=seed, on_step=on_step)
-    tune_statistics(pruned, train, resolution)
-    validation = load_images(data, "validation")
-    before = top1(network, validation, resolution)
-    after = top1(pruned, validation, resolution)
-    made = {
-        **about,
-        "made_of": source.digest,
-        "criterion": criterion,
-        "epochs": epochs,
-        "seed": seed,
-        "before": before.to_json(),
-        "after": after.to_json(),
-    }
+    with hold_output(folder):
+        source = keep_module(network, folder / "module.pth", about)
+        narrower = NarrowerNetworks(network, network_space(source.source), criterion)
+        accuracy = InheritedAccuracy(
+            narrower, source.digest, data, images=images, calibration_images=calibration_images
+        )
+        asked = _Asked(
+            max_latency_ms=float(max_latency_ms),
+            device=device,
+            runtime=runtime,
+            precision=precision,
+            sample_seconds=float(sample_seconds),
+        )
+        settings = {
+            **about,
+            **asked.to_json(),
+            **asdict(accuracy.source),
+            "made_of": source.digest,
+            "data": str(data),
+            "training_images": len(train),
+            "epochs": epochs,
+            "seed": seed,
+        }
+        output, found = folder / "pruned.pth", folder / "found.json"
+        check_output(output, NETWORK, CheckpointError)
+        with Resumption(output, settings) as resumption:
+            if resumption.is_begun and found.exists():
+                result = SearchResult.read(found)
+            else:
+                result = asked.found(accuracy, folder, watch, on_step)
+                result.write(found)
+            best = result.best.architecture
+            pruned = narrower.subnet(best)
+            if epochs:
+                fine_tune(
+                    pruned,
+                    train,
+                    resolution,
+                    epochs,
+                    seed=seed,
+                    resumption=resumption,
+                    on_step=on_step,
+                )
+            tune_statistics(pruned, train, resolution)
+            validation = load_images(data, "validation")
+            before = top1(network, validation, resolution)
+            after = top1(pruned, validation, resolution)
+            made = {
+                **about,
+                "made_of": source.digest,
+                "criterion": criterion,
+                "epochs": epochs,
+                "seed": seed,
+                "before": before.to_json(),
+                "after": after.to_json(),
+            }
+            save_network(pruned, best, output, made)
     return PrunedModule(pruned, result, before, after, made)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A budget, and what is measured for it."""
+
+    max_latency_ms: float
+    device: DeviceOrSpec
+    runtime: str | None
+    precision: str
+    sample_seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """For JSON; the device by its spec."""
+        device = self.device if isinstance(self.device, str) else self.device.info().spec
+        return {**vars(self), "device": device}
+
+    def found(
+        self, accuracy: InheritedAccuracy, folder: Path, watch: Watch, on_step: OnStep
+    ) -> SearchResult:
+        """What a search of the module's narrower forms found; all that is measured is kept."""
+        curves, table = folder / "curves.jsonl", folder / "widths.lut"
+        space = accuracy.networks.space
+        assert isinstance(space, NarrowerForms)
+        measure_accuracy(
+            accuracy,
+            curves,
+            sensitivity_rows(space),
+            on_progress=lambda done, expected, eta_seconds: on_step(done, expected),
+        )
+        profile(
+            self.device,
+            space,
+            table,
+            resolutions=space.resolutions,
+            sample=Sample(seconds=self.sample_seconds),
+            runtime=self.runtime,
+            precision=self.precision,
+            watch=watch,
+        )
+        result = find_within_budget(
+            table,
+            self.max_latency_ms,
+            device=self.device,
+            space=space,
+            accuracy=curves,
+            watch=watch,
+        )
+        require_kept(result)
+        return result

@@ -105,21 +105,22 @@ def cluster(
         "augmentation": augmentation,
         "made_of": known.digest,
     }
-    resumption = Resumption(path, {"network": found.key, **about})
-    tune_statistics(subnet, train, found.r)
-    before = top1(subnet, held, found.r).percent
-    for layer in _large_layers(subnet):
-        shared = SharedValues(layer.weight.detach(), values, bit_price)
-        parametrize.register_parametrization(layer, "weight", shared)
-    if epochs:
-        fine_tune(subnet, train, found.r, epochs, seed=seed, resumption=resumption, on_step=on_step)
-    for layer in _large_layers(subnet):
-        parametrize.remove_parametrizations(layer, "weight")
-    tune_statistics(subnet, train, found.r)
-    after = top1(subnet, held, found.r).percent
-    bits = bits_per_weight(layer.weight.detach() for layer in _large_layers(subnet))
-    save_network(subnet, found, Path(path), {**about, "top1_percent": after})
-    resumption.remove()
+    with Resumption(path, {"network": found.key, **about}) as resumption:
+        tune_statistics(subnet, train, found.r)
+        before = top1(subnet, held, found.r).percent
+        for layer in _large_layers(subnet):
+            shared = SharedValues(layer.weight.detach(), values, bit_price)
+            parametrize.register_parametrization(layer, "weight", shared)
+        if epochs:
+            fine_tune(
+                subnet, train, found.r, epochs, seed=seed, resumption=resumption, on_step=on_step
+            )
+        for layer in _large_layers(subnet):
+            parametrize.remove_parametrizations(layer, "weight")
+        tune_statistics(subnet, train, found.r)
+        after = top1(subnet, held, found.r).percent
+        bits = bits_per_weight(layer.weight.detach() for layer in _large_layers(subnet))
+        save_network(subnet, found, Path(path), {**about, "top1_percent": after})
     return Clustered(Path(path), found, values, bits, before, after)
 
 

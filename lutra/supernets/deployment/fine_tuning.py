@@ -48,7 +48,7 @@ def fine_tune(
     Biases and batch normalisations are not decayed, as OFA does. Runs on a GPU where torch has one.
     Leaves the network in inference mode on the CPU; its statistics are those of the last batches:
     `tune_statistics` makes them of many images. With a ``resumption`` it goes on where it was
-    stopped, on a CPU to the same weights; the caller removes that once all is written.
+    stopped, on a CPU to the same weights; the caller writes within that.
 
     Raises `TrainingError` where the loss is no number, `DataError` for images that cannot be read.
     """

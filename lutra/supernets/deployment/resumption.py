@@ -6,7 +6,8 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -15,11 +16,13 @@ from torch import nn
 from lutra.errors import CheckpointError, UsageError
 from lutra.files import check_output, read_bounded, write_atomically
 from lutra.files.kinds import TRAINING, is_there
+from lutra.files.locks import Lock
 from lutra.supernets.training.state import (
     MAX_BYTES,
     TOO_LARGE,
     Position,
     State,
+    hold_output,
     parse_state,
     state_bytes,
 )
@@ -32,17 +35,43 @@ class Resumption:
     """A training's state in ``OUTPUT.state``, for the same command to go on from.
 
     ``settings`` (plain data) are what a state must have been made with to be taken up: weights,
-    images, how it is trained.
+    images, how it is trained. A context manager: within it the output is this training's alone, and
+    is to be written; the state is removed at the end, and kept where that is an exception.
     """
 
     def __init__(self, output: str | Path, settings: Mapping[str, Any]) -> None:
-        """Raises `UsageError` for another training's state, `CheckpointError` for a damaged one."""
-        output = Path(output)
-        self.path = output.with_name(output.name + _SUFFIX)
+        self._output = Path(output)
+        self.path = self._output.with_name(self._output.name + _SUFFIX)
         self._settings = json.loads(json.dumps(settings))
         self._saved = time.monotonic()
-        check_output(self.path, TRAINING, CheckpointError)
-        self._state = self._read()
+        self._state: State | None = None
+        self._held = Lock()
+
+    def __enter__(self) -> Self:
+        """Raises `UsageError` for another training's state, `CheckpointError` for a damaged one.
+
+        And `TrainingError` where another process trains into the output.
+        """
+        with hold_output(self._output) as held:
+            check_output(self.path, TRAINING, CheckpointError)
+            self._state = self._read()
+            self._held = held.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._held:
+            if error is None:
+                self.remove()
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether there is a state to go on from."""
+        return self._state is not None
 
     def _read(self) -> State | None:
         if not is_there(self.path) or not self.path.stat().st_size:
@@ -111,5 +140,5 @@ class Resumption:
         self._saved = time.monotonic()
 
     def remove(self) -> None:
-        """What was trained is in a file of its own now."""
+        """What was trained is in a file of its own now, or cannot go on."""
         self.path.unlink(missing_ok=True)

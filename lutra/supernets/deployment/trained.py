@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -77,30 +78,34 @@ class Prepared:
     ranges: TrainedRanges | None
 
 
+@contextmanager
 def trained_filling(
     architecture: Architecture,
     training: Training,
     emission: Emission,
     on_step: OnStep = lambda done, expected: None,
-) -> Filling:
+) -> Iterator[Filling]:
     """The architecture's weights from a checkpoint, batch normalisations folded in.
 
-    Raises `CheckpointError` for a file of neither the architecture nor a supernet of its space, nor
-    of a network that it is a narrower form of, `DataError` for images that cannot be read or do not
-    fit it, `TrainingError` from fine-tuning, `UsageError` where weights are to be trained and
-    ranges kept.
+    To be written within the context, as with `prepared`. Raises `CheckpointError` for a file of
+    neither the architecture nor a supernet of its space, nor of a network that it is a narrower
+    form of, `DataError` for images that cannot be read or do not fit it, `TrainingError` from
+    fine-tuning, `UsageError` where weights are to be trained and ranges kept.
     """
-    return filled(prepared(architecture, training, on_step), training, emission)
+    with prepared(architecture, training, on_step) as found:
+        yield filled(found, training, emission)
 
 
+@contextmanager
 def prepared(
     architecture: Architecture | None,
     training: Training,
     on_step: OnStep = lambda done, expected: None,
-) -> Prepared:
+) -> Iterator[Prepared]:
     """The architecture's network, fine-tuned and with statistics of its own as ``training`` says.
 
-    ``architecture`` is not needed where the checkpoint is one network's. Raises as
+    What is made of it is to be written within the context: the state of fine-tuning is there until
+    then. ``architecture`` is not needed where the checkpoint is one network's. Raises as
     `trained_filling`.
     """
     checkpoint = read_checkpoint(training.checkpoint)
@@ -127,7 +132,9 @@ def prepared(
         "pixels": _pixels_text(shape.channels),
     }
     found = Prepared(architecture, network, checkpoint, images, calibration, notes, ranges)
-    return replace(found, notes={**notes, **_adapted(found, training, on_step)})
+    with _resumption(found, training) as resumption:
+        adapted = _adapted(found, training, resumption, on_step)
+        yield replace(found, notes={**notes, **adapted})
 
 
 def filled(found: Prepared, training: Training, emission: Emission) -> Filling:
@@ -150,7 +157,9 @@ def augmentation_of(checkpoint: Checkpoint) -> Augmentation:
     return next((known for known in AUGMENTATIONS if known == named), "full")
 
 
-def _adapted(found: Prepared, training: Training, on_step: OnStep) -> dict[str, str]:
+def _adapted(
+    found: Prepared, training: Training, resumption: Resumption | None, on_step: OnStep
+) -> dict[str, str]:
     """Fine-tune and re-estimate as asked; what was done, for the metadata."""
     checkpoint, images, resolution = found.checkpoint, found.images, found.architecture.r
     if images is None or (found.ranges is not None and not training.fine_tune_epochs):
@@ -159,10 +168,9 @@ def _adapted(found: Prepared, training: Training, on_step: OnStep) -> dict[str, 
             return {"statistics": _SHARED}
         own = checkpoint.architecture == found.architecture
         return {"statistics": _OWN if own else _BEFORE}
-    notes, resumption = {}, None
+    notes = {}
     if training.fine_tune_epochs:
         epochs = training.fine_tune_epochs
-        resumption = _resumption(found, training)
         fine_tune(
             found.network,
             images,
@@ -175,14 +183,12 @@ def _adapted(found: Prepared, training: Training, on_step: OnStep) -> dict[str, 
         plural = "s" if epochs > 1 else ""
         notes["fine_tuning"] = f"{epochs} epoch{plural} on {images.source}, seed {training.seed}"
     count = tune_statistics(found.network, images, resolution)
-    if resumption is not None:
-        resumption.remove()
     return {**notes, "statistics": f"of {count} training images of {images.source}"}
 
 
-def _resumption(found: Prepared, training: Training) -> Resumption | None:
-    if training.output is None:
-        return None
+def _resumption(found: Prepared, training: Training) -> AbstractContextManager[Resumption | None]:
+    if training.output is None or not training.fine_tune_epochs:
+        return nullcontext()
     settings = {
         "checkpoint": found.checkpoint.digest,
         "network": found.architecture.key,

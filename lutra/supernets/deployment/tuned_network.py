@@ -134,31 +134,30 @@ def fine_tune_network(
         "teachers": [_teacher_json(teacher) for teacher in taught_by.values()],
         "torch": str(torch.__version__),  # whose own type no reader would take
     }
-    resumption = Resumption(path, {"network": architecture.key, **about})
-    for teacher in taught_by.values():
-        _have_own_statistics(teacher, train, architecture.r)
-    _have_own_statistics(_Teacher(source, architecture, subnet), train, architecture.r)
-    before = top1(subnet, validation, architecture.r)
-    fine_tune(
-        subnet,
-        train,
-        architecture.r,
-        epochs,
-        learning_rate=learning_rate,
-        seed=seed,
-        loss=loss,
-        resumption=resumption,
-        on_step=on_step,
-    )
-    counted = tune_statistics(subnet, train, architecture.r)
-    after = top1(subnet, validation, architecture.r)
-    about |= {
-        "statistics_images": counted,
-        "before": before.to_json(),
-        "after": after.to_json(),
-    }
-    save_network(subnet, architecture, path, about)
-    resumption.remove()
+    with Resumption(path, {"network": architecture.key, **about}) as resumption:
+        for teacher in taught_by.values():
+            _have_own_statistics(teacher, train, architecture.r)
+        _have_own_statistics(_Teacher(source, architecture, subnet), train, architecture.r)
+        before = top1(subnet, validation, architecture.r)
+        fine_tune(
+            subnet,
+            train,
+            architecture.r,
+            epochs,
+            learning_rate=learning_rate,
+            seed=seed,
+            loss=loss,
+            resumption=resumption,
+            on_step=on_step,
+        )
+        counted = tune_statistics(subnet, train, architecture.r)
+        after = top1(subnet, validation, architecture.r)
+        about |= {
+            "statistics_images": counted,
+            "before": before.to_json(),
+            "after": after.to_json(),
+        }
+        save_network(subnet, architecture, path, about)
     return FineTuned(path, architecture, before, after, about)
 
 

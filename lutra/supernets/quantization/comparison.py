@@ -79,9 +79,8 @@ def compared(
     path = Path(path)
     format = path.suffix.lower()[1:]
     training = Training(checkpoint, data)
-    found = prepared(architecture, training)
     rows = []
-    with tempfile.TemporaryDirectory() as folder:
+    with prepared(architecture, training) as found, tempfile.TemporaryDirectory() as folder:
         files = {path.name: path}
         for rule in (None, *map(RangeRule, RULES)):
             emission = Emission(format, FP32 if rule is None else "int8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from pathlib import Path
 
 from lutra.emitters.emission import Emission
@@ -18,6 +19,7 @@ from lutra.supernets.evaluation import OnStep
 from lutra.supernets.quantization.observers import observer_of
 from lutra.supernets.quantization.rules import PERCENTILE, RULES, RangeRule
 from lutra.supernets.quantization.training import LEARNING_RATE, train_quantised
+from lutra.supernets.training.state import hold_output
 
 TRAINED = "trained"
 RANGES = (*RULES, TRAINED)
@@ -69,27 +71,28 @@ def quantize(
     if network is not None:
         check_output(Path(network), NETWORK, CheckpointError)
     training = Training(checkpoint, data, seed=seed, ranges=rule)
-    found = prepared(architecture, training)
+    with prepared(architecture, training) as found:
+        filling = filled(found, training, emission)
     if ranges == TRAINED and not epochs and found.ranges is None:
         raise UsageError(
             f"{checkpoint} holds no trained ranges: train them (--epochs 1), or name a rule"
         )
-    filling = filled(found, training, emission)
-    resumption = None
-    if epochs:
-        assert filling.ranges is not None
-        assert found.images is not None
-        settings = {
-            "checkpoint": found.checkpoint.digest,
-            "network": found.architecture.key,
-            "format": emission.format,
-            "data": str(data),
-            "epochs": epochs,
-            "observer": observer,
-            "learning_rate": learning_rate,
-            "seed": seed,
-        }
-        resumption = Resumption(path, settings)
+    if not epochs:
+        return write_model(found.architecture, Path(path), emission, filling=filling)
+    assert filling.ranges is not None
+    assert found.images is not None
+    settings = {
+        "checkpoint": found.checkpoint.digest,
+        "network": found.architecture.key,
+        "format": emission.format,
+        "data": str(data),
+        "epochs": epochs,
+        "observer": observer,
+        "learning_rate": learning_rate,
+        "seed": seed,
+    }
+    kept = nullcontext() if network is None else hold_output(Path(network))
+    with kept, Resumption(path, settings) as resumption:
         trained = train_quantised(
             found.network,
             emission.format,
@@ -112,10 +115,7 @@ def quantize(
         filling = Filling(found.network.weights(), notes, trained)
         if network is not None:
             _keep(found, filling, emission, Path(network))
-    metadata = write_model(found.architecture, Path(path), emission, filling=filling)
-    if resumption is not None:
-        resumption.remove()
-    return metadata
+        return write_model(found.architecture, Path(path), emission, filling=filling)
 
 
 def format_of_output(path: str | Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lutra.errors import CheckpointError
-from lutra.files import read_bounded, write_atomically
+from lutra.errors import CheckpointError, TrainingError
+from lutra.files import locks, read_bounded, write_atomically
 from lutra.files.kinds import TRAINING
 
 STATE_FILE = "state.pth"
@@ -20,6 +21,17 @@ _MAGIC = "lutra_training"
 _VERSION = 1
 MAX_BYTES = 4 << 30
 TOO_LARGE = f"is larger than {MAX_BYTES >> 30} GiB: too large for the state of a training"
+
+
+def hold_output(path: Path) -> locks.Lock:
+    """A lock on the file or folder that a training makes.
+
+    Raises `TrainingError` that says who holds it. docs/decisions.md: Claims are sockets
+    """
+    lock = locks.take(f"training {os.path.realpath(path)}")
+    if isinstance(lock, str):
+        raise TrainingError(f"{path} is being trained into by {lock}")
+    return lock
 
 
 @dataclass

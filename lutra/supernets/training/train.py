@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from lutra.errors import CheckpointError, DataError, TrainingError, UsageError
-from lutra.files import check_output, locks
+from lutra.errors import CheckpointError, DataError, UsageError
+from lutra.files import check_output
 from lutra.files.kinds import SUPERNET, TRAINING
 from lutra.spaces.base import SearchSpace
 from lutra.spaces.registry import get_space
@@ -32,10 +32,12 @@ from lutra.supernets.training.settings import PRECISIONS, Settings
 from lutra.supernets.training.state import (
     STATE_FILE,
     State,
+    hold_output,
     parse_state,
     read_state_bytes,
     write_state,
 )
+from lutra.supernets.training.threads import torch_threads
 
 SUPERNET_FILE = "supernet.pth"
 BATCH = 128
@@ -140,7 +142,7 @@ def train_supernet(
         _require_parts(processes.share_of(batch), accumulate)
         if processes.is_first:
             stack.enter_context(_held(folder))
-        stack.enter_context(_threads(threads))
+        stack.enter_context(torch_threads(threads))
         settings = Settings(
             space=space.name,
             data=f"{len(train)} images, digest {train.identity}",
@@ -302,22 +304,8 @@ def _held(folder: Path) -> Iterator[None]:
         raise UsageError(f"cannot make the folder {folder}: {error.strerror}") from error
     for name, kind in ((STATE_FILE, TRAINING), (SUPERNET_FILE, SUPERNET)):
         check_output(folder / name, kind, CheckpointError)
-    lock = locks.take(f"training {os.path.realpath(folder)}")
-    if isinstance(lock, str):
-        raise TrainingError(f"{folder} is being trained into by {lock}")
-    with lock:
+    with hold_output(folder):
         yield
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """So many threads of torch's; its own number by default."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _workers(count: int | None, device: torch.device) -> int:

@@ -8,6 +8,7 @@ import resource
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -89,7 +90,7 @@ def test_a_second_run_goes_on_and_drops_what_is_not_whole(tmp_path: Path) -> Non
 @pytest.mark.parametrize("kept", [0, 1, 20, 100])
 def test_killed_while_the_first_line_was_written(tmp_path: Path, kept: int) -> None:
     path = tmp_path / "s.jsonl"
-    written(path, some_rows(0))
+    written(path, some_rows(1))
     path.write_bytes(path.read_bytes()[:kept])
     written(path, some_rows(3))
     assert len(read_samples(path).rows) == len(some_rows(3))
@@ -153,13 +154,32 @@ def test_a_line_that_a_disk_takes_in_part(tmp_path: Path) -> None:
             written(path, some_rows(3, seed=1))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert path.read_bytes().endswith(b"}\n")
     assert len(read_samples(path).rows) == 2
+
+
+def test_where_nothing_is_measured_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, empty = tmp_path / "s.jsonl", tmp_path / "empty.jsonl"
+    empty.touch()
+    for each in (path, empty):
+        with pytest.raises(KeyboardInterrupt), sample_writer(each, SOURCE):
+            raise KeyboardInterrupt
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", Mock(side_effect=full))
+        for each in (path, empty):
+            with pytest.raises(AccuracyError, match="No space left"):
+                written(each, some_rows(3))
+    assert not path.exists()
+    assert empty.read_bytes() == b""
 
 
 def test_a_full_device(tmp_path: Path) -> None:
     with pytest.raises(AccuracyError, match="cannot write .*full: No space left"):
         with Path("/dev/full").open("wb", buffering=0) as file:
-            _append(file, Path("/dev/full"), {"format": "x"})
+            _append(file, Path("/dev/full"), b"x")
 
 
 def test_what_holds_no_samples(tmp_path: Path) -> None:

@@ -117,8 +117,8 @@ def test_what_is_missing_or_foreign_is_refused_in_one_line(tmp_path: Path) -> No
         "another space": (path, other),
     }
     plain = tmp_path / "plain.jsonl"
-    with sample_writer(plain, dataclasses.replace(SOURCE, space=MBV3, criterion=None)):
-        pass
+    with sample_writer(plain, dataclasses.replace(SOURCE, space=MBV3, criterion=None)) as writer:
+        writer.add(BASE.choice_counts - 1, 50.0)
     refusals["holds measured subnets, no sensitivity curves"] = (plain, BASE)
     damaged = tmp_path / "damaged.jsonl"
     lines = path.read_text().splitlines(keepends=True)

@@ -11,7 +11,7 @@ import torch
 
 import lutra
 from lutra.cli.main import run
-from lutra.errors import CheckpointError, InfeasibleError, ResultError, UsageError
+from lutra.errors import CheckpointError, InfeasibleError, ResultError, TrainingError, UsageError
 from lutra.search.measuring.closed_loop import find_within_budget
 from lutra.search.result import SearchResult
 from lutra.search.training.folder import Step
@@ -121,6 +121,8 @@ def test_another_number_of_prunings_begins_anew(
 
     def unpruned(around: Surroundings, given: Given, output: Path) -> float:
         budgets.append(around.budget_ms)
+        with pytest.raises(TrainingError, match="rounds is being trained into by this very run"):
+            shrunk(room, room / "rounds", 0.1, steps=("prune",))
         architecture, subnet = load_network(given.checkpoint, given.network)
         save_network(subnet, architecture, output, {})
         return around.budget_ms

@@ -7,9 +7,13 @@ import torch
 from torch import nn
 
 from lutra.devices.fake import FakeDevice, FakeScript
-from lutra.errors import DataError, InfeasibleError, ModelError, UsageError
+from lutra.errors import DataError, InfeasibleError, ModelError, TrainingError, UsageError
+from lutra.search.result import SearchResult
 from lutra.search.training.user_module import PrunedModule, prune_module
+from lutra.supernets.checkpoints.network import load_network
+from lutra.supernets.deployment import resumption
 from lutra.supernets.deployment.file_accuracy import evaluate
+from lutra.supernets.evaluation import OnStep
 from tests.supernets.small_data import write_small_data
 
 DEVICE = FakeDevice(FakeScript())
@@ -37,7 +41,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def pruned(data: Path, folder: Path, budget_ms: float, module: nn.Module) -> PrunedModule:
+def pruned(
+    data: Path,
+    folder: Path,
+    budget_ms: float,
+    module: nn.Module,
+    on_step: OnStep = lambda done, expected: None,
+) -> PrunedModule:
     return prune_module(
         module,
         data,
@@ -45,17 +55,22 @@ def pruned(data: Path, folder: Path, budget_ms: float, module: nn.Module) -> Pru
         resolution=20,
         max_latency_ms=budget_ms,
         device=DEVICE,
+        epochs=3,
+        on_step=on_step,
         **FEW,  # type: ignore[arg-type]
     )
 
 
-def test_it_keeps_the_budget_and_is_written(data: Path, tmp_path: Path) -> None:
+def test_it_keeps_the_budget_and_is_written(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     module = layers(10)
     module.train()
     weights = {name: value.clone() for name, value in module.state_dict().items()}
     full = pruned(data, tmp_path / "full", 100.0, module)
     full_ms = full.result.best.predicted_ms
-    found = pruned(data, tmp_path / "less", 0.7 * full_ms, module)
+    less = 0.7 * full_ms
+    found = pruned(data, tmp_path / "less", less, module)
     assert found.result.closed_loop is not None
     assert found.result.best.verified is not None
     assert found.result.best.verified.within_budget
@@ -64,6 +79,32 @@ def test_it_keeps_the_budget_and_is_written(data: Path, tmp_path: Path) -> None:
     assert all(torch.equal(module.state_dict()[name], value) for name, value in weights.items())
     found.write(tmp_path / "m.onnx")
     assert evaluate(tmp_path / "m.onnx", data, split="validation").accuracy == found.after
+    # stopped in its training, it goes on there
+    monkeypatch.setattr(resumption, "SAVE_SECONDS", 0.0)
+    folder = tmp_path / "stopped"
+    state = folder / "pruned.pth.state"
+
+    def stop(done: int, expected: int) -> None:
+        if state.exists():
+            with pytest.raises(TrainingError, match="stopped is being trained into by this very"):
+                pruned(data, folder, less, module)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pruned(data, folder, less, module, stop)
+    with pytest.raises(UsageError, match="of another max_latency_ms: give the same"):
+        pruned(data, folder, full_ms, module)
+    assert not (folder / "pruned.pth").exists()
+    steps: list[tuple[int, int]] = []
+    again = pruned(data, folder, less, module, lambda *step: steps.append(step))
+    assert steps == [(2, 3), (3, 3)]
+    assert again.result.to_json() == SearchResult.read(folder / "found.json").to_json()
+    assert again.result.best.architecture == found.result.best.architecture
+    ours, theirs = again.module.state_dict(), found.module.state_dict()
+    assert all(torch.equal(ours[name], value) for name, value in theirs.items())
+    _, kept = load_network(folder / "pruned.pth")
+    assert all(torch.equal(ours[name], value) for name, value in kept.state_dict().items())
+    assert not state.exists()
 
 
 def test_a_budget_below_what_fewer_channels_reach(data: Path, tmp_path: Path) -> None:

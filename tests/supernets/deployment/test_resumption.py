@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from lutra.errors import CheckpointError, TrainingError, UsageError
+from lutra.errors import CheckpointError, LutraError, TrainingError, UsageError
 from lutra.search.export import export
 from lutra.supernets.checkpoints.network import load_network
 from lutra.supernets.deployment import resumption
@@ -83,13 +83,30 @@ def test_stopped_it_comes_to_the_same(
 ) -> None:
     monkeypatch.setattr(resumption, "SAVE_SECONDS", 0.0)
     whole, stopped = tmp_path / "whole.pth", tmp_path / "stopped.pth"
-    train(few, whole, lambda done, expected: None)
+
+    def also(done: int, expected: int) -> None:
+        if done == 1:
+            with pytest.raises(TrainingError, match="is being trained into by this very run"):
+                train(few, whole, stop_at(1))
+
+    train(few, whole, also)
     with pytest.raises(KeyboardInterrupt):
         train(few, stopped, stop_at(3))
     assert not stopped.exists()
     left: list[int] = []
-    train(few, stopped, lambda done, expected: left.append(done))
+
+    def in_the_way(done: int, expected: int) -> None:
+        left.append(done)
+        for path in (stopped, stopped.with_suffix(".onnx")):
+            path.mkdir()
+
+    with pytest.raises(LutraError):
+        train(few, stopped, in_the_way)
+    for path in (stopped, stopped.with_suffix(".onnx")):
+        path.rmdir()
     assert left == [4]
+    train(few, stopped, lambda done, expected: left.append(done))
+    assert left == [4]  # what was trained was not lost with the file
     one, other = weights(whole), weights(stopped)
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)

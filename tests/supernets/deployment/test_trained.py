@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from lutra.emitters.emission import Emission
+from lutra.emitters.export import Filling
 from lutra.emitters.quantization import activation_ranges
 from lutra.errors import CheckpointError, DataError, ResultError, TrainingError, UsageError
 from lutra.ops import seeded_weights
@@ -144,6 +146,11 @@ def test_the_structure_is_the_one_that_is_timed(
     ]
 
 
+def filling_of(*asked: Any) -> Filling:
+    with trained_filling(*asked) as filling:
+        return filling
+
+
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_so_is_that_of_a_tflite_file(precision: str, trained: Trained) -> None:
     from ai_edge_litert.interpreter import Interpreter
@@ -151,7 +158,7 @@ def test_so_is_that_of_a_tflite_file(precision: str, trained: Trained) -> None:
     graph = get_space(MBV3).graph(trained.architecture)
     emission = Emission("tflite", precision)
     training = Training(trained.checkpoint, trained.data)
-    filling = trained_filling(trained.architecture, training, emission)
+    filling = filling_of(trained.architecture, training, emission)
     structures = []
     for weights, ranges in ((filling.weights, filling.ranges), (seeded_weights(graph), None)):
         content = emission.emit(graph, weights, ranges=ranges)
@@ -176,11 +183,9 @@ def test_other_images_for_the_ranges(trained: Trained, tmp_path: Path) -> None:
     folder = write_images(tmp_path / "photos", ("some",), 9)
     emission = Emission("onnx", "int8")
     training = Training(trained.checkpoint, trained.data, folder)
-    filling = trained_filling(trained.architecture, training, emission)
+    filling = filling_of(trained.architecture, training, emission)
     assert filling.notes["calibration"] == f"9 images of {folder}"
-    own = trained_filling(
-        trained.architecture, Training(trained.checkpoint, trained.data), emission
-    )
+    own = filling_of(trained.architecture, Training(trained.checkpoint, trained.data), emission)
     assert own.notes["statistics"] == filling.notes["statistics"]
     assert own.ranges != filling.ranges
 
@@ -195,9 +200,7 @@ def test_fine_tuning_is_the_same_each_time_and_lowers_the_loss(
     for seed in (1, 1, 2):
         training = Training(trained.checkpoint, data, None, 2, seed)
         fillings.append(
-            trained_filling(
-                trained.architecture, training, Emission(), lambda *step: steps.append(step)
-            )
+            filling_of(trained.architecture, training, Emission(), lambda *step: steps.append(step))
         )
     assert steps[: len(steps) // 3] == [(step, 4) for step in range(1, 5)]
     assert fillings[0].notes["fine_tuning"] == f"2 epochs on {data}, seed 1"

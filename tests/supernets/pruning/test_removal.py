@@ -8,29 +8,45 @@ import torch
 from torch import nn
 
 from lutra.errors import CheckpointError, UsageError
+from lutra.ops import Graph
 from lutra.spaces import Architecture, get_space
+from lutra.spaces.graph_widths import GraphWidthSpace, narrower_forms
 from lutra.spaces.narrower import NarrowerForms
+from lutra.spaces.registry import remember_space
 from lutra.spaces.widths import WidthSpace
 from lutra.supernets.checkpoints.checkpoint import save_supernet
 from lutra.supernets.checkpoints.network import load_network, load_subnets, save_network
 from lutra.supernets.elastic.supernet import Supernet
 from lutra.supernets.pruning.channels import channel_groups
 from lutra.supernets.pruning.removal import NarrowerNetworks, narrowed
-from lutra.supernets.subnet import Subnet
+from lutra.supernets.subnet import Subnet, initialise
+from tests.ops.graphs import residual_graph
 from tests.supernets.test_network import answers
 from tests.supernets.test_supernet import MBV3, RESNET, disturbed
 
 PROXYLESS = "ofa-proxyless-w1.0/classes=10/channels=1/r=20:28:4"
 
 
-@pytest.fixture(scope="module", params=[MBV3, PROXYLESS, RESNET])
+@pytest.fixture(scope="module", params=[MBV3, PROXYLESS, RESNET, "module"])
 def networks(request: pytest.FixtureRequest) -> NarrowerNetworks:
-    """The smallest network of each family, of random numbers."""
+    """The smallest network of each family, and a module's graph, of random numbers."""
+    if request.param == "module":
+        return of_graph(residual_graph())
     supernet = Supernet(request.param)
     disturbed(supernet)
     smallest = supernet.smallest()
     subnet = supernet.subnet(smallest).eval()
     return NarrowerNetworks(subnet, WidthSpace(smallest))
+
+
+def of_graph(graph: Graph) -> NarrowerNetworks:
+    subnet = Subnet(graph)
+    initialise(subnet, seed=0)
+    with torch.no_grad():
+        disturbed(subnet)
+    space = GraphWidthSpace(graph)
+    remember_space(space)
+    return NarrowerNetworks(subnet.eval(), space)
 
 
 def some(space: NarrowerForms, seed: int = 0) -> Architecture:
@@ -60,7 +76,7 @@ def test_without_dead_channels_all_is_as_before(networks: NarrowerNetworks, gree
 
     So do blocks that add nothing, of which one at least is left out.
     """
-    architecture = some(networks.space, seed=2)
+    architecture = some(networks.space, seed=23)
     graph, names = networks.space.graph(architecture), networks.space.full_names(architecture)
     channels = {name: graph.shapes[own].channels for own, name in names.items()}
     dead = copy_of(networks.network)
@@ -162,8 +178,8 @@ def test_weights_that_are_not_finite_are_refused(networks: NarrowerNetworks) -> 
 
 def test_a_narrower_form_of_what_a_file_holds(networks: NarrowerNetworks, tmp_path: Path) -> None:
     space, path = networks.space, tmp_path / "n.pth"
-    assert isinstance(space, WidthSpace)
-    save_network(networks.network, space.base, path, {})
+    base = space.base if isinstance(space, WidthSpace) else space.full
+    save_network(networks.network, base, path, {})
     architecture = some(space)
     found, subnet = load_network(path, architecture)
     assert found == architecture
@@ -172,13 +188,13 @@ def test_a_narrower_form_of_what_a_file_holds(networks: NarrowerNetworks, tmp_pa
     assert load_subnets(path).space.name == space.name
     # again: of what was pruned
     save_network(expected, architecture, tmp_path / "p.pth", {})
-    again = WidthSpace(architecture)
+    again = narrower_forms(architecture)
     assert get_space(again.name).name == again.name
     narrower = load_network(tmp_path / "p.pth", again.decode(again.choice_counts * 0))[1]
     assert narrower.graph.macs < expected.graph.macs
     assert answers(narrower).isfinite().all()
-    base = get_space(space.base.space)
-    other = WidthSpace(base.decode(base.choice_counts - 1))
+    family = get_space(MBV3)
+    other = WidthSpace(family.decode(family.choice_counts - 1))
     with pytest.raises(CheckpointError, match="another network than the one"):
         load_network(path, other.full)
 
