@@ -1,8 +1,8 @@
 """What large cuts cost a module that was trained alone, with and without leaving blocks out whole.
 
 A small ResNet is trained on 9,000 images, and pruned to shares of its multiply-accumulates by its
-sensitivity curves: once as they are, once with curves by which a network without a block is always
-wrong. Both are fine-tuned alike. No latency is measured.
+sensitivity curves: once by these, once keeping all blocks. Both are fine-tuned alike. No latency is
+measured.
 
     python -m benchmarks.residual_blocks --data /usr/share/datasets/fashion-mnist
 """
@@ -10,7 +10,6 @@ wrong. Both are fine-tuned alike. No latency is measured.
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from pathlib import Path
 
@@ -19,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 import lutra
-from lutra.spaces.narrower import NarrowerForms
+from lutra.predictors.accuracy import load_accuracy
+from lutra.predictors.accuracy.sensitivities import SensitivityPredictor
 from lutra.supernets.accuracy.kept_images import KeptImages
 from lutra.supernets.checkpoints.network import load_network
 from lutra.supernets.data.base import ImageSet, shuffled
@@ -89,18 +89,20 @@ def main() -> None:
         file = folder / "module.pth"
         write_module(network, file, {"augmentation": "none"})
         space = lutra.network_space(file)
-        curves = {"with": folder / "with.jsonl", "without": folder / "without.jsonl"}
-        sense(file, given.data, curves["with"], images=SENSED, calibration_images=SENSED)
-        write_curves_that_keep_blocks(space, curves["with"], curves["without"])
+        path = folder / "curves.jsonl"
+        sense(file, given.data, path, images=SENSED, calibration_images=SENSED)
+        every = load_accuracy(path, space)
+        assert isinstance(every, SensitivityPredictor)
+        curves = {"with": every, "without": every.keeping_blocks()}
         table = folder / "any.lut"  # for its ops: latencies are a script's
         lutra.profile("fake", space, table, resolutions=(RESOLUTION,), networks=0)
         print("share  blocks   left out  MACs %  before %  after %")
         for share in SHARES:
-            for kind, path in curves.items():
+            for kind, accuracy in curves.items():
                 found = lutra.find_networks(
-                    table, max_macs=share * network.graph.macs, accuracy=path, space=space
+                    table, max_macs=share * network.graph.macs, accuracy=accuracy, space=space
                 ).best.architecture
-                left_out = space.channels_of(found).count(0)
+                left_out = space.left_out(found)
                 tuned = []
                 for seed in range(given.seeds):
                     _, subnet = load_network(file, found)
@@ -115,17 +117,6 @@ def main() -> None:
                     f"{share:5} {kind:8} {left_out:8} {macs:7.1f} {before:9.1f}  {each}",
                     flush=True,
                 )
-
-
-def write_curves_that_keep_blocks(space: NarrowerForms, path: Path, output: Path) -> None:
-    """The same curves, but 0 % for what has no channels in a block."""
-    head, *lines = path.read_text().splitlines()
-    kept = []
-    for line in map(json.loads, lines):
-        if 0 in space.channels_of(space.decode(space.encode(space.parse(line)))):
-            line["top1_percent"] = 0.0
-        kept.append(json.dumps(line))
-    output.write_text("\n".join([head, *kept, ""]))
 
 
 def _some(images: ImageSet, count: int) -> ImageSet:

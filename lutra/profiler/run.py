@@ -128,7 +128,7 @@ class ProfilingRun:
 
     def _run_rounds(self, workloads: Sequence[Workload], anchors: Sequence[Workload]) -> None:
         known = self._record.anchors(anchors, workloads)
-        rounds_per_process = self._rounds_per_process(workloads)
+        rounds_per_process = self._rounds_per_process(self._record.wanted(workloads))
         first_round = round_number = 1 + self._record.last_round(workloads)
         while (wanted := self._record.wanted(workloads)) and not self._over_budget():
             rounds_done = round_number - first_round
@@ -149,9 +149,9 @@ class ProfilingRun:
             round_number += 1
 
     def _rounds_per_process(self, workloads: Sequence[Workload]) -> int:
-        """As those of them have it that need most rounds."""
+        """As those of them have it that stay longest in one."""
         protocols = [self._protocols[item.category] for item in workloads] or [self._protocol]
-        return max(protocols, key=lambda chosen: chosen.rule.min_rounds).rounds_per_process
+        return max(protocol.rounds_per_process for protocol in protocols)
 
     def _least_rounds(self, workloads: Sequence[Workload]) -> dict[Category, int]:
         """The least number of rounds for each of their categories."""

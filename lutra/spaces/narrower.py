@@ -154,6 +154,10 @@ class NarrowerForms(SearchSpace):
             group.choices[row[self._columns[place]]] for place, group in enumerate(self._groups)
         ]
 
+    def left_out(self, architecture: Architecture) -> int:
+        """How many blocks a network lacks."""
+        return self.channels_of(architecture).count(0)
+
     def full_names(self, architecture: Architecture) -> dict[str, str]:
         """For each node of a network by its name: what it is called at full width."""
         return {node.name: node.name for node in self.graph(architecture).nodes}

@@ -368,6 +368,24 @@ def test_the_fastest_of_many_is_not_believed_to_be_so_fast(
     assert abs(np.mean(off)) < 1.0
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize(("noise", "share"), [(0.003, 0.9), (0.01, 0.88), (0.03, 0.78)])
+def test_few_that_were_measured_badly_are_not_believed_exactly(
+    count: int, noise: float, share: float
+) -> None:
+    """Also where predictions are off by far more than is stated, as those of found networks are."""
+    rng = np.random.default_rng(count)
+    kept = []
+    for _ in range(400):
+        takes = np.exp(0.04 + 0.004 * rng.standard_normal(count))
+        measured = takes * np.exp(noise * rng.standard_normal(count))
+        caution = Caution(1.0)
+        caution.learn([1.0] * count, measured.tolist(), [noise] * count)
+        believed_ms, deviation = caution.believed(1.0, float(measured[0]), noise)
+        kept.append(takes[0] <= believed_ms * (1.0 + deviations_of(0.95) * deviation))
+    assert np.mean(kept) >= share
+
+
 def test_the_stated_error_is_the_margin_before_anything_is_measured() -> None:
     assert Caution(4.0).factor(deviations_of(0.975)) == pytest.approx(1.04, rel=0.001)
 

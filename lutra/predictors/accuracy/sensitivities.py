@@ -7,6 +7,7 @@ the channels that are kept, layer by layer. `lutra prune sense` measures them, a
 
 from __future__ import annotations
 
+from copy import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,8 @@ from lutra.spaces import Rows, SearchSpace, get_space
 from lutra.spaces.narrower import NarrowerForms
 
 _PERCENT = 100.0
+_MOST = 700.0  # that has an exponential
+_NEVER = 100.0  # of a score, which is less for an accuracy of any use
 
 Floats = npt.NDArray[np.float64]
 
@@ -48,12 +51,24 @@ class SensitivityPredictor(AdditivePredictor):
 
     def accuracy_of(self, scores: Floats) -> Accuracies:
         """Scores -> top-1 in percent."""
-        return np.asarray(_PERCENT / (1.0 + np.exp(-scores)), dtype=np.float64)
+        odds_against = np.exp(np.minimum(-scores, _MOST))
+        return np.asarray(_PERCENT / (1.0 + odds_against), dtype=np.float64)
 
     def score_of(self, accuracies: Accuracies) -> Floats:
         """Top-1 in percent -> scores; infinite at 0 and 100 %."""
         with np.errstate(divide="ignore"):
             return np.asarray(np.log(accuracies) - np.log(_PERCENT - accuracies), dtype=np.float64)
+
+    def keeping_blocks(self) -> SensitivityPredictor:
+        """The same, but that a network which lacks a block is never right: to choose none such."""
+        spare = [
+            column for column, gene in enumerate(get_space(self.space).genes) if not gene.choices[0]
+        ]
+        kept = copy(self)
+        kept.coefficients = self.coefficients.copy()
+        kept.coefficients[spare, 1:] += _NEVER
+        kept.intercept -= _NEVER * len(spare)
+        return kept
 
     @classmethod
     def from_bytes(cls, data: bytes, source: str, space: SearchSpace) -> SensitivityPredictor:

@@ -60,10 +60,10 @@ class Caution:
         """What a candidate takes by all that was measured, in ms, and the deviation, relative.
 
         Of many that were measured the best one was lucky. What it is off its prediction beyond what
-        others are counts by how much of that is no noise; never as less than it was measured.
+        others are counts by how much of that is no noise.
         """
         mean, own, common = self._parts()
-        real = max(own - fmean(each**2 for each in self.noises or [0.0]), _LEAST_OWN * own)
+        real = max(own - self._noise, _LEAST_OWN * own)
         share = real / (real + noise**2)
         expected = mean + share * (math.log(measured_ms / predicted_ms) - mean)
         variance = share * noise**2 + (1.0 - share) ** 2 * common
@@ -73,6 +73,11 @@ class Caution:
         """How many standard deviations above the mean a `factor` is."""
         mean, deviation = self._expected()
         return (math.log(factor) - mean) / deviation
+
+    @property
+    def _noise(self) -> float:
+        """The usual variance of measuring."""
+        return fmean(each**2 for each in self.noises) if self.noises else 0.0
 
     def _expected(self) -> tuple[float, float]:
         """Mean and standard deviation of the next candidate's error."""
@@ -90,9 +95,10 @@ class Caution:
         errors = self._plausible(math.sqrt(prior))
         mean = fmean(errors)
         seen = sum((error - mean) ** 2 for error in errors)
-        own = (_PRIOR_WEIGHT * prior + seen) / (_PRIOR_WEIGHT + count - 1)
+        assumed = prior + self._noise  # of what is measured
+        own = (_PRIOR_WEIGHT * assumed + seen) / (_PRIOR_WEIGHT + count - 1)
         # What is seen to be common to all may be far more than was stated.
-        common = 1.0 / (1.0 / max(prior, mean**2) + count / own)
+        common = 1.0 / (1.0 / max(prior, (2.0 * mean) ** 2) + count / own)
         return common * count * mean / own, own, common
 
     def _plausible(self, usual: float) -> list[float]:

@@ -130,7 +130,10 @@ class MeasuredCandidates:
             self._found[key] = replace(candidate, verified=verified)
 
     def _upper_ms(self, seen: Seen, visits: float = 1.0) -> float:
-        """What a process takes at most by all that was measured; with so many times the visits."""
+        """What a process takes at most by all that was measured; with so many times the visits.
+
+        Never less than what the candidate took itself.
+        """
         latency_ms, deviation = self._caution.believed(
             seen.candidate.predicted_ms, seen.measurement.latency_ms, self._noise(seen, visits)
         )

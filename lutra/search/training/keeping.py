@@ -17,7 +17,7 @@ from lutra.search.candidate import Candidate
 from lutra.search.measuring.at_precisions import keeps
 from lutra.search.measuring.measured import MeasuredCandidates, in_visits, teach
 from lutra.search.result import ClosedLoop
-from lutra.tables import LatencyTable
+from lutra.tables import LatencyTable, opened_table
 
 ITERATIONS = 4
 _UNUSED = 0.02  # of a budget: worth training on for
@@ -42,7 +42,7 @@ class Kept:
 class Keeping:
     """Measures what a training search ends with, and has it go on until that keeps its budget.
 
-    ``table`` is the file that is measured into, ``range_ms`` what the fastest and the slowest
+    ``table`` is what is measured into, ``range_ms`` what the fastest and the slowest
     network that a training may end with are predicted at. Raises at once, before anything is
     trained, what `bench_of_table` raises, and `TargetMismatchError` for a device that is not the
     table's.
@@ -50,7 +50,7 @@ class Keeping:
 
     def __init__(
         self,
-        table: Path,
+        table: LatencyTable | str | Path,
         device: DeviceOrSpec,
         measured: MeasuredCandidates,
         range_ms: tuple[float, float],
@@ -64,7 +64,7 @@ class Keeping:
         self._begun = False  # something may be in the table
         # Closed while there is training: a device is held to measure, and no longer.
         with bench_of_table(table, device) as (opened, bench):
-            opened.target.require(bench.target, str(table))
+            opened.target.require(bench.target, str(opened.path))
 
     def run(self, first: Candidate, go_on: GoOn) -> Kept:
         """Measure ``first``; while that is over the budget, or far below, what ``go_on`` makes.
@@ -162,7 +162,7 @@ class Keeping:
         if not self._begun:
             return ()
         try:
-            with LatencyTable.open(self._table, write=True) as table:
+            with opened_table(self._table, write=True) as table:
                 return teach(table, self._measured.space)
         except TableError as error:
             return (f"the table's calibration is as it was: {error}",)

@@ -151,7 +151,7 @@ def train_single_path(
         raise UsageError(f"a learning rate of {learning_rate} must be above zero and finite")
     augmentation = augmentation or _augmentation_of(checkpoint)
     asked = _ask(table, Path(data), augmentation, max_latency_ms, trade_off, space, resolution)
-    keeping = None if device is None else _keeping(asked, device, confidence, watch)
+    keeping = None if device is None else _keeping(asked, table, device, confidence, watch)
     course = Course(
         asked,
         _network(asked.question.space.name, checkpoint, seed),
@@ -190,7 +190,9 @@ def train_single_path(
     return SinglePathSearch(result, subnet, tuple(course.steps))
 
 
-def _keeping(asked: Asked, device: DeviceOrSpec, confidence: float, watch: Watch) -> Keeping:
+def _keeping(
+    asked: Asked, table: TableOrPath, device: DeviceOrSpec, confidence: float, watch: Watch
+) -> Keeping:
     """What measures; raises `UsageError` without a budget, and what opening the device raises."""
     question, latency = asked.question, asked.question.predictor.latency
     require_sane(confidence)
@@ -199,7 +201,7 @@ def _keeping(asked: Asked, device: DeviceOrSpec, confidence: float, watch: Watch
     measured = MeasuredCandidates(question.space, float(question.maxima.latency_ms), confidence)
     at = question.resolutions
     range_ms = latency.cheapest(at)[0], latency.dearest(at)[0]
-    return Keeping(Path(question.predictor.path), device, measured, range_ms, watch)
+    return Keeping(table, device, measured, range_ms, watch)
 
 
 def _evaluated(asked: Asked, candidate: Candidate, subnet: Subnet) -> Candidate:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,14 @@ from lutra.emitters.emission import Emission
 from lutra.errors import CheckpointError, UsageError
 from lutra.files import check_output, write_atomically
 from lutra.files.kinds import MODELS, NETWORK
-from lutra.predictors.accuracy.sensitivities import sensitivity_rows
+from lutra.predictors.accuracy import load_accuracy
+from lutra.predictors.accuracy.sensitivities import SensitivityPredictor, sensitivity_rows
 from lutra.predictors.filling.sample import Sample
 from lutra.profiler.bench import DeviceOrSpec
 from lutra.profiler.profile import profile
 from lutra.profiler.watch import UNWATCHED, Watch
+from lutra.search.find import find_networks
+from lutra.search.measuring.at_precisions import keeps
 from lutra.search.measuring.closed_loop import find_within_budget, require_kept
 from lutra.search.result import SearchResult
 from lutra.spaces.graph_widths import GraphWidthSpace
@@ -97,14 +101,16 @@ def prune_module(
     `traced` knows; it is left as it is. ``data`` is a folder of images (`load_images`). Into
     ``folder`` go ``module.pth``, the module as a network file (`save_module`), and what is
     measured: ``curves.jsonl``, what narrowing each layer alone costs in accuracy, on ``images``
-    validation images; ``widths.lut``, ops of fewer channels, for ``sample_seconds``. Channels, and
-    residual blocks to leave out, are chosen exactly, measured (``found.json``), removed by their L1
-    norms, and what is left is fine-tuned for ``epochs``: ``pruned.pth``, a network file. Stopped,
-    the same call goes on, in fine-tuning too, from ``pruned.pth.state``.
+    validation images; ``widths.lut``, ops of fewer channels, for ``sample_seconds``. Channels
+    are chosen exactly, and residual blocks to leave out where no channels keep the budget, measured
+    (``found.json``), removed by their L1 norms, and what is left is fine-tuned for ``epochs``:
+    ``pruned.pth``, a network file. Stopped, the same call goes on, in fine-tuning too, from
+    ``pruned.pth.state``.
 
     Raises `ModelError` naming a layer that cannot be followed, `DataError`, `DeviceError`,
     `TableError`, `CheckpointError`, `UsageError` for a folder of another module or the state of
-    another call, `InfeasibleError` for a budget below what fewer channels reach or that nothing
+    another call, `ResultError` for a ``found.json`` that is damaged or cannot be written,
+    `InfeasibleError` for a budget below what fewer channels reach or that nothing
     measured kept, `TrainingError`, also where another process works in the folder.
 
     >>> from torch import nn
@@ -224,13 +230,26 @@ class _Asked:
             precision=self.precision,
             watch=watch,
         )
-        result = find_within_budget(
-            table,
-            self.max_latency_ms,
-            device=self.device,
-            space=space,
-            accuracy=curves,
-            watch=watch,
-        )
+        result = self._kept(table, curves, space, watch)
         require_kept(result)
+        return result
+
+    def _kept(self, table: Path, curves: Path, space: NarrowerForms, watch: Watch) -> SearchResult:
+        """By narrowing alone where that keeps the budget, else with blocks left out, too."""
+        every = load_accuracy(curves, space)
+        assert isinstance(every, SensitivityPredictor)
+        budget_ms, result = self.max_latency_ms, None
+        until = time.monotonic() + watch.budget_seconds
+        for accuracy in (every.keeping_blocks(), every):
+            by = {"accuracy": accuracy, "space": space}
+            if accuracy is not every:
+                plain = find_networks(table, max_latency_ms=budget_ms, **by)
+                if space.left_out(plain.best.architecture):
+                    continue  # no widths are predicted to keep it
+            left = replace(watch, budget_seconds=until - time.monotonic())
+            result = find_within_budget(table, budget_ms, device=self.device, watch=left, **by)
+            whole = [each for each in result.candidates if not space.left_out(each.architecture)]
+            if accuracy is not every and whole and keeps(whole[0]):
+                return replace(result, candidates=tuple(whole))
+        assert result is not None
         return result

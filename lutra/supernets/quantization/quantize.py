@@ -72,11 +72,11 @@ def quantize(
         check_output(Path(network), NETWORK, CheckpointError)
     training = Training(checkpoint, data, seed=seed, ranges=rule)
     with prepared(architecture, training) as found:
+        if ranges == TRAINED and not epochs and found.ranges is None:
+            raise UsageError(
+                f"{checkpoint} holds no trained ranges: train them (--epochs 1), or name a rule"
+            )
         filling = filled(found, training, emission)
-    if ranges == TRAINED and not epochs and found.ranges is None:
-        raise UsageError(
-            f"{checkpoint} holds no trained ranges: train them (--epochs 1), or name a rule"
-        )
     if not epochs:
         return write_model(found.architecture, Path(path), emission, filling=filling)
     assert filling.ranges is not None

@@ -71,6 +71,20 @@ def test_odds_that_multiply_are_found_again(tmp_path: Path) -> None:
     assert np.isfinite(predictor.predict(row[None])).all()
 
 
+def test_networks_that_lack_a_block_may_be_ruled_out(tmp_path: Path) -> None:
+    rows = sensitivity_rows(SPACE)
+    predictor = load_accuracy(write(tmp_path / "c.jsonl", rows, truth(rows)), SPACE)
+    assert isinstance(predictor, SensitivityPredictor)
+    keeping = predictor.keeping_blocks()
+    drawn = SPACE.sample(60, np.random.default_rng(0))
+    lacks = np.array([SPACE.left_out(SPACE.decode(row)) > 0 for row in drawn])
+    assert lacks.any()
+    assert not lacks.all()
+    np.testing.assert_allclose(keeping.predict(drawn[~lacks]), predictor.predict(drawn[~lacks]))
+    assert (keeping.predict(drawn[lacks]) < 1e-9).all()
+    assert (predictor.predict(drawn[lacks]) > 1.0).all()
+
+
 def test_noise_never_makes_a_wider_choice_worse(tmp_path: Path) -> None:
     rows = sensitivity_rows(SPACE)
     noise = np.random.default_rng(1).normal(0.0, 3.0, len(rows))

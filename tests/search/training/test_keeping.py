@@ -239,6 +239,10 @@ def test_what_was_disturbed_is_measured_again_and_no_reason_to_train_on(
     if disturbed == 400:
         assert found.closed_loop.kept >= 1
         assert all(limit > 1.9 for limit in training.limits_ms[1:]), "for what is unused"
+        with LatencyTable.open(table) as opened:
+            visits = opened.visits("network", first.architecture.key)
+        assert len({visit.run for visit in visits if visit.flags}) >= 1
+        assert len({visit.run for visit in visits if not visit.flags}) >= 1
         return
     assert training.limits_ms == [1.9]
     assert (found.closed_loop.kept, found.closed_loop.iterations) == (0, ITERATIONS)

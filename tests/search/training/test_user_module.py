@@ -8,9 +8,11 @@ from torch import nn
 
 from lutra.devices.fake import FakeDevice, FakeScript
 from lutra.errors import DataError, InfeasibleError, ModelError, TrainingError, UsageError
+from lutra.predictors.efficiency.predictor import EfficiencyPredictor
 from lutra.search.result import SearchResult
 from lutra.search.training.user_module import PrunedModule, prune_module
-from lutra.supernets.checkpoints.network import load_network
+from lutra.spaces.narrower import NarrowerForms
+from lutra.supernets.checkpoints.network import load_network, network_space
 from lutra.supernets.deployment import resumption
 from lutra.supernets.deployment.file_accuracy import evaluate
 from lutra.supernets.evaluation import OnStep
@@ -105,6 +107,34 @@ def test_it_keeps_the_budget_and_is_written(
     _, kept = load_network(folder / "pruned.pth")
     assert all(torch.equal(ours[name], value) for name, value in kept.state_dict().items())
     assert not state.exists()
+
+
+class Residual(nn.Module):
+    """Half of its weights are in a body that the rest can do without."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.head = nn.Conv2d(1, 16, 3, 2, 1), nn.Linear(16, 10)
+        self.body = nn.Sequential(nn.Conv2d(16, 64, 3, 1, 1), nn.ReLU(), nn.Conv2d(64, 16, 3, 1, 1))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        features = torch.relu(self.stem(images))
+        features = torch.relu(features + self.body(features))
+        return self.head(features.mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def test_blocks_are_left_out_where_no_widths_keep_the_budget(data: Path, tmp_path: Path) -> None:
+    full = pruned(data, tmp_path, 100.0, Residual())
+    space = network_space(tmp_path / "module.pth")
+    assert isinstance(space, NarrowerForms)
+    assert space.left_out(full.result.best.architecture) == 0
+    predictor = EfficiencyPredictor(tmp_path / "widths.lut", space)
+    least_ms, _ = predictor.latency.cheapest(space.resolutions)
+    found = pruned(data, tmp_path, 1.05 * least_ms, Residual())
+    assert space.left_out(found.result.best.architecture) == 1
+    narrow = pruned(data, tmp_path, 0.8 * full.result.best.predicted_ms, Residual())
+    assert space.left_out(narrow.result.best.architecture) == 0
 
 
 def test_a_budget_below_what_fewer_channels_reach(data: Path, tmp_path: Path) -> None:
