@@ -37,11 +37,16 @@ def in_visits(times: int) -> TimingProtocol:
 
 @dataclass(frozen=True)
 class Seen:
-    """A candidate as it was measured; ``raw_ms`` is what it took in the last run."""
+    """A candidate as it was measured.
+
+    ``raw_ms`` is what it took in the last run, or in all of them where it was done before, and
+    ``visited_ms`` in all of them, in the states that the machine was in.
+    """
 
     candidate: Candidate
     measurement: Measurement
     raw_ms: float
+    visited_ms: float
 
 
 @dataclass
@@ -101,8 +106,9 @@ class MeasuredCandidates:
             if measurement is None:
                 continue
             visits = table.visits("network", key)
-            raw_ms = [v.low_ms for v in visits if v.run == run] or [measurement.latency_ms]
-            self._seen[key] = Seen(candidate, measurement, median(raw_ms))
+            visited_ms = median(visit.low_ms for visit in visits)
+            last_ms = [visit.low_ms for visit in visits if visit.run == run] or [visited_ms]
+            self._seen[key] = Seen(candidate, measurement, median(last_ms), visited_ms)
         self._judge()
         if not self._found:
             reasons = [
@@ -143,7 +149,7 @@ class MeasuredCandidates:
     def _noise(self, seen: Seen, visits: float = 1.0) -> float:
         """How far off what was measured is, relative; with so many times the visits."""
         own = standard_error(seen.measurement, self._spread) / math.sqrt(visits)
-        return math.hypot(own, state_error(seen.measurement.latency_ms, seen.raw_ms))
+        return math.hypot(own, state_error(seen.measurement.latency_ms, seen.visited_ms))
 
     # what they say
 
