@@ -49,9 +49,9 @@ def hollow_networks() -> Iterator[None]:
         made = workload.model
         if workload in store._paths or not isinstance(made, _Build):
             return path_of(store, workload)
-        if workload.category != "network":
+        if workload.category == "op":
             return path_of(store, replace(workload, model=_again(made, workload.key)))
-        if made.emission.precision != "fp32":
+        if workload.category != "network" or made.emission.precision != "fp32":
             return path_of(store, workload)
         hollow = store._folder / f"{len(store._paths):05d}.{store._suffix}"
         hollow.touch()

@@ -19,11 +19,19 @@ from lutra.predictors.efficiency.composition import Composition
 from lutra.predictors.efficiency.fitting import Fit, process_interval_percent
 from lutra.predictors.filling.fill import as_filled
 from lutra.predictors.filling.nodes import Floats, OpNodes
-from lutra.predictors.filling.process import Baseline, Seen, most_likely_scales, posterior
+from lutra.predictors.filling.process import (
+    Baseline,
+    Posterior,
+    Seen,
+    most_likely_scales,
+    posterior,
+)
 from lutra.spaces import Rows, SearchSpace
 from lutra.tables.measurement import Filled
 
 LEAST_NETWORKS = 20
+_LEAST_SHARE = 0.1  # of its baseline that an op takes
+_CLOSE = 0.02
 
 
 def solve_networks(
@@ -53,12 +61,30 @@ def solve_networks(
     baseline = Baseline.fitted(of_networks, nodes.quantities, measured_ms, constant=True)
     seen = Seen(baseline, measured_ms)
     asked = Baseline.at(nodes.counts, nodes.quantities, baseline.paces)
-    found = posterior(seen, asked, nodes, most_likely_scales(seen, nodes))
+    found = _none_negative(seen, asked, nodes)
     filled = as_filled(asked, found.departures, found.deviations, len(rows))
-    left_out_ms = measured_ms - found.left_out * baseline.latency_ms
+    left_out_ms = measured_ms - found.left_out[: len(rows)] * baseline.latency_ms
     keys = (space.ops[index].key for index in indices)
     fit = _fit(baseline, measured_ms, left_out_ms, process_ms)
     return dict(zip(keys, filled, strict=True)), fit
+
+
+def _none_negative(seen: Seen, asked: Baseline, nodes: OpNodes) -> Posterior:
+    """What is expected of ops that all take some time: the sums stay those of the networks.
+
+    Networks hardly tell ops apart that come together, and one of them may come out below nothing.
+    Raised alone it would make all networks slower (an active set, as for non-negative least
+    squares).
+    """
+    scales = most_likely_scales(seen, nodes)
+    least_ms = _LEAST_SHARE * asked.latency_ms
+    held = np.zeros(len(least_ms), dtype=bool)
+    while True:
+        found = posterior(seen.and_also(asked, held, least_ms), asked, nodes, scales)
+        below = (found.departures < _LEAST_SHARE - 1.0 - _CLOSE) & ~held
+        if not below.any():
+            return found
+        held |= below
 
 
 def _fit(baseline: Baseline, measured_ms: Floats, left_out_ms: Floats, process_ms: Floats) -> Fit:

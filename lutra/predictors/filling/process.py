@@ -12,16 +12,18 @@ from what is usual: few numbers change little.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from lutra.predictors.filling.nodes import Alikeness, Floats, OpNodes
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
+Bools = npt.NDArray[np.bool_]
 # What is usual, and the standard deviation of its logarithm: how far windows and alignments set
 # nodes apart (exponents), how far nodes depart from the baseline: smoothly over sizes, all of an
 # operation together, all of one operation and alignment together, and each node for itself; over
@@ -153,6 +155,19 @@ class Seen:
 
     baseline: Baseline
     latency_ms: Floats
+
+    def and_also(self, asked: Baseline, chosen: Bools, latency_ms: Floats) -> Seen:
+        """These, and behind them the chosen rows of another baseline of the same paces."""
+        from scipy.sparse import vstack
+
+        own = self.baseline
+        both = replace(
+            own,
+            latency_ms=np.concatenate([own.latency_ms, asked.latency_ms[chosen]]),
+            shares=vstack([own.shares, asked.shares[chosen]]).tocsr(),
+            unsure=np.concatenate([own.unsure, asked.unsure[chosen]]),
+        )
+        return Seen(both, np.concatenate([self.latency_ms, latency_ms[chosen]]))
 
     @property
     def departures(self) -> Floats:

@@ -81,8 +81,7 @@ def test_networks_that_lack_a_block_may_be_ruled_out(tmp_path: Path) -> None:
     assert lacks.any()
     assert not lacks.all()
     np.testing.assert_allclose(keeping.predict(drawn[~lacks]), predictor.predict(drawn[~lacks]))
-    assert (keeping.predict(drawn[lacks]) < 1e-9).all()
-    assert (predictor.predict(drawn[lacks]) > 1.0).all()
+    assert (keeping.predict(drawn[lacks]) < 1e-30 * predictor.predict(drawn[lacks])).all()
 
 
 def test_noise_never_makes_a_wider_choice_worse(tmp_path: Path) -> None:

@@ -79,19 +79,16 @@ def test_other_resolutions_are_missing_ops_not_numbers(table_path: Path) -> None
 def test_a_failed_op_is_missing(tmp_path: Path) -> None:
     path = tmp_path / "holes.lut"
     script = FakeScript(failures={3: "load"})
-    summary = profile(
-        FakeDevice(script),
-        space,
-        path,
-        resolutions=[128],
-        protocol=replace(NETWORK_PROTOCOL, rounds=2),
-        networks=0,
-    )
-    assert summary.failed == 1
+    asked: dict[str, Any] = {
+        "resolutions": [128],
+        "protocol": replace(NETWORK_PROTOCOL, rounds=2),
+        "networks": 0,
+    }
+    assert profile(FakeDevice(script), space, path, **asked).failed == 1
     predictor = predictor_of(path)
     predicted = predictor.predict(space.sample(300, np.random.default_rng(0), [128]))
     assert np.isnan(predicted).any()
-    assert plan("fake", space, path, resolutions=[128], networks=0).missing == 1
+    assert plan("fake", space, path, **asked).missing == 1
 
 
 def test_calibration_is_stored_and_used(calibrated: Path) -> None:

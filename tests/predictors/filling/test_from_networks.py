@@ -38,6 +38,21 @@ def test_a_hundred_networks_tell_what_others_take() -> None:
     assert fit.networks == 100
 
 
+@pytest.mark.parametrize("share", [0.0, 0.02])
+def test_ops_that_take_next_to_nothing_make_networks_no_slower(share: float) -> None:
+    """Told to take less than nothing, and raised to something, they would make all slower."""
+    everywhere = (space.op_counts(ROWS) > 0).mean(axis=0) > 0.45
+    alone = np.array([latency_ms(op) for op in space.ops])
+    alone[everywhere] *= share
+    took = space.op_counts(ROWS) @ alone
+    filled, fit = solve_networks(space, RESOLUTIONS, ROWS[:100], took[:100], took[:100, None])
+    assert all(each.latency_ms > 0.0 for each in filled.values())
+    told = np.array([filled[op.key].latency_ms if op.key in filled else 0.0 for op in space.ops])
+    sums = space.op_counts(ROWS) @ told + fit.composition.constant_ms
+    assert np.mean(sums[:100] / took[:100]) == pytest.approx(1.0, abs=0.005)
+    assert np.mean(sums[100:] / took[100:]) == pytest.approx(1.0, abs=0.01)
+
+
 def test_too_few_networks_are_refused() -> None:
     took = measured()[:19]
     with pytest.raises(TableError, match=r"19 networks cannot tell .* 20 is the least"):
