@@ -2,8 +2,8 @@
 
 Measures a whole table with 20 networks to calibrate on and fresh ones, all in common rounds. From
 it tables are taken of which only some ops are known, chosen as `lutra profile --sample` does, and
-as many chosen at random; as with `--sample`, of ops they know a third of the rounds, and of 12
-networks two thirds. Each is filled in, calibrated on the 12 and asked about the fresh networks. One
+as many chosen at random; as with `--sample`, of ops and networks they know a third of the rounds.
+Each is filled in, calibrated on the same 20 and asked about the fresh networks. One
 more is solved from networks alone, half of all or --alone so many, and asked about the others.
 With another table as a prior those by design are filled in by it too.
 
@@ -44,7 +44,6 @@ from lutra.predictors.filling.design import most_informative
 from lutra.predictors.filling.fill import fill_in
 from lutra.predictors.filling.from_networks import solve_networks
 from lutra.predictors.filling.prior import Prior, prior_of, read_prior, store_prior
-from lutra.profiler.profile import DEFAULT_SAMPLED_NETWORKS
 from lutra.profiler.statistics import summarise
 from lutra.spaces import Rows, SearchSpace, get_space
 from lutra.tables import LatencyTable, Measurement
@@ -112,7 +111,7 @@ class _Whole:
 
     @classmethod
     def of(cls, table: LatencyTable, space: SearchSpace) -> _Whole:
-        some = _of_rounds(table, "network", (0, 2))
+        some = _of_a_sample(table, "network")
         networks = [
             (space.from_key(row.key), row.measurement.latency_ms, some[row.key].latency_ms)
             for row in table.rows("network")
@@ -120,7 +119,7 @@ class _Whole:
         ]
         rows = np.stack([space.encode(each) for each, *_ in networks if each is not None])
         measured_ms, sampled_ms = np.array([latencies for _, *latencies in networks]).T
-        return cls(table, space, rows, measured_ms, _of_rounds(table, "op", (0,)), sampled_ms)
+        return cls(table, space, rows, measured_ms, _of_a_sample(table, "op"), sampled_ms)
 
     def some(self, path: Path, keys: Collection[str], prior: Prior | None) -> LatencyTable:
         """A copy in which only some ops were measured, and the others are filled in."""
@@ -139,15 +138,10 @@ class _Whole:
         return some
 
 
-def _of_rounds(
-    table: LatencyTable, category: Category, thirds: Collection[int]
-) -> dict[str, Measurement]:
-    """What workloads come to by some of every three rounds; by all where they have none of those.
-
-    A sample's 12 rounds are two of every three of a whole run's 18, and ops see every second.
-    """
+def _of_a_sample(table: LatencyTable, category: Category) -> dict[str, Measurement]:
+    """What workloads come to by every third round, as a sample has 6 of 18; by all without such."""
     return {
-        key: summarise([visit for visit in visits if visit.round % 3 in thirds] or visits)
+        key: summarise([visit for visit in visits if visit.round % 3 == 0] or visits)
         for key, visits in visits_in_one_state(table, category).items()
     }
 
@@ -159,10 +153,7 @@ def _compare(
     resolutions = resolutions_of(table)[1]
     known = table.op_latencies()
     ops = len(space.ops_at(resolutions))
-    print(
-        f"{ops} ops, {len(whole.rows)} networks, {CALIBRATING} of them to calibrate on,"
-        f" {DEFAULT_SAMPLED_NETWORKS} where ops are filled in"
-    )
+    print(f"{ops} ops, {len(whole.rows)} networks, {CALIBRATING} of them to calibrate on")
     heading = ("measured", "chosen", "MAPE %", "of whole", "95 % within", "in it")
     of_ops = ("ops off %", "in it", "prior")
     print("{:>14} {:>9} {:>7} {:>8} {:>11} {:>6} {:>9} {:>6} {}".format(*heading, *of_ops))
@@ -208,15 +199,13 @@ def _line(
         kept = read_prior(some, whole.space.name)
     if kept is not None and kept.use is not None:
         said += " taken" if kept.use.taken else " left out"
-    count, calibrating_ms = CALIBRATING, whole.measured_ms
-    if best is not None:
-        count, calibrating_ms = DEFAULT_SAMPLED_NETWORKS, whole.sampled_ms
-    order = np.arange(len(whole.rows))
+    calibrating_ms = whole.measured_ms if best is None else whole.sampled_ms
     first, fresh = (
         replace(networks.take(chosen), measured_ms=latencies_ms[chosen])
-        for chosen, latencies_ms in (
-            (order[:count], calibrating_ms),
-            (order[CALIBRATING:], whole.measured_ms),
+        for chosen, latencies_ms in zip(
+            np.split(np.arange(len(whole.rows)), [CALIBRATING]),
+            (calibrating_ms, whole.measured_ms),
+            strict=True,
         )
     )
     fitted: Fit = fit(first)

@@ -41,9 +41,7 @@ from lutra.text import printable_line
 
 DEFAULT_RESOLUTIONS = (224,)
 DEFAULT_NETWORKS = 20
-# docs/decisions.md: What a sample does with less of
-DEFAULT_SAMPLED_NETWORKS = 12
-_SAMPLED_SHORT_VISITS = 1
+_SAMPLED_SHORT_VISITS = 1  # docs/decisions.md: What a sample does with less of
 _VISIT_OVERHEAD_SECONDS = 0.003
 
 
@@ -85,10 +83,10 @@ def profile(
     pixels, ``runtime`` is by default the device's first, ``threads`` are pinned cores, ``options``
     the runtime's own (``{"xnnpack": "off"}``). Latencies are in ms per run of ``batch`` inputs.
 
-    ``networks`` whole networks, by default 20 or with a sample 12, are measured in the same rounds
-    as the ops, so that both are of one state of the machine, and the table is calibrated on them.
-    On GPUs there are none: `calibrate` chooses them by what their ops took. ``again`` says what is
-    measured again although it is done.
+    ``networks`` whole networks, 20 by default, are measured in the same rounds as the ops, so that
+    both are of one state of the machine, and the table is calibrated on them. On GPUs there are
+    none: `calibrate` chooses them by what their ops took. ``again`` says what is measured again
+    although it is done.
 
     With a ``sample`` only the ops are measured that say most of networks, and the others are filled
     in from them, with an interval of their own; a later run without it measures those. A ``prior``,
@@ -110,7 +108,7 @@ def profile(
     known = prior and prior_for(sample, prior, table, space, precision)
     setting = _Setting(runtime, precision, threads, batch, options or {})
     with _bench_of_space(device, space, table, resolutions, networks, again, setting) as bench:
-        count = _count(networks, sample, bench)
+        count = _count(networks, bench)
         with open_or_create(table, bench.target) as stored:
             note_profiled(stored, bench.device.info().spec, space.name, resolutions)
             if known:
@@ -163,16 +161,16 @@ def plan(
     _ = prior and prior_for(sample, prior, table, space, precision)
     setting = _Setting(runtime, precision, threads, batch, options or {})
     with _bench_of_space(device, space, table, resolutions, networks, again, setting) as bench:
-        wanted = _count(networks, sample, bench)
+        wanted = _count(networks, bench)
         if is_there(Path(table)):
             with open_to_read(table, bench.target) as stored:
                 covered = sorted({*read_profiled(stored).spaces.get(space.name, ()), *resolutions})
                 whole = _networks(stored, space, covered, wanted, bench)
                 asked = _Asked(sample, stored, protocol, wanted, named)
                 own = _ops(space, resolutions, bench, asked)
+                least = _least_rounds(protocol, bench)
                 missing, wanted = (
-                    _unfinished(stored, found, again, _least_rounds(timed, bench))
-                    for found, timed in ((own, protocol), (whole, _in_rounds_of(protocol)))
+                    _unfinished(stored, found, again, least) for found in (own, whole)
                 )
         else:
             own = _ops(space, resolutions, bench, _Asked(sample, None, protocol, wanted, named))
@@ -282,7 +280,7 @@ def _sampled(all_ops: int, bench: Bench, asked: _Asked) -> int:
 
 
 def _protocol_for(sample: Sample | None, protocol: TimingProtocol) -> TimingProtocol:
-    """How ops are timed in a run that has such a sample."""
+    """How all is timed in a run that has such a sample."""
     return replace(protocol, short_visits=_SAMPLED_SHORT_VISITS) if _fills_in(sample) else protocol
 
 
@@ -320,9 +318,8 @@ def _least_rounds(protocol: TimingProtocol, bench: Bench) -> int:
 
 
 def _in_rounds_of(ops: TimingProtocol) -> TimingProtocol:
-    """How networks are timed in as many rounds as the ops, or as they need themselves."""
-    visits = max(ops.short_visits, NETWORK_PROTOCOL.short_visits)
-    return replace(NETWORK_PROTOCOL, rule=ops.rule, short_visits=visits)
+    """How networks are timed in as many rounds as the ops."""
+    return replace(NETWORK_PROTOCOL, rule=ops.rule, short_visits=ops.short_visits)
 
 
 def _networks(
@@ -343,10 +340,8 @@ def _require_no_gpu(device: Device) -> None:
         )
 
 
-def _count(networks: int | None, sample: Sample | None, bench: Bench) -> int:
+def _count(networks: int | None, bench: Bench) -> int:
     """How many networks to measure along."""
-    if networks is not None:
-        return networks
-    if bench.target.device == GPU:
-        return 0
-    return DEFAULT_SAMPLED_NETWORKS if _fills_in(sample) else DEFAULT_NETWORKS
+    if networks is None:
+        return 0 if bench.target.device == GPU else DEFAULT_NETWORKS
+    return networks

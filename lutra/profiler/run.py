@@ -33,16 +33,6 @@ _LATE_SECONDS = 1.0  # for a visit that the end of the budget finds under way
 _SHORT_WINDOW = 5  # short visits of a reference; one alone is as noisy as what it would judge
 
 
-def _is_due(least_rounds: Mapping[Category, int], category: Category, rounds_done: int) -> bool:
-    """Whether a category is visited in the next round.
-
-    One that needs fewer rounds than others sits some of theirs out, evenly: done before them, it
-    would have seen another machine.
-    """
-    own, most = least_rounds[category], max(least_rounds.values())
-    return rounds_done >= most or (rounds_done + 1) * own // most > rounds_done * own // most
-
-
 class ProfilingRun:
     """Measures workloads on an open session into a table.
 
@@ -128,34 +118,22 @@ class ProfilingRun:
 
     def _run_rounds(self, workloads: Sequence[Workload], anchors: Sequence[Workload]) -> None:
         known = self._record.anchors(anchors, workloads)
-        rounds_per_process = self._rounds_per_process(self._record.wanted(workloads))
         first_round = round_number = 1 + self._record.last_round(workloads)
         while (wanted := self._record.wanted(workloads)) and not self._over_budget():
             rounds_done = round_number - first_round
-            if rounds_done and rounds_done % rounds_per_process == 0:
+            if rounds_done and rounds_done % self._protocol.rounds_per_process == 0:
                 self._session.restart()
-            least = self._least_rounds(wanted)
-            due = [item for item in wanted if _is_due(least, item.category, rounds_done)] or wanted
-            categories = {workload.category for workload in due}
+            categories = {workload.category for workload in wanted}
             along = [
                 anchor
                 for anchor in known
                 if anchor.category in categories
                 # Not beside stragglers, who see the machine of later rounds.
-                and rounds_done < max(least.values())
+                and rounds_done < self._protocols[anchor.category].rule.min_rounds
             ]
-            self._run_round([*due, *along], round_number)
+            self._run_round([*wanted, *along], round_number)
             self._record.learn_states()
             round_number += 1
-
-    def _rounds_per_process(self, workloads: Sequence[Workload]) -> int:
-        """As those of them have it that stay longest in one."""
-        protocols = [self._protocols[item.category] for item in workloads] or [self._protocol]
-        return max(protocol.rounds_per_process for protocol in protocols)
-
-    def _least_rounds(self, workloads: Sequence[Workload]) -> dict[Category, int]:
-        """The least number of rounds for each of their categories."""
-        return {item.category: self._protocols[item.category].rule.min_rounds for item in workloads}
 
     def _elapsed(self) -> float:
         return self._clock() - self._started

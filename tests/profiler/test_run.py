@@ -71,27 +71,6 @@ def test_a_steady_device_is_stable_after_the_least_rounds(measure: Measure) -> N
         assert row.measurement.latency_ms <= row.measurement.ci_high_ms
 
 
-def test_what_needs_fewer_rounds_sits_some_of_the_others_out(measure: Measure) -> None:
-    """Every other one, two in each process: done before the networks, it saw another machine."""
-    ops = workloads(2)
-    network = replace(ops[0], category="network", key="whole")
-    quick = replace(PROTOCOL, short_visits=1)
-    longer = replace(PROTOCOL, short_visits=2)
-    script = FakeScript(keeps_models=True)
-    summary, table = measure(script, [*ops, network], quick, network_protocol=longer)
-    assert summary.complete
-    assert [visit.round for visit in table.visits("network", "whole")] == list(range(1, 13))
-    for op in ops:
-        visits = table.visits("op", op.key)
-        assert [visit.round for visit in visits] == [2, 4, 6, 8, 10, 12]
-        assert [visit.process for visit in visits] == [1, 1, 2, 2, 3, 3]
-    alone = workloads(3)[2]
-    measure(script, [*ops, network, alone], quick, network_protocol=longer)
-    visits = table.visits("op", alone.key)
-    assert [visit.round for visit in visits] == [13, 14, 15, 16, 17, 18]
-    assert len({visit.process for visit in visits}) == 3
-
-
 def test_values_are_the_scripted_ones(measure: Measure) -> None:
     _, table = measure(FakeScript(latency_ms=lambda path: 2.5, noise=0.0), workloads(2))
     for row in table.rows("op"):
