@@ -14,6 +14,7 @@ from lutra.cli.output import Report, note, progress, watch
 from lutra.errors import UsageError
 
 _INCOMPLETE = 3
+_TOLD = 0.005  # points of accuracy that are more than none
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def note_closed_loop(result: lutra.SearchResult) -> None:
         f" {100 * loop.confidence:g} % of processes to keep it"
     )
     cost = loop.accuracy_cost
-    if cost is not None:
+    if cost is not None and abs(cost) >= _TOLD:
         text += (
             f"; what a search that measures nothing proposes is predicted {abs(cost):.2f} points"
             f" {'more' if cost >= 0 else 'less'} accurate"

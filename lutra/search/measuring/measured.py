@@ -138,18 +138,19 @@ class MeasuredCandidates:
     def _upper_ms(self, seen: Seen, visits: float = 1.0) -> float:
         """What a process takes at most by all that was measured; with so many times the visits.
 
-        Never less than what the candidate took itself.
+        Never less than what the candidate took itself. What another state of the machine leaves
+        unsure is common to all candidates: however many there are, it stays.
         """
         latency_ms, deviation = self._caution.believed(
             seen.candidate.predicted_ms, seen.measurement.latency_ms, self._noise(seen, visits)
         )
-        upper = latency_ms * (1.0 + self.deviations * math.hypot(deviation, self._spread))
-        return max(upper, seen.measurement.latency_ms)
+        brought = state_error(seen.measurement.latency_ms, seen.visited_ms)
+        unsure = math.hypot(deviation, self._spread, brought)
+        return max(latency_ms * (1.0 + self.deviations * unsure), seen.measurement.latency_ms)
 
     def _noise(self, seen: Seen, visits: float = 1.0) -> float:
-        """How far off what was measured is, relative; with so many times the visits."""
-        own = standard_error(seen.measurement, self._spread) / math.sqrt(visits)
-        return math.hypot(own, state_error(seen.measurement.latency_ms, seen.visited_ms))
+        """How far off a latency is in its state, relative, after so many times the visits."""
+        return standard_error(seen.measurement, self._spread) / math.sqrt(visits)
 
     # what they say
 

@@ -241,7 +241,7 @@ class _Asked:
         budget_ms, result = self.max_latency_ms, None
         until = time.monotonic() + watch.budget_seconds
         for accuracy in (every.keeping_blocks(), every):
-            by = {"accuracy": accuracy, "space": space}
+            by: dict[str, Any] = {"accuracy": accuracy, "space": space}
             if accuracy is not every:
                 plain = find_networks(table, max_latency_ms=budget_ms, **by)
                 if space.left_out(plain.best.architecture):
