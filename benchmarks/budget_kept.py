@@ -10,9 +10,9 @@ common shuffled rounds, and prints how many are within their budgets, by how muc
 that is the price of confidence (upper_ms less measured_ms), and what accuracy caution cost.
 
 TABLE's precision is what is measured: for int8, one of `lutra profile --precision int8`. Each
-search's seconds are printed: one to two and a half minutes on an idle CPU up to 224, so that 40
-searches take over an hour; stopped, the same command goes on. The check of their 80 networks takes
-ten minutes.
+search's seconds are printed: half a minute to two and a half up to 224, so that 40 searches take
+three quarters of an hour; stopped, the same command goes on. The check of their 80 networks takes
+two minutes to ten.
 """
 
 from __future__ import annotations
