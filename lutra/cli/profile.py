@@ -49,8 +49,7 @@ _INCOMPLETE = 3
 @click.option(
     "--networks",
     type=click.IntRange(0, 1000),
-    help="Whole networks to measure in the same rounds and calibrate on (20, of a sample 12, on"
-    " GPUs none).",
+    help="Whole networks to measure in the same rounds and calibrate on (20; on GPUs none).",
 )
 @click.option(
     "--sample",
