@@ -6,7 +6,7 @@ import math
 import random
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lutra.devices.fake import FakeDevice, latency_from_size
+from lutra.devices.fake import FakeDevice
 from lutra.errors import DeviceError, InfeasibleError, UsageError
 from lutra.predictors.accuracy import Accuracies, OfaMlpPredictor, load_accuracy
 from lutra.predictors.efficiency.predictor import EfficiencyPredictor
@@ -33,6 +33,7 @@ from lutra.tables import LatencyTable
 from lutra.tables.documents import CALIBRATION, VALIDATION, read_document
 from lutra.tables.measurement import VERIFY
 from tests.machines import machine
+from tests.search.known_networks import KnownNetworks
 
 pytestmark = pytest.mark.usefixtures("hollow")
 
@@ -42,27 +43,21 @@ QUICK: dict[str, Any] = {"algorithm": "random", "hyperparameters": {"samples": 5
 
 @dataclass(frozen=True)
 class Calibrated:
-    """A table of the scripted device, and the sizes of all files that it was made with."""
+    """A table of the scripted device, and the networks that it was made with."""
 
     path: Path
-    sizes: frozenset[int]
+    known: KnownNetworks
     budget_ms: float
 
 
 @pytest.fixture(scope="module")
 def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Calibrated:
-    path = tmp_path_factory.mktemp("loop") / "cpu.lut"
-    sizes = set()
-
-    def latency_ms(model: Path) -> float:
-        sizes.add(model.stat().st_size)
-        return latency_from_size(model)
-
-    device = FakeDevice(replace(machine(), latency_ms=latency_ms))
+    path, known = tmp_path_factory.mktemp("loop") / "cpu.lut", KnownNetworks()
+    device = known.device_of_table()
     profile(device, SPACE, path, resolutions=[28], networks=12)
     calibrate(path, device=device, networks=12)
     budget_ms = half_way_budget_ms(EfficiencyPredictor(path), load_accuracy(space=SPACE))
-    return Calibrated(path, frozenset(sizes), budget_ms)
+    return Calibrated(path, known, budget_ms)
 
 
 @pytest.fixture
@@ -82,14 +77,7 @@ DeviceWhere = Callable[[Callable[[str], float]], FakeDevice]
 def device_where(calibrated: Calibrated) -> DeviceWhere:
     """Devices on which networks that the table does not know take ``factor(name)`` as long."""
 
-    def device(factor: Callable[[str], float]) -> FakeDevice:
-        def latency_ms(path: Path) -> float:
-            known = path.stat().st_size in calibrated.sizes
-            return latency_from_size(path) * (1.0 if known else factor(str(path.stat().st_size)))
-
-        return FakeDevice(replace(machine(noise=0.003), latency_ms=latency_ms))
-
-    return device
+    return calibrated.known.device_where
 
 
 def test_what_it_ends_with_keeps_the_budget(

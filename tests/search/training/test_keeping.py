@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import lutra
-from lutra.devices.fake import FakeDevice, latency_from_size
+from lutra.devices.fake import FakeDevice
 from lutra.errors import TargetMismatchError, UsageError
 from lutra.predictors.efficiency.predictor import EfficiencyPredictor
 from lutra.profiler.profile import profile
@@ -28,30 +28,23 @@ from lutra.tables import LatencyTable
 from lutra.tables.documents import CALIBRATION, read_document
 from lutra.tables.measurement import VERIFY
 from tests.conftest import SMALL_SPACE
-from tests.machines import machine
+from tests.search.known_networks import KnownNetworks
 from tests.supernets.images import write_idx
 
 
 @dataclass(frozen=True)
 class Calibrated:
-    """A table of the scripted device, and the sizes of all files that it was made with."""
+    """A table of the scripted device, and the networks that it was made with."""
 
     path: Path
-    sizes: frozenset[int]
+    known: KnownNetworks
 
 
 @pytest.fixture(scope="module")
 def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Calibrated:
-    path = tmp_path_factory.mktemp("keeping") / "cpu.lut"
-    sizes = set()
-
-    def latency_ms(model: Path) -> float:
-        sizes.add(model.stat().st_size)
-        return latency_from_size(model)
-
-    device = FakeDevice(replace(machine(), latency_ms=latency_ms))
-    profile(device, SMALL_SPACE, path, resolutions=[28], networks=6)
-    return Calibrated(path, frozenset(sizes))
+    path, known = tmp_path_factory.mktemp("keeping") / "cpu.lut", KnownNetworks()
+    profile(known.device_of_table(), SMALL_SPACE, path, resolutions=[28], networks=6)
+    return Calibrated(path, known)
 
 
 @pytest.fixture
@@ -66,14 +59,7 @@ DeviceWhere = Callable[[float], FakeDevice]
 def device_where(calibrated: Calibrated) -> DeviceWhere:
     """Devices on which networks that the table does not know take ``factor`` times as long."""
 
-    def device(factor: float) -> FakeDevice:
-        def latency_ms(path: Path) -> float:
-            known = path.stat().st_size in calibrated.sizes
-            return latency_from_size(path) * (1.0 if known else factor)
-
-        return FakeDevice(replace(machine(noise=0.003), latency_ms=latency_ms))
-
-    return device
+    return lambda factor: calibrated.known.device_where(lambda name: factor)
 
 
 @dataclass
