@@ -35,7 +35,7 @@ from lutra.profiler.watch import UNWATCHED, Watch
 from lutra.profiler.workload import Workload, network_workload, op_workload
 from lutra.spaces import SearchSpace, get_space
 from lutra.tables import LatencyTable
-from lutra.tables.measurement import CALIBRATE
+from lutra.tables.measurement import CALIBRATE, Category
 from lutra.tables.profiled import note_profiled, read_profiled, resolutions_of
 from lutra.text import printable_line
 
@@ -168,9 +168,9 @@ def plan(
                 whole = _networks(stored, space, covered, wanted, bench)
                 asked = _Asked(sample, stored, protocol, wanted, named)
                 own = _ops(space, resolutions, bench, asked)
-                least = _least_rounds(protocol, bench)
+                settled = _settled(stored, _least_rounds(protocol, bench))
                 missing, wanted = (
-                    _unfinished(stored, found, again, least) for found in (own, whole)
+                    _unfinished(stored, found, again, settled) for found in (own, whole)
                 )
         else:
             own = _ops(space, resolutions, bench, _Asked(sample, None, protocol, wanted, named))
@@ -289,19 +289,26 @@ def _fills_in(sample: Sample | None) -> bool:
     return sample is not None and sample.share != 0.0
 
 
-def _unfinished(
-    table: LatencyTable, workloads: Sequence[Workload], again: Again | None, least_rounds: int
-) -> int:
-    """How many of the workloads would be measured: a sample visits in fewer rounds than a run."""
+def _settled(table: LatencyTable, least_rounds: int) -> set[tuple[Category, str]]:
+    """What is done, by category and key: a sample visits in fewer rounds than a run."""
     visits = table.all_visits("op") | table.all_visits("network")
-    settled = {
+    return {
         key
         for row in table.rows()
         if row.status in ("stable", "unstable")
         and len(standing(visits.get(key := (row.category, row.key), ()))) >= least_rounds
     }
+
+
+def _unfinished(
+    table: LatencyTable,
+    workloads: Sequence[Workload],
+    again: Again | None,
+    settled: set[tuple[Category, str]],
+) -> int:
+    """How many of the workloads would be measured."""
     if again is not None:
-        settled -= set(again.chosen(table, workloads))
+        settled = settled - set(again.chosen(table, workloads))
     return sum((workload.category, workload.key) not in settled for workload in workloads)
 
 
