@@ -154,6 +154,11 @@ class NarrowerForms(SearchSpace):
             group.choices[row[self._columns[place]]] for place, group in enumerate(self._groups)
         ]
 
+    @cached_property
+    def spare_columns(self) -> list[int]:
+        """The genes by whose first choice a block is left out."""
+        return [self._columns[place] for place, group in enumerate(self._groups) if group.spare]
+
     def left_out(self, architecture: Architecture) -> int:
         """How many blocks a network lacks."""
         return self.channels_of(architecture).count(0)

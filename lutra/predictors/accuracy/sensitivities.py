@@ -61,9 +61,9 @@ class SensitivityPredictor(AdditivePredictor):
 
     def keeping_blocks(self) -> SensitivityPredictor:
         """The same, but that a network which lacks a block is never right: to choose none such."""
-        spare = [
-            column for column, gene in enumerate(get_space(self.space).genes) if not gene.choices[0]
-        ]
+        space = get_space(self.space)
+        assert isinstance(space, NarrowerForms)
+        spare = space.spare_columns
         kept = copy(self)
         kept.coefficients = self.coefficients.copy()
         kept.coefficients[spare, 1:] += _NEVER

@@ -238,18 +238,26 @@ class _Asked:
         """By narrowing alone where that keeps the budget, else with blocks left out, too."""
         every = load_accuracy(curves, space)
         assert isinstance(every, SensitivityPredictor)
-        budget_ms, result = self.max_latency_ms, None
         until = time.monotonic() + watch.budget_seconds
-        for accuracy in (every.keeping_blocks(), every):
-            by: dict[str, Any] = {"accuracy": accuracy, "space": space}
-            if accuracy is not every:
-                plain = find_networks(table, max_latency_ms=budget_ms, **by)
-                if space.left_out(plain.best.architecture):
-                    continue  # no widths are predicted to keep it
-            left = replace(watch, budget_seconds=until - time.monotonic())
-            result = find_within_budget(table, budget_ms, device=self.device, watch=left, **by)
-            whole = [each for each in result.candidates if not space.left_out(each.architecture)]
-            if accuracy is not every and whole and keeps(whole[0]):
-                return replace(result, candidates=tuple(whole))
-        assert result is not None
-        return result
+
+        def searched(accuracy: SensitivityPredictor) -> SearchResult:
+            return find_within_budget(
+                table,
+                self.max_latency_ms,
+                device=self.device,
+                watch=replace(watch, budget_seconds=until - time.monotonic()),
+                space=space,
+                accuracy=accuracy,
+            )
+
+        if not space.spare_columns:
+            return searched(every)
+        narrowing, budget_ms = every.keeping_blocks(), self.max_latency_ms
+        plain = find_networks(table, max_latency_ms=budget_ms, space=space, accuracy=narrowing)
+        if space.left_out(plain.best.architecture):  # no widths are predicted to keep it
+            return searched(every)
+        result = searched(narrowing)
+        whole = [each for each in result.candidates if not space.left_out(each.architecture)]
+        if whole and keeps(whole[0]):
+            return replace(result, candidates=tuple(whole))
+        return searched(every)
