@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import _thread
 import json
+import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -214,13 +217,21 @@ def test_an_interrupt_ends_all_and_keeps_what_there_is(
     toys: Install, folder: Path, capsys: Capture
 ) -> None:
     asked = 0
+    interrupted = threading.Event()
+
+    def on_interrupt(number: int, frame: FrameType | None) -> None:
+        interrupted.set()
+        raise KeyboardInterrupt
 
     def latency(model: Path) -> float:
         nonlocal asked
         asked += 1
         if asked == 100:
             _thread.interrupt_main()
+            interrupted.wait(10)  # or a quick device is done before the interrupt is noticed
         return latency_from_size(model)
+
+    signal.signal(signal.SIGINT, on_interrupt)
 
     toys(a=Toy(script=FakeScript(latency_ms=latency)))
     arguments = ["toy:a", "toy:b", "-o", f"{folder}/"]
