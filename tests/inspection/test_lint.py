@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from lutra.cli.main import run
@@ -131,6 +131,7 @@ def test_sound_tables_have_no_error(tmp_path: Path, seed: int) -> None:
 
 @settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 1 << 30), st.sampled_from([2, 4, 16]), st.floats(0.1, 0.5))
+@example(273346, 2, 0.375)
 def test_batches_that_are_mixed_up(tmp_path: Path, seed: int, size: int, share: float) -> None:
     values = without_cliff(sound(seed))
     found = lint(scaled(values, share, size, seed), tmp_path)

@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 
 from lutra.inspection.evidence import Evidence, Floats, Mask, Neighbours
 from lutra.inspection.finding import Finding, finding
@@ -18,6 +17,7 @@ _CLEAR = 4.0  # gaps between groups to their own spread
 _WHOLE = 0.1  # relative: batch 8 takes about 8 times as long
 _DEVIATIONS = 1.4826
 _OF_ONE_SIDE = 0.9
+_STEPS = 10
 
 
 def batch(evidence: Evidence) -> Iterator[Finding]:
@@ -27,10 +27,10 @@ def batch(evidence: Evidence) -> Iterator[Finding]:
     ops of some kernel size and width is the runtime's doing (a cliff) and is let pass.
     """
     for kind in evidence.kinds:
-        slow = _slow_group(kind.apart)
+        slow = _slow_group(kind)
         if slow is None or _is_cliff(kind, slow):
             continue
-        ratio = _fitted_ratio(kind, slow)
+        ratio = float(np.exp(_fitted(kind, slow)[-1]))
         whole = ratio >= 2 * (1 - _WHOLE) and abs(ratio / round(ratio) - 1) <= _WHOLE
         where = np.zeros(len(evidence.values), dtype=np.bool_)
         where[kind.where[slow]] = True
@@ -44,31 +44,54 @@ def batch(evidence: Evidence) -> Iterator[Finding]:
         )
 
 
-def _slow_group(apart: Floats) -> npt.NDArray[np.bool_] | None:
-    """(rows,) -> (rows,): the slower of two groups that are clear of each other, if there are."""
+def _slow_group(kind: Neighbours) -> Mask | None:
+    """(rows,): the slower of two groups that are clear of each other, if there are.
+
+    A fit of all rows is drawn to the group with more of them where that is of other ops: so it is
+    made again with each group at a pace of its own, and rows join the one that they are nearer to.
+    """
+    slow, apart = _above_widest_gap(kind.apart), kind.apart
+    if slow is None:
+        return None
+    for _ in range(_STEPS):
+        *terms, pace = _fitted(kind, slow)
+        apart = kind.logarithms - _design(kind) @ terms
+        before, slow = slow, apart > pace / 2
+        if np.array_equal(slow, before):
+            break
+    if min(slow.sum(), (~slow).sum()) < _least(len(slow)):
+        return None
+    difference = float(np.median(apart[slow]) - np.median(apart[~slow]))
+    if not np.log(_LEAST_RATIO) <= difference <= np.log(_MOST_RATIO):
+        return None
+    spread = max(_spread(apart[slow]), _spread(apart[~slow]))
+    return slow if difference >= _CLEAR * spread else None
+
+
+def _above_widest_gap(apart: Floats) -> Mask | None:
+    """(rows,) -> (rows,): where the widest gap that leaves enough rows on either side is below."""
     ordered = np.sort(apart)
-    count = len(ordered)
-    least = max(int(_LEAST_SHARE * count), _LEAST_ROWS)
-    gaps = np.diff(ordered)[least - 1 : count - least]
+    least = _least(len(ordered))
+    gaps = np.diff(ordered)[least - 1 : len(ordered) - least]
     if not len(gaps):
         return None
-    cut = least - 1 + int(gaps.argmax())
-    slow: Mask = apart > ordered[cut]
-    ratio = _ratio(apart, slow)
-    if not _LEAST_RATIO <= ratio <= _MOST_RATIO:
-        return None
-    spread = max(_spread(apart[slow]), _spread(apart[~slow]), 1e-9)
-    return slow if np.log(ratio) >= _CLEAR * spread else None
+    above: Mask = apart > ordered[least - 1 + int(gaps.argmax())]
+    return above
 
 
-def _ratio(apart: Floats, slow: Mask) -> float:
-    return float(np.exp(np.median(apart[slow]) - np.median(apart[~slow])))
+def _least(rows: int) -> int:
+    return max(int(_LEAST_SHARE * rows), _LEAST_ROWS)
 
 
-def _fitted_ratio(kind: Neighbours, slow: Mask) -> float:
-    """How much slower the group is where all else that latency goes with is fitted beside it."""
-    design = np.column_stack([np.ones(len(slow)), kind.features, slow])
-    return float(np.exp(np.linalg.lstsq(design, kind.logarithms, rcond=None)[0][-1]))
+def _design(kind: Neighbours) -> Floats:
+    return np.column_stack([np.ones(len(kind.features)), kind.features])
+
+
+def _fitted(kind: Neighbours, slow: Mask) -> Floats:
+    """What latency goes with, as logarithms, and last how much slower the group is beside it."""
+    design = np.column_stack([_design(kind), slow])
+    fitted: Floats = np.linalg.lstsq(design, kind.logarithms, rcond=None)[0]
+    return fitted
 
 
 def _spread(values: Floats) -> float:
