@@ -11,7 +11,10 @@ from lutra.tables.measurement import Category
 T = TypeVar("T")
 
 ANCHORS: Mapping[Category, int] = {"op": 16, "network": 16, "reference": 0}
-"""How many of the workloads that runs before measured are visited along."""
+"""How many of the workloads that runs before measured are visited along, at most."""
+
+FEW_ANCHORS = 8
+"""As many where no more are wanted."""
 
 
 def plan_round(

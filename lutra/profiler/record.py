@@ -11,7 +11,7 @@ from typing import Any
 
 from lutra.devices.base import RequestFailure
 from lutra.profiler.gate import flag_low_clocks
-from lutra.profiler.plan import ANCHORS, evenly
+from lutra.profiler.plan import ANCHORS, FEW_ANCHORS, evenly
 from lutra.profiler.stopping import StoppingRule, standing
 from lutra.profiler.workload import Workload
 from lutra.tables import Failure, LatencyTable, Measurement, Visit
@@ -19,7 +19,7 @@ from lutra.tables.measurement import Category, Status
 from lutra.tables.states import States
 
 MAX_ATTEMPTS = 3
-_LEAST_VISITS, _FEW_ANCHORS = 3, 8
+_LEAST_VISITS = 3
 _EARLIER = -1  # the number of a visit that an earlier run made
 _REFERENCE_WINDOW = 200  # a reference's row sums up its latest visits: there are thousands
 
@@ -136,7 +136,7 @@ class VisitRecord:
             for category, measured in found.items()
             for _, workload in evenly(
                 sorted(measured, key=itemgetter(0)),
-                min(ANCHORS[category], max(_FEW_ANCHORS, wanted[category])),
+                min(ANCHORS[category], max(FEW_ANCHORS, wanted[category])),
             )
         ]
 

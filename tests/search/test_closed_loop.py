@@ -21,6 +21,7 @@ from lutra.errors import DeviceError, InfeasibleError, UsageError
 from lutra.predictors.accuracy import Accuracies, OfaMlpPredictor, load_accuracy
 from lutra.predictors.efficiency.predictor import EfficiencyPredictor
 from lutra.profiler.networks.calibration import calibrate, validate
+from lutra.profiler.plan import FEW_ANCHORS
 from lutra.profiler.profile import profile
 from lutra.profiler.protocols import NETWORK_PROTOCOL
 from lutra.profiler.watch import Progress, Watch
@@ -31,7 +32,7 @@ from lutra.search.result import SearchResult
 from lutra.spaces import Rows
 from lutra.tables import LatencyTable
 from lutra.tables.documents import CALIBRATION, VALIDATION, read_document
-from lutra.tables.measurement import VERIFY
+from lutra.tables.measurement import CALIBRATE, VERIFY
 from tests.machines import machine
 from tests.search.known_networks import KnownNetworks
 
@@ -247,6 +248,24 @@ def test_what_it_ends_with_was_measured_twice_as_often(
     least = NETWORK_PROTOCOL.in_short_visits().rule.min_rounds
     assert len([visit for visit in visits if not visit.flags]) >= 2 * least
     assert len({visit.run for visit in visits}) == 2
+
+
+def test_networks_of_its_size_tell_the_state(
+    table: Path, budget_ms: float, device_where: DeviceWhere
+) -> None:
+    result = find_within_budget(
+        table, budget_ms, device=device_where(lambda name: 1.0), iterations=1, **QUICK
+    )
+    predicted_ms = np.median([candidate.predicted_ms for candidate in result.candidates])
+    with LatencyTable.open(table) as opened:
+        known = {row.key: row.measurement for row in opened.rows("network", CALIBRATE)}
+        runs = {key: {visit.run for visit in opened.visits("network", key)} for key in known}
+    apart = {
+        key: abs(np.log(found.latency_ms / predicted_ms)) for key, found in known.items() if found
+    }
+    beside = {key for key in known if len(runs[key]) > 1}
+    assert beside == set(sorted(known, key=apart.__getitem__)[: len(beside)])
+    assert len(beside) == FEW_ANCHORS < len(known)
 
 
 def test_next_to_the_fastest_subnet_something_is_measured_too(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -15,6 +16,7 @@ from lutra.predictors.filling.from_networks import solve_networks
 from lutra.profiler.bench import Bench, DeviceOrSpec, bench_of_table
 from lutra.profiler.networks.measured import Measured, collected
 from lutra.profiler.networks.validation import Validation
+from lutra.profiler.plan import FEW_ANCHORS
 from lutra.profiler.protocols import NETWORK_PROTOCOL, TimingProtocol
 from lutra.profiler.watch import UNWATCHED, Watch
 from lutra.profiler.workload import network_workload
@@ -204,19 +206,35 @@ def measure_networks(
     role: str,
     protocol: TimingProtocol = NETWORK_PROTOCOL,
     watch: Watch = UNWATCHED,
+    *,
+    near_ms: float | None = None,
 ) -> None:
     """Measure networks into a table and in its state, to which those that calibrated it bring them.
 
+    Those nearest to ``near_ms`` tell best what the machine did to networks that take about as long.
     Raises `TargetMismatchError` and `DeviceError`.
     """
+    known = _held(table, CALIBRATE, space, space.resolutions)
+    if near_ms is not None:
+        known = _nearest(table, known, near_ms)
     wanted, held = (
         [network_workload(space, each, kind, bench.emission) for each in networks]
-        for networks, kind in (
-            (architectures, role),
-            (_held(table, CALIBRATE, space, space.resolutions), CALIBRATE),
-        )
+        for networks, kind in ((architectures, role), (known, CALIBRATE))
     )
     bench.measure(table, wanted, protocol, anchors=held, watch=watch)
+
+
+def _nearest(
+    table: LatencyTable, architectures: Sequence[Architecture], latency_ms: float
+) -> list[Architecture]:
+    """Those that were measured nearest to a latency, by ratio, as many as tell a state."""
+    took = {row.key: row.measurement for row in table.rows("network", CALIBRATE)}
+
+    def ratio(architecture: Architecture) -> float:
+        found = took[architecture.key]
+        return math.inf if found is None else abs(math.log(found.latency_ms / latency_ms))
+
+    return sorted(architectures, key=ratio)[:FEW_ANCHORS]
 
 
 def _networks_for(

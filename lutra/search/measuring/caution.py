@@ -15,13 +15,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist, fmean, median
 
+from lutra.tables.states import Unlike
+
 CONFIDENCE = 0.95
 _STATED = NormalDist().inv_cdf(0.975)  # a stated interval holds 95 % of networks
 _UNKNOWN_PERCENT = 10.0  # where no error is stated
 _LEAST_PERCENT = 0.01  # of an error stated as nothing, which could not be learnt to be more
 _FAR = 3.0  # deviations
 _OF_MEDIAN = 1.4826  # a standard deviation, to the median of absolute ones
-_OF_SHIFT = 0.3  # networks answer to a slower machine by so much more or less than others
 _PRIOR_WEIGHT = 2.0  # of the assumed spread, in candidates
 _LEAST_OWN = 0.1  # of what candidates differ by is no noise, at least
 
@@ -114,11 +115,6 @@ def deviations_of(confidence: float) -> float:
     return NormalDist().inv_cdf(confidence)
 
 
-def state_error(latency_ms: float, raw_ms: float) -> float:
-    """How unsure a latency is that was brought to the table's state from another, relative."""
-    return _OF_SHIFT * abs(raw_ms / latency_ms - 1.0)
-
-
 def upper_ms(
     latency_ms: float,
     ci_high_ms: float,
@@ -133,7 +129,7 @@ def upper_ms(
     the table's, a part of what brought it to that is uncertain, too.
     """
     interval = max(ci_high_ms / latency_ms - 1.0, 0.0) * max(1.0, deviations / _STATED)
-    brought = 0.0 if raw_ms is None else state_error(latency_ms, raw_ms)
+    brought = 0.0 if raw_ms is None else Unlike().error(raw_ms / latency_ms - 1.0)
     return latency_ms * (
         1.0 + math.hypot(interval, deviations * process_spread, deviations * brought)
     )

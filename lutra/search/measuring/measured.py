@@ -17,13 +17,13 @@ from lutra.profiler.statistics import process_spread, standard_error
 from lutra.profiler.watch import Watch
 from lutra.search.candidate import Candidate, Verified
 from lutra.search.measuring.at_precisions import keeps
-from lutra.search.measuring.caution import Caution, deviations_of, state_error
+from lutra.search.measuring.caution import Caution, deviations_of
 from lutra.search.result import ClosedLoop
 from lutra.spaces import SearchSpace
 from lutra.tables import LatencyTable, Measurement
 from lutra.tables.documents import CALIBRATION, VALIDATION, read_document
 from lutra.tables.measurement import VERIFY
-from lutra.tables.states import visits_in_one_state
+from lutra.tables.states import States, Unlike, visits_in_one_state
 
 _USUAL_INTERVAL = 0.01  # of a network's latency, upwards
 
@@ -40,13 +40,19 @@ class Seen:
     """A candidate as it was measured.
 
     ``raw_ms`` is what it took in the last run, or in all of them where it was done before, and
-    ``visited_ms`` in all of them, in the states that the machine was in.
+    ``visited_ms`` in all of them, in the states that the machine was in; there were ``runs``.
     """
 
     candidate: Candidate
     measurement: Measurement
     raw_ms: float
     visited_ms: float
+    runs: int = 1
+
+    @property
+    def shift(self) -> float:
+        """How much slower the machine was than in the table's state, as a share."""
+        return self.visited_ms / self.measurement.latency_ms - 1.0
 
 
 @dataclass
@@ -63,6 +69,7 @@ class MeasuredCandidates:
     _seen: dict[str, Seen] = field(default_factory=dict)
     _found: dict[str, Candidate] = field(default_factory=dict)
     _spread: float = 0.0  # of processes
+    _unlike: Unlike = field(default_factory=Unlike)  # runs of one network
 
     def __post_init__(self) -> None:
         self.deviations = deviations_of(self.confidence)
@@ -92,13 +99,18 @@ class MeasuredCandidates:
         Raises `DeviceError`, also where none has been measured yet.
         """
         architectures = [candidate.architecture for candidate in chosen]
-        measure_networks(bench, table, self.space, architectures, VERIFY, protocol, watch)
+        near_ms = median(candidate.predicted_ms for candidate in chosen)
+        measure_networks(
+            bench, table, self.space, architectures, VERIFY, protocol, watch, near_ms=near_ms
+        )
         self._take(table, chosen)
 
     def _take(self, table: LatencyTable, chosen: Sequence[Candidate]) -> None:
         """Note what was measured of the candidates."""
         rows = {row.key: row for row in table.rows("network")}
-        self._spread = process_spread(visits_in_one_state(table, "network").values())
+        states = States(table)
+        self._spread = process_spread(visits_in_one_state(table, "network", states).values())
+        self._unlike = states.unlike
         run = table.last_run()
         for candidate in chosen:
             key = candidate.architecture.key
@@ -108,7 +120,8 @@ class MeasuredCandidates:
             visits = table.visits("network", key)
             visited_ms = median(visit.low_ms for visit in visits)
             last_ms = [visit.low_ms for visit in visits if visit.run == run] or [visited_ms]
-            self._seen[key] = Seen(candidate, measurement, median(last_ms), visited_ms)
+            runs = len({visit.run for visit in visits})
+            self._seen[key] = Seen(candidate, measurement, median(last_ms), visited_ms, runs)
         self._judge()
         if not self._found:
             reasons = [
@@ -138,19 +151,22 @@ class MeasuredCandidates:
     def _upper_ms(self, seen: Seen, visits: float = 1.0) -> float:
         """What a process takes at most by all that was measured; with so many times the visits.
 
-        Never less than what the candidate took itself. What another state of the machine leaves
-        unsure is common to all candidates: however many there are, it stays.
+        Never less than what the candidate took itself. By how much it will differ from its state in
+        the run of that process, the next time, no measurement tells.
         """
         latency_ms, deviation = self._caution.believed(
             seen.candidate.predicted_ms, seen.measurement.latency_ms, self._noise(seen, visits)
         )
-        brought = state_error(seen.measurement.latency_ms, seen.visited_ms)
-        unsure = math.hypot(deviation, self._spread, brought)
+        unsure = math.hypot(deviation, self._spread, self._unlike.error(seen.shift))
         return max(latency_ms * (1.0 + self.deviations * unsure), seen.measurement.latency_ms)
 
     def _noise(self, seen: Seen, visits: float = 1.0) -> float:
-        """How far off a latency is in its state, relative, after so many times the visits."""
-        return standard_error(seen.measurement, self._spread) / math.sqrt(visits)
+        """How far off a latency is, relative, after so many times the visits.
+
+        More visits do not help against what sets a network's runs apart.
+        """
+        of_visits = standard_error(seen.measurement, self._spread) / math.sqrt(visits)
+        return math.hypot(of_visits, self._unlike.error(seen.shift) / math.sqrt(seen.runs))
 
     # what they say
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,6 @@ from lutra.errors import NotATableError, TransientDeviceError, UsageError
 from lutra.files.scratch import scratch_folder
 from lutra.profiler.bench import Bench, DeviceOrSpec, bench_of_target
 from lutra.profiler.gate import reference_baseline
-from lutra.profiler.plan import evenly
 from lutra.profiler.protocols import NETWORK_PROTOCOL, TimingProtocol
 from lutra.profiler.statistics import process_spread
 from lutra.profiler.watch import UNWATCHED, Watch
@@ -92,7 +92,7 @@ def verify_on(
         network_workload(space, candidate.architecture, VERIFY, bench.emission)
         for candidate in chosen
     ]
-    anchors = _anchors(bench, result)
+    anchors = _anchors(bench, result, [candidate.predicted_ms for candidate in chosen])
     with (
         scratch_folder() as folder,
         LatencyTable.create(folder / "verify.lut", bench.target) as table,
@@ -124,10 +124,17 @@ def verify_on(
     return replace(result, candidates=(*verified, *result.candidates[count:]))
 
 
-def _anchors(bench: Bench, result: SearchResult) -> list[Workload]:
-    """Networks that the table knows, to be measured beside what is verified."""
+def _anchors(bench: Bench, result: SearchResult, near_ms: Sequence[float]) -> list[Workload]:
+    """Networks that the table knows, to be measured beside what is verified: those like it in ms.
+
+    A slower machine costs networks of one size about the same.
+    """
+
+    def apart(known_ms: float) -> float:
+        return min(abs(math.log(known_ms / each)) for each in near_ms)
+
     count = _ANCHORS if bench.session.keeps_models else _FEW_ANCHORS
-    keys = evenly(list(result.anchors_ms), count)
+    keys = sorted(result.anchors_ms, key=lambda key: apart(result.anchors_ms[key]))[:count]
     space = get_space(result.space)
     return [
         network_workload(space, architecture, CALIBRATE, bench.emission)

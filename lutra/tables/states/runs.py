@@ -9,6 +9,7 @@ the state of its first run, and what later runs measured is brought to that.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lutra.tables.measurement import VERIFY, Category, Round, Steady, Visit, is_architecture
+from lutra.tables.states.answers import Answer, Unlike, how_unlike
 from lutra.tables.states.rounds import learn_rounds
 from lutra.tables.table import LatencyTable
 
@@ -27,6 +29,11 @@ _MOST_SHIFT = 0.5
 _ByRun = Mapping[int, Sequence[float]]  # what a workload took (ms), by the run that measured it
 # What is assumed before anchors tell: standard deviations, relative to the anchors' latencies.
 _NOISE, _SCALE_PRIOR, _CONSTANT_PRIOR = 0.015, 0.3, 0.1
+_LIKENESS = 3.0  # how fast anchors of another size count for less beside a constant
+_LEAST_SCATTERED = 4  # visits that tell how they scatter
+_OF_DEVIATIONS = 1.4826  # from the median of absolute ones to a standard deviation
+_OF_MEDIAN = math.pi / 2.0  # the variance of a median to that of a mean
+_OF_ANCHOR = 0.2  # what an anchor counts of how networks differ: the state was fitted to it
 
 
 @dataclass(frozen=True)
@@ -117,6 +124,8 @@ def fit_state(
     columns = np.stack([np.ones(len(then)), constants], axis=1)
     target = now / then - 1.0
     given = np.ones(len(then)) if weights is None else np.asarray(weights)
+    if constant:
+        given = given * _likeness(then)
     weight = given
     prior = np.diag((_NOISE / np.array([_SCALE_PRIOR, _CONSTANT_PRIOR])) ** 2)
     solved = np.zeros(2)
@@ -136,6 +145,16 @@ def fit_state(
     )
 
 
+def _likeness(latencies_ms: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """(N,) -> (N,): how much an anchor of such a size says of the others; 1 in the middle.
+
+    A small one far from all others would turn the line by itself, and what it takes from the cache
+    is no measure of what they do.
+    """
+    usual = float(np.median(latencies_ms))
+    return np.asarray(np.minimum(latencies_ms / usual, usual / latencies_ms) ** _LIKENESS)
+
+
 class States:
     """The states of a table's runs, for its ops and for its networks."""
 
@@ -147,15 +166,22 @@ class States:
         whole = [seen for key, seen in references.items() if is_architecture(key)]
         small = [seen for key, seen in references.items() if not is_architecture(key)]
         along: dict[Category, list[list[Steady]]] = {"op": small, "network": whole or small}
+        self.unlike = Unlike()
         for category, beside in along.items():
             steady = table.steady_ms(category)
             rounds = self._rounds[category] = learn_rounds(steady.values())
-            if category == "network":
-                # What a search measures again it chose for being fast: by luck, not by the machine.
-                steady = table.steady_ms(category, but=VERIFY)
-            workloads = [_by_run(rounds, seen) for seen in (*steady.values(), *beside)]
+            seen = {key: _by_run(rounds, visits) for key, visits in steady.items()}
+            # What a search measures again it chose for being fast: by luck, not by the machine.
+            anchors = table.steady_ms(category, but=VERIFY) if category == "network" else steady
+            workloads = [*(seen[key] for key in anchors), *(_by_run(rounds, own) for own in beside)]
             constant = category == "network" and bool(whole)
-            self._states[category] = _learnt(workloads, constant=constant)
+            states = self._states[category] = _learnt(workloads, constant=constant)
+            if category == "network":
+                self.unlike = how_unlike(
+                    answer
+                    for key, own in seen.items()
+                    for answer in _answers(own, states, _OF_ANCHOR if key in anchors else 1.0)
+                )
 
     def of(self, category: Category, run: int) -> State:
         """The state of a run for workloads of a category."""
@@ -172,9 +198,11 @@ class States:
         ]
 
 
-def visits_in_one_state(table: LatencyTable, category: Category) -> dict[str, Sequence[Visit]]:
-    """The visits of each workload in the table's state, by key."""
-    states = States(table)
+def visits_in_one_state(
+    table: LatencyTable, category: Category, states: States | None = None
+) -> dict[str, Sequence[Visit]]:
+    """The visits of each workload in the table's state, by key; ``states`` are the table's."""
+    states = states or States(table)
     return {
         key: states.brought(category, visits)
         for (_, key), visits in table.all_visits(category).items()
@@ -195,6 +223,27 @@ def _learnt(workloads: Sequence[_ByRun], *, constant: bool) -> dict[int, State]:
         weights = np.array(visits) / _FULL_VISITS
         states[run] = fit_state(then_ms, now_ms, weights, constant=constant)
     return states
+
+
+def _answers(seen: _ByRun, states: Mapping[int, State], weight: float) -> list[Answer]:
+    """How far off the states of its later runs a network was, by its visits before and then."""
+    found = []
+    for run, own in seen.items():
+        earlier, now_ms = _earlier_ms(seen, run, states), median(own)
+        state = states.get(run, SAME)
+        if earlier and len(own) >= _LEAST_SCATTERED and state.reaches(now_ms):
+            factor, then_ms = state.factor(now_ms), median(earlier)
+            noise = _OF_MEDIAN * _scatter(own) * (1.0 / len(earlier) + 1.0 / len(own))
+            found.append(
+                Answer(1.0 / factor - 1.0, math.log(now_ms * factor / then_ms), noise, weight)
+            )
+    return found
+
+
+def _scatter(visits: Sequence[float]) -> float:
+    """The relative variance of visits."""
+    usual = median(visits)
+    return (_OF_DEVIATIONS * median(abs(each / usual - 1.0) for each in visits)) ** 2
 
 
 def _by_run(rounds: Mapping[Round, float], visits: Sequence[Steady]) -> _ByRun:

@@ -54,6 +54,15 @@ def test_anchors_of_one_size_make_no_constant() -> None:
     assert state.factor(2.2) == pytest.approx(1 / 1.1, rel=0.01)
 
 
+def test_a_small_anchor_far_from_the_others_does_not_turn_the_line() -> None:
+    """What a cache costs falls with size among those alike; the small one takes less from it."""
+    then = np.linspace(2.2, 4.8, 8)
+    slower = np.append(1.02 + 0.5 / then, 1.10)
+    state = fit_state(np.append(then, 0.7), slower * np.append(then, 0.7), constant=True)
+    for latency, factor in zip(then, slower, strict=False):
+        assert state.factor(latency * factor) == pytest.approx(1.0 / factor, rel=0.01)
+
+
 @given(st.floats(0.01, 100.0), st.floats(-0.3, 0.4))
 def test_anchors_of_another_size_tell_little(size: float, slower: float) -> None:
     """What slows a network by a fifth, a file of a tenth of its size may not feel."""

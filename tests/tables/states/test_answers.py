@@ -1,0 +1,78 @@
+"""How networks differ from the states of their runs is told by those that several runs measured."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lutra.profiler.statistics import summarise
+from lutra.tables import LatencyTable, Target, Visit
+from lutra.tables.measurement import CALIBRATE, VERIFY
+from lutra.tables.states import States, Unlike
+from lutra.tables.states.answers import Answer, how_unlike
+
+VISIT = Visit(1, 1, 4.0, 4.4, 3.8, 10, 1, 0.04, 0.0, run=2)
+NOISE = 0.01
+
+
+def answers(of_shift: float, of_run: float, count: int, seed: int = 0) -> list[Answer]:
+    """Networks that answer so to shifts of 0 to 20 %, each measured with 1 % of noise."""
+    rng = np.random.default_rng(seed)
+    shifts = rng.uniform(-0.05, 0.2, count)
+    aparts = rng.normal(0.0, np.hypot(np.hypot(of_run, of_shift * shifts), NOISE))
+    pairs = zip(shifts.tolist(), aparts.tolist(), strict=True)
+    return [Answer(shift, apart, NOISE**2, 1.0) for shift, apart in pairs]
+
+
+@given(st.floats(0.03, 0.5), st.floats(0.0, 0.02), st.integers(0, 1 << 30))
+def test_what_many_networks_do_is_learnt(of_shift: float, of_run: float, seed: int) -> None:
+    found = how_unlike(answers(of_shift, of_run, 2000, seed))
+    for shift in (0.0, 0.1, 0.2):
+        expected = Unlike(of_shift, of_run).error(shift)
+        assert found.error(shift) == pytest.approx(expected, rel=0.25, abs=0.006)
+
+
+@given(st.integers(0, 1 << 30))
+def test_few_networks_change_little_of_what_is_assumed(seed: int) -> None:
+    found = how_unlike(answers(0.1, 0.0, 3, seed))
+    assert 0.1 < found.of_shift < 0.5
+
+
+def test_nothing_is_assumed_to_be_what_a_third_of_a_shift_is() -> None:
+    assert how_unlike([]) == Unlike()
+    unheard = how_unlike([Answer(0.1, 0.0, 1.0, 1e-9)])
+    assert unheard.of_shift == pytest.approx(Unlike().of_shift, rel=0.1)
+
+
+def test_a_burst_of_other_work_is_no_way_to_answer() -> None:
+    told = answers(0.05, 0.0, 200)
+    disturbed = [answer._replace(apart=0.3) if at % 20 == 0 else answer for at, answer in
+                 enumerate(told)]  # fmt: skip
+    plain, found = how_unlike(told), how_unlike(disturbed)
+    assert found.error(0.1) < 2.0 * plain.error(0.1) < 0.03
+
+
+@pytest.mark.parametrize(("alike", "least", "most"), [(True, 0.0, 0.08), (False, 0.15, 0.4)])
+def test_what_searches_measured_again_tells(
+    tmp_path: Path, alike: bool, least: float, most: float
+) -> None:
+    """In a run that is a tenth slower; found networks are all so, or each by more or less."""
+    rng = np.random.default_rng(0)
+    with LatencyTable.create(tmp_path / "t.lut", Target.of_import()) as table:
+        for number in range(80):
+            own_ms = float(rng.uniform(2.0, 8.0))
+            found = number >= 9
+            answer = 1.0 if alike or not found else rng.normal(1.0, 0.25)
+            for run, slower in ((1, 1.0), (2, 1.0 + 0.1 * answer)):
+                for round_number in range(6):
+                    low_ms = own_ms * slower * rng.normal(1.0, 0.003)
+                    visit = replace(VISIT, low_ms=low_ms, round=round_number, run=run)
+                    role = VERIFY if found else CALIBRATE
+                    key = f"network {number}"
+                    table.record_visit("network", key, visit, summarise([visit]), role)
+        assert least <= States(table).unlike.of_shift <= most
