@@ -3,21 +3,30 @@
     python -m benchmarks.states TABLE [--plot FILE.svg]
 
 For each run, the spread of what each reference took (10th, 50th and 90th percentile over its best
-tenth in the first run), and what ops and networks of that run are to those of the first. The plot
-shows every visit of the references, in their order.
+tenth in the first run), and what ops and networks of that run are to those of the first. At the
+end how far off such a state is: what it says of a network that it was fitted without, in each run
+with six others or more, to what that took (root of the mean square, about each network's mean);
+and what the table says of any network. The plot shows every visit of the references, in their
+order.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections import defaultdict
+from math import log, sqrt
 from pathlib import Path
+from statistics import fmean, median
 
 import numpy as np
 
 from benchmarks.plots import save
 from lutra.tables import LatencyTable, Visit
-from lutra.tables.measurement import is_architecture
-from lutra.tables.states import States
+from lutra.tables.measurement import VERIFY, is_architecture
+from lutra.tables.states import States, fit_state
+from lutra.tables.states.rounds import learn_rounds
+
+_LEAST_OTHERS, _LEAST_VISITS = 6, 6
 
 
 def label(key: str, number: int) -> str:
@@ -38,6 +47,40 @@ def plot(references: dict[str, list[Visit]], path: Path) -> None:
     save(figure, path)
 
 
+def left_out_percent(table: LatencyTable, states: States) -> float:
+    """How far off states are for a network that they were fitted without, in percent."""
+    by_run: dict[str, dict[int, float]] = {}
+    own_networks, references = table.steady_ms("network", but=VERIFY), table.steady_ms("reference")
+    networks = set(own_networks)
+    rounds = learn_rounds(table.steady_ms("network").values())
+    for key, seen in (own_networks | references).items():
+        if is_architecture(key):
+            visits = defaultdict(list)
+            for place, low_ms in seen:
+                visits[place[0]].append(low_ms / rounds.get(place, 1.0))
+            by_run[key] = {
+                run: median(own) for run, own in visits.items() if len(own) >= _LEAST_VISITS
+            }
+    then = {
+        key: fmean(ms * states.of("network", run).factor(ms) for run, ms in took.items())
+        for key, took in by_run.items()
+    }
+    apart = defaultdict(list)
+    for run in {run for took in by_run.values() for run in took}:
+        seen_in = [key for key, took in by_run.items() if run in took]
+        for key in set(seen_in) & networks if len(seen_in) > _LEAST_OTHERS else ():
+            others = [other for other in seen_in if other != key]
+            state = fit_state(
+                [then[other] for other in others],
+                [by_run[other][run] for other in others],
+                constant=True,
+            )
+            now = by_run[key][run]
+            apart[key].append(log(now * state.factor(now) / then[key]))
+    squares = [(each - fmean(own)) ** 2 for own in apart.values() for each in own]
+    return 100.0 * sqrt(fmean(squares)) if squares else float("nan")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("table", type=Path)
@@ -46,6 +89,7 @@ def main() -> None:
     with LatencyTable.open(given.table) as table:
         references = {key: seen for (_, key), seen in table.all_visits("reference").items()}
         states, last = States(table), table.last_run()
+        off_percent = left_out_percent(table, states)
     first = min(visit.run for visits in references.values() for visit in visits)
     print("run  reference  visits    10 %    50 %    90 %")
     for run in range(first, last + 1):
@@ -62,6 +106,12 @@ def main() -> None:
                 f"run {run}, {category}s: {state.scale:.4f} x + {state.constant_ms:.4f} ms"
                 f" by {state.anchors} anchors that lie within {100 * state.spread:.1f} %"
             )
+    print(f"a network that a state was fitted without is {off_percent:.2f} % off it")
+    unlike = states.unlike
+    print(
+        f"any network is off its state by {unlike.of_shift:.2f} of the shift, and by"
+        f" {100 * unlike.of_run:.2f} % in each run"
+    )
     if given.plot:
         plot(references, given.plot)
 
