@@ -25,6 +25,18 @@ from tests.tflite_runtimes import INTERPRETERS
 SQUEEZENET = LIGHT / "light_squeezenet.onnx"
 
 
+def profiled(capsys: Capture, table: Path, seconds: int, *words: object, rows: int = 1) -> int:
+    """Profile on this CPU for so long, and then go on for longer: a slow machine may need it."""
+    for budget in (seconds, 8 * seconds, 64 * seconds):
+        capsys.readouterr()
+        code = call("profile", "cpu", *words, "--budget", f"{budget}s", "-o", table)
+        with LatencyTable.open(table) as opened:
+            found = [*opened.rows("op"), *opened.rows("network")]
+        if sum(row.measurement is not None for row in found) >= rows:
+            break
+    return code
+
+
 def run_tflite(path: Path) -> Any:
     module: Any = INTERPRETERS["litert"]
     interpreter = module.Interpreter(model_path=str(path))
@@ -103,7 +115,7 @@ def test_a_table_of_each_runtime_on_this_cpu(tmp_path: Path, capsys: Capture) ->
         if isinstance(INTERPRETERS.get(runtime), str):
             continue
         table = tmp_path / f"{runtime}.lut"
-        assert call("profile", "cpu", "--runtime", runtime, "--budget", "1s", "-o", table) == 3
+        assert profiled(capsys, table, 1, "--runtime", runtime) == 3
         capsys.readouterr()
         shown = call_json(capsys, "table", "show", table)
         assert shown["target"]["runtime"] == runtime
@@ -115,7 +127,7 @@ def test_a_table_of_each_runtime_on_this_cpu(tmp_path: Path, capsys: Capture) ->
 def test_model_files_become_network_rows(tmp_path: Path, capsys: Capture) -> None:
     table = tmp_path / "models.lut"
     models = ["--model", SQUEEZENET, "--model", LIGHT / "light_shufflenet.onnx"]
-    code = call("profile", "cpu", *models, "-o", table, "--budget", "8s", "--json")
+    code = profiled(capsys, table, 8, *models, "--json", rows=2)
     assert code in (0, 3)  # 3: a machine too noisy for a stable row
     document = json.loads(capsys.readouterr().out)
     assert [row["key"].split("@")[0] for row in document["models"]] == [
@@ -131,8 +143,7 @@ def test_model_files_become_network_rows(tmp_path: Path, capsys: Capture) -> Non
 def test_a_real_tflite_file(tmp_path: Path, capsys: Capture) -> None:
     table = tmp_path / "models.lut"
     model = packaged_tflite("efficientnet_lite0.tflite")
-    code = call("profile", "cpu", "--model", model, "-o", table, "--budget", "8s")
-    assert code in (0, 3)
+    assert profiled(capsys, table, 8, "--model", model) in (0, 3)
     assert "efficientnet_lite0.tflite@sha256:" in capsys.readouterr().out
     with LatencyTable.open(table) as opened:
         (row,) = opened.rows("network")
@@ -148,12 +159,12 @@ def test_a_tflite_file_of_open_sizes_says_at_which_it_is_timed(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("open.tflite").write_bytes(open_tflite(signature=(-1, 64, 64), shape=(1, 64, 64)))
-    flags = ["profile", "cpu", "--model", "open.tflite", "--budget", "4s", "-o", "x.lut"]
-    assert call(*flags) in (0, 3)
+    assert profiled(capsys, Path("x.lut"), 4, "--model", "open.tflite") in (0, 3)
     printed = capsys.readouterr()
     assert "/x=1x64x64 " in printed.out
     assert "open.tflite leaves sizes of its inputs open: it is timed at" in printed.err
     assert "x (1, 64, 64)" in printed.err
+    flags = ["profile", "cpu", "--model", "open.tflite", "-o", "x.lut"]
     assert call(*flags, "--shape", "x=4,64,64") == 2
     assert_one_line(capsys, "only .onnx files have")
     Path("fixed.tflite").write_bytes(open_tflite(signature=(1, 64, 64), shape=(1, 64, 64)))
@@ -196,11 +207,12 @@ def test_a_model_of_open_shape_is_timed_as_told(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     relu(Path("open.onnx"), ["batch", 3, None, None])
-    flags = ["profile", "cpu", "--model", "open.onnx", "--budget", "1s", "-o", "x.lut"]
+    flags = ["profile", "cpu", "--model", "open.onnx", "-o", "x.lut"]
     assert call(*flags) == 1
     assert_one_line(capsys, "open.onnx: input 'x0' has the open shape (batch, 3, ?, ?)")
-    for sizes in ("1,3,48,320", "32,3,48,320"):
-        assert call(*flags, "--shape", f"x0={sizes}") in (0, 3)
+    for rows, sizes in enumerate(("1,3,48,320", "32,3,48,320"), start=1):
+        told = ("--model", "open.onnx", "--shape", f"x0={sizes}")
+        assert profiled(capsys, Path("x.lut"), 1, *told, rows=rows) in (0, 3)
         assert f"/x0={sizes.replace(',', 'x')} " in capsys.readouterr().out
     with LatencyTable.open(tmp_path / "x.lut") as table:
         small, large = (row.measurement for row in table.rows("network", "model"))

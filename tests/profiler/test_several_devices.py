@@ -68,7 +68,7 @@ def test_devices_never_share_a_table(specs: list[str], says: str) -> None:
 
 
 def test_all_run_at_once_and_results_are_in_the_order_of_the_jobs() -> None:
-    meeting = threading.Barrier(3, timeout=10)
+    meeting = threading.Barrier(3, timeout=100)
     last_first = {"a": 0.2, "b": 0.1, "c": 0.0}
 
     def measure(device: Device, table: Path, watch: Watch) -> RunSummary:
@@ -138,7 +138,7 @@ def test_a_watch_is_told_everything_but_pauses_as_it_is_told() -> None:
 @pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_ends_all_in_order() -> None:
     """One is at a visit, one in a long pause: both let go of what they hold, and are waited for."""
-    running = threading.Barrier(2, timeout=10)
+    running = threading.Barrier(2, timeout=100)
     let_go: list[str] = []
 
     def measure(device: Device, table: Path, watch: Watch) -> RunSummary:
@@ -160,4 +160,4 @@ def test_an_interrupt_ends_all_in_order() -> None:
     with pytest.raises(KeyboardInterrupt):
         profile_devices(jobs("a", "b"), measure)
     assert sorted(let_go) == ["a", "b"]
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 100  # the pause is of 300
