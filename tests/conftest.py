@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from lutra.devices import claims
 from lutra.devices.fake import FakeDevice, FakeScript
@@ -24,7 +24,10 @@ pytest_plugins = ["tests.parallel", "tests.peers.fixtures", "tests.peers.gpu.fix
 SPACE = "ofa-mbv3-w1.0"
 SMALL_SPACE = "ofa-mbv3-fashion"
 
-settings.register_profile("lutra", deadline=None)  # machines are slow at times; tests are not timed
+# Machines are slow at times: tests are not timed. The same examples in each run: whoever changes
+# something is told of what the change broke. Others are searched by --hypothesis-profile=search.
+settings.register_profile("search", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("lutra", settings.get_profile("search"), derandomize=True)
 settings.load_profile("lutra")
 
 

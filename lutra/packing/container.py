@@ -38,6 +38,7 @@ _MOST_STREAMS = 1 << 12  # each has a table of 8 KiB while bits are read
 _START = struct.Struct("<7sBI")
 _HEAD = struct.Struct("<BI32sIIIIII")
 _STORED = 0  # in the place of a table's size
+_WIDTHS = (1, 2, 4)  # of numbers, in bytes
 # Not said in a pack: another setting needs another version.
 _LZMA: list[dict[str, Any]] = [{"id": lzma.FILTER_LZMA2, "preset": 6 | lzma.PRESET_EXTREME}]
 
@@ -192,7 +193,7 @@ def _content(
     gaps, sizes = directory.numbers("<u4", arrays), directory.numbers("<u4", arrays)
     widths, ways = directory.numbers("<u1", arrays), directory.numbers("<u1", arrays)
     ends = np.cumsum(gaps.astype(np.int64) + sizes)
-    if arrays and (ends[-1] > size or not np.isin(widths, (1, 2, 4)).all()):
+    if arrays and (ends[-1] > size or not np.isin(widths, _WIDTHS).all()):
         raise ValueError("arrays that are larger than the file")
     places = [
         Place(int(end) - int(length), int(length), int(width))
@@ -220,8 +221,8 @@ def _streams(
     widths = directory.numbers("<u1", streams).tolist()
     table_sizes = directory.numbers("<u2", streams).tolist()
     lane_bytes = directory.numbers("<u4", lanes).astype(np.int64)
-    if sum(symbols) > most_symbols:
-        raise ValueError("more symbols than the file has numbers")
+    if sum(symbols) > most_symbols or not set(widths) <= set(_WIDTHS):
+        raise ValueError("more symbols than the file has numbers, or wider ones")
     tables = [
         (directory.numbers(f"<u{width}", size), directory.numbers("<u1", size))
         for width, size in zip(widths, table_sizes, strict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import lzma
 import struct
 import zlib
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from lutra.ops import MBConv, Shape
 from lutra.ops.graph import Graph
 from lutra.packing.arrays import Place, places_in
 from lutra.packing.coding import PLAIN, PLANES, PRODUCT, RUNS, VALUES, coded
-from lutra.packing.container import packed, unpacked
+from lutra.packing.container import _HEAD, _LZMA, _START, packed, unpacked
 from lutra.packing.pack import pack, unpack
 
 FILES = [(name, precision) for name in ("tflite", "onnx") for precision in ("fp32", "int8")]
@@ -105,12 +106,19 @@ def test_any_bytes_come_back(drawn: tuple[bytes, list[Place]]) -> None:
     assert found == ("tflite", content)
 
 
+class ShortBytes(bytes):
+    """Bytes that failing examples are printed without."""
+
+    def __repr__(self) -> str:
+        return f"{len(self)} bytes"
+
+
 @pytest.fixture(scope="module")
 def small_pack(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     path = tmp_path_factory.mktemp("small") / "m.tflite"
     path.write_bytes(Emission("tflite", "int8").builder(block)())
     pack(path, path.with_suffix(".lpk"))
-    return path.with_suffix(".lpk").read_bytes()
+    return ShortBytes(path.with_suffix(".lpk").read_bytes())
 
 
 @settings(max_examples=60, deadline=None)
@@ -136,17 +144,39 @@ def test_a_hostile_pack_is_refused_whatever_its_checksum_says(
     small_pack: bytes, flips: list[tuple[int, int]]
 ) -> None:
     """Sizes and tables that lie, behind a checksum that was made to fit."""
-    body = bytearray(small_pack[12:])
+    body = small_pack[_START.size :]
+    refused_or_the_same(small_pack, flipped(body, flips))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(flipped_bits, min_size=1, max_size=3))
+def test_a_hostile_directory_is_refused(small_pack: bytes, flips: list[tuple[int, int]]) -> None:
+    """Flipped after it is decompressed, or it would hardly ever decompress."""
+    *head, _, packed_size, stored_size = _HEAD.unpack_from(small_pack, _START.size)
+    packed = small_pack[_START.size + _HEAD.size :]
+    directory = lzma.decompress(packed[:packed_size], lzma.FORMAT_RAW, filters=_LZMA)
+    hostile = flipped(directory, flips)
+    compressed = lzma.compress(hostile, lzma.FORMAT_RAW, filters=_LZMA)
+    sizes = len(hostile), len(compressed), stored_size
+    body = _HEAD.pack(*head, *sizes) + compressed + packed[packed_size:]
+    refused_or_the_same(small_pack, body)
+
+
+def flipped(data: bytes, flips: list[tuple[int, int]]) -> bytes:
+    changed = bytearray(data)
     for place, bit in flips:
-        body[place % len(body)] ^= 1 << bit
-    if bytes(body) == small_pack[12:]:
-        return
-    start = small_pack[:8] + struct.pack("<I", zlib.crc32(body))
+        changed[place % len(changed)] ^= 1 << bit
+    return bytes(changed)
+
+
+def refused_or_the_same(pack: bytes, body: bytes) -> None:
+    """The name of the format may be another, and bits that fill a byte up."""
+    checksum = struct.pack("<I", zlib.crc32(body))
     found = None
     with contextlib.suppress(ValueError):
-        found = unpacked(start + body)
-    if found is not None:  # the name of the format, or bits that fill a byte up
-        assert found.content == unpacked(small_pack).content
+        found = unpacked(pack[: _START.size - len(checksum)] + checksum + body)
+    if found is not None:
+        assert found.content == unpacked(pack).content
 
 
 def test_weights_beside_a_file_are_not_packed(tmp_path: Path) -> None:

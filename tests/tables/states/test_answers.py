@@ -32,9 +32,10 @@ def answers(of_shift: float, of_run: float, count: int, seed: int = 0) -> list[A
 @given(st.floats(0.03, 0.5), st.floats(0.0, 0.02), st.integers(0, 1 << 30))
 def test_what_many_networks_do_is_learnt(of_shift: float, of_run: float, seed: int) -> None:
     found = how_unlike(answers(of_shift, of_run, 2000, seed))
-    for shift in (0.0, 0.1, 0.2):
+    assert found.of_run == pytest.approx(of_run, abs=0.015)
+    for shift in (0.1, 0.2):
         expected = Unlike(of_shift, of_run).error(shift)
-        assert found.error(shift) == pytest.approx(expected, rel=0.25, abs=0.006)
+        assert found.error(shift) == pytest.approx(expected, rel=0.3, abs=0.006)
 
 
 @given(st.integers(0, 1 << 30))
