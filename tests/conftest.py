@@ -26,7 +26,12 @@ SMALL_SPACE = "ofa-mbv3-fashion"
 
 # Machines are slow at times: tests are not timed. The same examples in each run: whoever changes
 # something is told of what the change broke. Others are searched by --hypothesis-profile=search.
-settings.register_profile("search", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# Fixtures that examples share are folders, which each writes anew.
+settings.register_profile(
+    "search",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
 settings.register_profile("lutra", settings.get_profile("search"), derandomize=True)
 settings.load_profile("lutra")
 

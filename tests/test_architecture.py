@@ -113,10 +113,16 @@ PACKAGES = {
         "spaces",
         "supernets",
     },
-    "onnx": {"emitters/onnx.py", "emitters/onnx_file.py", "packing/arrays.py"},
+    "onnx": {
+        "emitters/onnx.py",
+        "emitters/onnx_file.py",
+        "packing/arrays.py",
+        "predictors/accuracy/perceptron.py",
+    },
     "onnxruntime": {
         "devices/worker/runtimes/onnxruntime.py",
         "devices/worker/runtimes/onnxruntime_cuda.py",
+        "predictors/accuracy/perceptron.py",
         "supernets/deployment/runners.py",
     },
     "PIL": {"supernets/data/pictures.py"},

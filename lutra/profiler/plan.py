@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
@@ -14,7 +15,7 @@ ANCHORS: Mapping[Category, int] = {"op": 16, "network": 16, "reference": 0}
 """How many of the workloads that runs before measured are visited along, at most."""
 
 FEW_ANCHORS = 8
-"""As many where no more are wanted."""
+"""At least so many, where there are as many, however few workloads are wanted."""
 
 
 def plan_round(
@@ -38,3 +39,13 @@ def evenly(items: Sequence[T], count: int) -> list[T]:
     if len(items) <= count:
         return list(items)
     return [items[round(step * (len(items) - 1) / (count - 1))] for step in range(count)]
+
+
+def nearest(known_ms: Mapping[T, float], to_ms: Sequence[float], count: int) -> list[T]:
+    """``count`` of the keys at most, those nearest in latency by ratio, to each target in turn."""
+    orders = [
+        sorted(known_ms, key=lambda key: abs(math.log(known_ms[key] / target_ms)))
+        for target_ms in dict.fromkeys(to_ms)
+    ]
+    in_turns = dict.fromkeys(key for keys in zip(*orders, strict=True) for key in keys)
+    return list(in_turns)[:count]

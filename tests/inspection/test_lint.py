@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lutra.cli.main import run
@@ -123,13 +123,13 @@ def test_a_fault_is_found(rule: str, tmp_path: Path) -> None:
     assert "\n" not in found.message
 
 
-@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5)
 @given(st.integers(0, 1 << 30))
 def test_sound_tables_have_no_error(tmp_path: Path, seed: int) -> None:
     assert errors(lint(sound(seed, (160, 192)), tmp_path)) == []
 
 
-@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5)
 @given(st.integers(0, 1 << 30), st.sampled_from([2, 4, 16]), st.floats(0.1, 0.5))
 @example(273346, 2, 0.375)
 def test_batches_that_are_mixed_up(tmp_path: Path, seed: int, size: int, share: float) -> None:

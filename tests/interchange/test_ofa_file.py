@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lutra.errors import NotATableError
@@ -58,7 +58,7 @@ documents = st.dictionaries(
 )
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(documents, st.sampled_from(["block", "flow", "json", "json, indented"]))
 def test_any_table_is_read_as_its_own_loader_reads_it(
     tmp_path: Path, document: dict[str, Any], form: str

@@ -17,7 +17,8 @@ import numpy as np
 
 from lutra.predictors.accuracy.additive_fitting import resolutions_in
 from lutra.predictors.accuracy.base import Accuracies, AccuracyPredictor
-from lutra.predictors.accuracy.ofa_mlp import MAGIC, VERSION, Encoding, Layer, OfaMlpPredictor
+from lutra.predictors.accuracy.ofa_mlp import MAGIC, VERSION, Encoding, OfaMlpPredictor
+from lutra.predictors.accuracy.perceptron import Layer
 from lutra.spaces import Rows, SearchSpace
 
 if TYPE_CHECKING:

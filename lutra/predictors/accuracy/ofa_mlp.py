@@ -29,9 +29,8 @@ import numpy.typing as npt
 from lutra.errors import AccuracyError
 from lutra.files.torch_file import Tensor, parameters_in, read_torch_file
 from lutra.predictors.accuracy.base import Accuracies, AccuracyPredictor
+from lutra.predictors.accuracy.perceptron import Layer, Perceptron, Weights
 from lutra.spaces import Rows, SearchSpace
-
-Weights = npt.NDArray[np.float32]
 
 MAGIC = "lutra_ofa_mlp"
 VERSION = 1
@@ -41,7 +40,7 @@ PUBLISHED = {
     "48685122a3540636b06699af66cd816456b25f29b69563e2fda9bed4018eeba0": "ofa-mbv3-w1.2",
 }
 MAX_HIDDEN = 4096
-_CHUNK = 2048
+_CHUNK = 512  # what the hidden layers make of so many stays in a core's cache
 
 _TUTORIAL_RESOLUTIONS = tuple(range(112, 225, 16))
 # A library file says how many resolutions it encodes, not which. These lists are the encoders'
@@ -67,13 +66,6 @@ _TUTORIAL_KEYS = {f"{stem}.{part}" for stem in _TUTORIAL_STEMS for part in ("wei
 _LIBRARY_STEMS = ("layers.0.0", "layers.1.0", "layers.2.0", "layers.3")
 _LIBRARY_KEYS = {f"{stem}.{part}" for stem in _LIBRARY_STEMS for part in ("weight", "bias")}
 _LIBRARY_KEYS = (_LIBRARY_KEYS - {"layers.3.bias"}) | {"base_acc"}
-
-
-class Layer(NamedTuple):
-    """One linear layer: weight (out, in), bias (out,)."""
-
-    weight: Weights
-    bias: Weights
 
 
 @dataclass(frozen=True)
@@ -169,10 +161,10 @@ class OfaMlpPredictor(AccuracyPredictor):
         self.encoding = encoding
         self.layers = tuple(layers)
         self.offset = offset
-        self._transposed = [Layer(np.ascontiguousarray(w.T), bias) for w, bias in layers]
+        self._perceptron = Perceptron(self.layers)
 
     def predict(self, rows: Rows) -> Accuracies:
-        """(N, genes) architectures -> (N,) top-1 in percent; about 20 us each on one core.
+        """(N, genes) architectures -> (N,) top-1 in percent; about 4 us each on one core.
 
         Besides what the contract says, raises `AccuracyError` for results outside 0 to 100.
         """
@@ -180,23 +172,14 @@ class OfaMlpPredictor(AccuracyPredictor):
         result = np.empty(len(rows))
         for start in range(0, len(rows), _CHUNK):
             chunk = slice(start, start + _CHUNK)
-            result[chunk] = 100.0 * self._forward(self.encoding.encode(rows[chunk]))
+            output = self._perceptron(self.encoding.encode(rows[chunk]))[:, 0]
+            result[chunk] = 100.0 * (output.astype(np.float64) + self.offset)
         if not np.all((result >= 0) & (result <= 100)):
             raise AccuracyError(
                 f"{self.provenance}: predicts accuracies outside 0 to 100 %;"
                 " it was not trained on top-1 fractions of this space"
             )
         return result
-
-    def _forward(self, features: Weights) -> npt.NDArray[np.float64]:
-        with np.errstate(over="ignore", invalid="ignore"):
-            for transposed, bias in self._transposed[:-1]:
-                features = features @ transposed
-                features += bias
-                np.maximum(features, 0, out=features)
-            transposed, bias = self._transposed[-1]
-            output = (features @ transposed + bias)[:, 0]
-        return output.astype(np.float64) + self.offset
 
     @classmethod
     def from_bytes(

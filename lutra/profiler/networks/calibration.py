@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -16,7 +15,7 @@ from lutra.predictors.filling.from_networks import solve_networks
 from lutra.profiler.bench import Bench, DeviceOrSpec, bench_of_table
 from lutra.profiler.networks.measured import Measured, collected
 from lutra.profiler.networks.validation import Validation
-from lutra.profiler.plan import FEW_ANCHORS
+from lutra.profiler.plan import FEW_ANCHORS, nearest
 from lutra.profiler.protocols import NETWORK_PROTOCOL, TimingProtocol
 from lutra.profiler.watch import UNWATCHED, Watch
 from lutra.profiler.workload import network_workload
@@ -207,7 +206,7 @@ def measure_networks(
     protocol: TimingProtocol = NETWORK_PROTOCOL,
     watch: Watch = UNWATCHED,
     *,
-    near_ms: float | None = None,
+    near_ms: Sequence[float] | None = None,
 ) -> None:
     """Measure networks into a table and in its state, to which those that calibrated it bring them.
 
@@ -216,25 +215,15 @@ def measure_networks(
     """
     known = _held(table, CALIBRATE, space, space.resolutions)
     if near_ms is not None:
-        known = _nearest(table, known, near_ms)
+        rows = table.rows("network", CALIBRATE)
+        took = {row.key: row.measurement.latency_ms for row in rows if row.measurement}
+        known_ms = {architecture: took[architecture.key] for architecture in known}
+        known = nearest(known_ms, near_ms, FEW_ANCHORS)
     wanted, held = (
         [network_workload(space, each, kind, bench.emission) for each in networks]
         for networks, kind in ((architectures, role), (known, CALIBRATE))
     )
     bench.measure(table, wanted, protocol, anchors=held, watch=watch)
-
-
-def _nearest(
-    table: LatencyTable, architectures: Sequence[Architecture], latency_ms: float
-) -> list[Architecture]:
-    """Those that were measured nearest to a latency, by ratio, as many as tell a state."""
-    took = {row.key: row.measurement for row in table.rows("network", CALIBRATE)}
-
-    def ratio(architecture: Architecture) -> float:
-        found = took[architecture.key]
-        return math.inf if found is None else abs(math.log(found.latency_ms / latency_ms))
-
-    return sorted(architectures, key=ratio)[:FEW_ANCHORS]
 
 
 def _networks_for(

@@ -15,8 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist, fmean, median
 
-from lutra.tables.states import Unlike
-
 CONFIDENCE = 0.95
 _STATED = NormalDist().inv_cdf(0.975)  # a stated interval holds 95 % of networks
 _UNKNOWN_PERCENT = 10.0  # where no error is stated
@@ -120,16 +118,15 @@ def upper_ms(
     ci_high_ms: float,
     process_spread: float,
     deviations: float,
-    raw_ms: float | None = None,
+    brought: float = 0.0,
 ) -> float:
     """What a process that runs a network takes at most: its interval and how processes differ.
 
-    ``process_spread`` is relative; both are independent. The interval, of 95 %, is widened for more
-    ``deviations`` than that has. Where ``raw_ms`` was measured in another state of the machine than
-    the table's, a part of what brought it to that is uncertain, too.
+    ``process_spread`` is relative, as is ``brought``, how unsure what brought the latency from
+    another state of the machine to the table's is; all are independent. The interval, of 95 %, is
+    widened for more ``deviations`` than that has.
     """
     interval = max(ci_high_ms / latency_ms - 1.0, 0.0) * max(1.0, deviations / _STATED)
-    brought = 0.0 if raw_ms is None else Unlike().error(raw_ms / latency_ms - 1.0)
     return latency_ms * (
         1.0 + math.hypot(interval, deviations * process_spread, deviations * brought)
     )

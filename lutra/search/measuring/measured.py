@@ -40,14 +40,14 @@ class Seen:
     """A candidate as it was measured.
 
     ``raw_ms`` is what it took in the last run, or in all of them where it was done before, and
-    ``visited_ms`` in all of them, in the states that the machine was in; there were ``runs``.
+    ``visited_ms`` in all of them, in the states that the machine was in; ``runs`` tell of it.
     """
 
     candidate: Candidate
     measurement: Measurement
     raw_ms: float
     visited_ms: float
-    runs: int = 1
+    runs: int
 
     @property
     def shift(self) -> float:
@@ -99,7 +99,7 @@ class MeasuredCandidates:
         Raises `DeviceError`, also where none has been measured yet.
         """
         architectures = [candidate.architecture for candidate in chosen]
-        near_ms = median(candidate.predicted_ms for candidate in chosen)
+        near_ms = [candidate.predicted_ms for candidate in chosen]
         measure_networks(
             bench, table, self.space, architectures, VERIFY, protocol, watch, near_ms=near_ms
         )
@@ -120,8 +120,10 @@ class MeasuredCandidates:
             visits = table.visits("network", key)
             visited_ms = median(visit.low_ms for visit in visits)
             last_ms = [visit.low_ms for visit in visits if visit.run == run] or [visited_ms]
-            runs = len({visit.run for visit in visits})
-            self._seen[key] = Seen(candidate, measurement, median(last_ms), visited_ms, runs)
+            told = {visit.run for visit in visits if not visit.flags}
+            self._seen[key] = Seen(
+                candidate, measurement, median(last_ms), visited_ms, max(len(told), 1)
+            )
         self._judge()
         if not self._found:
             reasons = [
@@ -151,8 +153,9 @@ class MeasuredCandidates:
     def _upper_ms(self, seen: Seen, visits: float = 1.0) -> float:
         """What a process takes at most by all that was measured; with so many times the visits.
 
-        Never less than what the candidate took itself. By how much it will differ from its state in
-        the run of that process, the next time, no measurement tells.
+        Never less than what the candidate took itself. What its own answer to another state of the
+        machine leaves unsure stays, however many candidates there are, for part of it is common to
+        them; and the next run will differ from its state, too.
         """
         latency_ms, deviation = self._caution.believed(
             seen.candidate.predicted_ms, seen.measurement.latency_ms, self._noise(seen, visits)
@@ -161,12 +164,13 @@ class MeasuredCandidates:
         return max(latency_ms * (1.0 + self.deviations * unsure), seen.measurement.latency_ms)
 
     def _noise(self, seen: Seen, visits: float = 1.0) -> float:
-        """How far off a latency is, relative, after so many times the visits.
+        """How far off a latency is in its state, relative, after so many times the visits.
 
-        More visits do not help against what sets a network's runs apart.
+        Those are made in as many times the runs.
         """
-        of_visits = standard_error(seen.measurement, self._spread) / math.sqrt(visits)
-        return math.hypot(of_visits, self._unlike.error(seen.shift) / math.sqrt(seen.runs))
+        of_visits = standard_error(seen.measurement, self._spread)
+        of_runs = self._unlike.of_run / math.sqrt(seen.runs)
+        return math.hypot(of_visits, of_runs) / math.sqrt(visits)
 
     # what they say
 

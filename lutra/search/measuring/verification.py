@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from lutra.errors import NotATableError, TransientDeviceError, UsageError
+from lutra.errors import NotATableError, TableError, TransientDeviceError, UsageError
 from lutra.files.scratch import scratch_folder
 from lutra.profiler.bench import Bench, DeviceOrSpec, bench_of_target
 from lutra.profiler.gate import reference_baseline
+from lutra.profiler.plan import nearest
 from lutra.profiler.protocols import NETWORK_PROTOCOL, TimingProtocol
 from lutra.profiler.statistics import process_spread
 from lutra.profiler.watch import UNWATCHED, Watch
@@ -23,7 +24,7 @@ from lutra.spaces import get_space
 from lutra.tables import LatencyTable, Measurement
 from lutra.tables.measurement import CALIBRATE, VERIFY, is_architecture
 from lutra.tables.profiled import device_of
-from lutra.tables.states import State, fit_state, visits_in_one_state
+from lutra.tables.states import State, States, Unlike, fit_state, visits_in_one_state
 
 _ANCHORS = 8
 _FEW_ANCHORS = 4  # where a visit takes a process, or a second to raise the clock
@@ -110,7 +111,7 @@ def verify_on(
         spread = process_spread(visits_in_one_state(table, "network").values())
     if memory:
         chosen = with_memory(bench, chosen, workloads, protocol.limit_seconds, watch)
-    state = _state(result, now_ms)
+    state, unlike = _state(result, now_ms), _unlike(result)
     loop = result.closed_loop
     deviations = deviations_of(loop.confidence if loop else CONFIDENCE)
     verified = []
@@ -120,21 +121,19 @@ def verify_on(
             reason = row.failure.message if row and row.failure else "it was not reached"
             raise TransientDeviceError(f"the found network could not be measured: {reason}")
         budget = result.limits.get("latency_ms")
-        verified.append(_verified(candidate, row.measurement, state, budget, spread, deviations))
+        verified.append(
+            _verified(candidate, row.measurement, state, unlike, budget, spread, deviations)
+        )
     return replace(result, candidates=(*verified, *result.candidates[count:]))
 
 
 def _anchors(bench: Bench, result: SearchResult, near_ms: Sequence[float]) -> list[Workload]:
-    """Networks that the table knows, to be measured beside what is verified: those like it in ms.
+    """Of the table's networks that the result has, those that take about as long, in turns.
 
     A slower machine costs networks of one size about the same.
     """
-
-    def apart(known_ms: float) -> float:
-        return min(abs(math.log(known_ms / each)) for each in near_ms)
-
     count = _ANCHORS if bench.session.keeps_models else _FEW_ANCHORS
-    keys = sorted(result.anchors_ms, key=lambda key: apart(result.anchors_ms[key]))[:count]
+    keys = nearest(result.anchors_ms, near_ms, count)
     space = get_space(result.space)
     return [
         network_workload(space, architecture, CALIBRATE, bench.emission)
@@ -155,10 +154,19 @@ def _state(result: SearchResult, now_ms: Mapping[str, float]) -> State:
     return fit_state(then, now, constant=known is not result.reference_ms)
 
 
+def _unlike(result: SearchResult) -> Unlike:
+    """How networks differ from the states of runs: as the table's own did, where that is there."""
+    with suppress(TableError), LatencyTable.open(result.table) as table:
+        result.target.require(table.target, result.table)
+        return States(table).unlike
+    return Unlike()
+
+
 def _verified(
     candidate: Candidate,
     measured: Measurement,
     state: State,
+    unlike: Unlike,
     budget: float | None,
     process_spread: float,
     deviations: float,
@@ -170,7 +178,7 @@ def _verified(
         factor * measured.ci_high_ms,
         process_spread,
         deviations,
-        raw_ms=measured.latency_ms,
+        brought=unlike.error(1.0 / factor - 1.0),
     )
     reached = state.reaches(measured.latency_ms)
     flags = measured.flags if reached else dict.fromkeys((*measured.flags, "drift"))

@@ -17,22 +17,26 @@ from typing import NamedTuple
 import numpy as np
 
 _FREE = 8.0  # of Student's t: bursts of other work disturb one now and then
-# What is assumed before runs tell: a third of the shift in the mean, and next to nothing else.
+# What is assumed before runs tell: a third of the shift in the mean, and little else.
 _SHIFT_MEDIAN, _SHIFT_SPREAD = 0.2, 0.65  # lognormal
-_RUN_DEVIATION = 0.004  # half normal
+_RUN_DEVIATION = 0.005  # half normal
 _SHIFTS = np.geomspace(0.02, 1.0, 24)
-_RUNS = np.concatenate([[0.0], np.geomspace(0.001, 0.05, 17)])
+_RUNS = np.geomspace(0.0005, 0.05, 20)
+_LEAST_VARIANCE = 1e-8  # a coarse clock gives equal visits
 
 
 class Answer(NamedTuple):
-    """One network in one run: the state's shift there and how far off it was, as shares.
+    """How one network changed from ``earlier`` runs to another, beyond what their states say.
 
-    ``variance`` is that of the noise in ``apart``; ``weight`` is how much it counts.
+    ``shift`` is by how much slower the machine was, ``apart`` by how much slower than that the
+    network was, and ``variance`` that of the noise in it, all as shares; ``weight`` is how much it
+    counts.
     """
 
     shift: float
     apart: float
     variance: float
+    earlier: int
     weight: float
 
 
@@ -40,11 +44,12 @@ class Answer(NamedTuple):
 class Unlike:
     """Standard deviations of what a network takes in a run about what the run's state tells.
 
-    ``of_shift`` for each unit by which the state is another, ``of_run`` in any.
+    ``of_shift`` is its own, for each unit by which the state is another, ``of_run`` that of each
+    run. The defaults are what is assumed before runs tell.
     """
 
     of_shift: float = 0.3
-    of_run: float = 0.0
+    of_run: float = 0.005
 
     def error(self, shift: float) -> float:
         """How unsure, relative, is what was brought over such a shift (0.1: 10 %)."""
@@ -56,15 +61,18 @@ def how_unlike(answers: Iterable[Answer]) -> Unlike:
     told = list(answers)
     if not told:
         return Unlike()
-    shifts, aparts, variances, weights = np.array(told, dtype=float).T
+    shifts, aparts, variances, earlier, weights = np.array(told, dtype=float).T
     of_shift, of_run = (axis.ravel() for axis in np.meshgrid(_SHIFTS, _RUNS, indexing="ij"))
-    scales = variances + of_run[:, None] ** 2 + (of_shift[:, None] * shifts) ** 2
+    scales = (
+        np.maximum(variances, _LEAST_VARIANCE)
+        + of_run[:, None] ** 2 * (1.0 + 1.0 / earlier)
+        + (of_shift[:, None] * shifts) ** 2
+    )
     tails = (_FREE + 1.0) * np.log1p(aparts**2 / ((_FREE - 2.0) * scales))
     fits = -0.5 * ((np.log(scales) + tails) @ weights)
     fits -= 0.5 * (np.log(of_shift / _SHIFT_MEDIAN) / _SHIFT_SPREAD) ** 2
-    fits -= 0.5 * (of_run / _RUN_DEVIATION) ** 2
-    # Grids are by ratios, so each point stands for an interval of its size.
-    fits += np.log(np.maximum(of_run, _RUNS[1] / 2.0))
+    # The grids are by ratios: each point stands for an interval of its size.
+    fits += np.log(of_run) - 0.5 * (of_run / _RUN_DEVIATION) ** 2
     likely = np.exp(fits - fits.max())
     likely /= likely.sum()
     return Unlike(*(float(np.sqrt(likely @ squares**2)) for squares in (of_shift, of_run)))

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import median
+from functools import cached_property
+from statistics import fmean, median
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +31,8 @@ _ByRun = Mapping[int, Sequence[float]]  # what a workload took (ms), by the run 
 # What is assumed before anchors tell: standard deviations, relative to the anchors' latencies.
 _NOISE, _SCALE_PRIOR, _CONSTANT_PRIOR = 0.015, 0.3, 0.1
 _LIKENESS = 3.0  # how fast anchors of another size count for less beside a constant
-_LEAST_SCATTERED = 4  # visits that tell how they scatter
+_MOST_APART = 2.0  # between anchors whose sizes differ by more, nothing is seen
+_LEAST_SCATTERED = 6  # visits that tell how they scatter
 _OF_DEVIATIONS = 1.4826  # from the median of absolute ones to a standard deviation
 _OF_MEDIAN = math.pi / 2.0  # the variance of a median to that of a mean
 _OF_ANCHOR = 0.2  # what an anchor counts of how networks differ: the state was fitted to it
@@ -41,7 +43,7 @@ class State:
     """What a run's latencies are to the table's: ``now = scale * then + constant_ms``.
 
     It was seen on ``anchors`` workloads, and ``spread`` is how far they lie from it (0.01: 1 %).
-    Where it has a constant, their latencies now are ``lowest_ms`` to ``highest_ms``; a scale alone
+    Where it has a constant, it was seen from ``lowest_ms`` to ``highest_ms`` now; a scale alone
     holds for all.
     """
 
@@ -135,12 +137,13 @@ def fit_state(
         )
         apart = np.abs(target - columns @ solved)
         weight = given * np.minimum(1.0, 2.0 * _NOISE / np.maximum(apart, 1e-12))
+    lowest_ms, highest_ms = _seen_between(now) if constant else (0.0, float("inf"))
     return State(
         scale=float(1.0 + solved[0]),
         constant_ms=float(solved[1] * np.median(then)),
         anchors=len(then),
-        lowest_ms=float(now.min()) if constant else 0.0,
-        highest_ms=float(now.max()) if constant else float("inf"),
+        lowest_ms=lowest_ms,
+        highest_ms=highest_ms,
         spread=float(np.median(apart)) if len(then) > 1 else 0.0,
     )
 
@@ -155,6 +158,16 @@ def _likeness(latencies_ms: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.asarray(np.minimum(latencies_ms / usual, usual / latencies_ms) ** _LIKENESS)
 
 
+def _seen_between(latencies_ms: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """(N,) -> the sizes about the middle that anchors lie close enough to each other in."""
+    ordered = np.sort(latencies_ms)
+    gaps = np.flatnonzero(ordered[1:] > _MOST_APART * ordered[:-1])
+    middle = (len(ordered) - 1) // 2
+    lowest = max((gap + 1 for gap in gaps if gap < middle), default=0)
+    highest = min((gap for gap in gaps if gap >= middle), default=len(ordered) - 1)
+    return float(ordered[lowest]), float(ordered[highest])
+
+
 class States:
     """The states of a table's runs, for its ops and for its networks."""
 
@@ -166,7 +179,7 @@ class States:
         whole = [seen for key, seen in references.items() if is_architecture(key)]
         small = [seen for key, seen in references.items() if not is_architecture(key)]
         along: dict[Category, list[list[Steady]]] = {"op": small, "network": whole or small}
-        self.unlike = Unlike()
+        self._networks: tuple[Mapping[str, _ByRun], Collection[str]] = {}, ()
         for category, beside in along.items():
             steady = table.steady_ms(category)
             rounds = self._rounds[category] = learn_rounds(steady.values())
@@ -175,13 +188,19 @@ class States:
             anchors = table.steady_ms(category, but=VERIFY) if category == "network" else steady
             workloads = [*(seen[key] for key in anchors), *(_by_run(rounds, own) for own in beside)]
             constant = category == "network" and bool(whole)
-            states = self._states[category] = _learnt(workloads, constant=constant)
+            self._states[category] = _learnt(workloads, constant=constant)
             if category == "network":
-                self.unlike = how_unlike(
-                    answer
-                    for key, own in seen.items()
-                    for answer in _answers(own, states, _OF_ANCHOR if key in anchors else 1.0)
-                )
+                self._networks = seen, anchors
+
+    @cached_property
+    def unlike(self) -> Unlike:
+        """How networks differ from the states of runs, by those that several of them measured."""
+        (seen, anchors), states = self._networks, self._states.get("network", {})
+        return how_unlike(
+            answer
+            for key, own in seen.items()
+            for answer in _answers(own, states, _OF_ANCHOR if key in anchors else 1.0)
+        )
 
     def of(self, category: Category, run: int) -> State:
         """The state of a run for workloads of a category."""
@@ -226,17 +245,21 @@ def _learnt(workloads: Sequence[_ByRun], *, constant: bool) -> dict[int, State]:
 
 
 def _answers(seen: _ByRun, states: Mapping[int, State], weight: float) -> list[Answer]:
-    """How far off the states of its later runs a network was, by its visits before and then."""
+    """How far off its runs' states a network was in each, beside the runs before."""
+    brought: list[tuple[list[float], float]] = []  # visits in the table's state, and its shift
     found = []
-    for run, own in seen.items():
-        earlier, now_ms = _earlier_ms(seen, run, states), median(own)
-        state = states.get(run, SAME)
-        if earlier and len(own) >= _LEAST_SCATTERED and state.reaches(now_ms):
-            factor, then_ms = state.factor(now_ms), median(earlier)
+    for run, own in sorted(seen.items()):
+        state, now_ms = states.get(run, SAME), median(own)
+        if len(own) < _LEAST_SCATTERED or not state.reaches(now_ms):
+            continue
+        factor = state.factor(now_ms)
+        if brought:
+            earlier = [value for values, _ in brought for value in values]
+            shift = 1.0 / factor - fmean(1.0 + each for _, each in brought)
             noise = _OF_MEDIAN * _scatter(own) * (1.0 / len(earlier) + 1.0 / len(own))
-            found.append(
-                Answer(1.0 / factor - 1.0, math.log(now_ms * factor / then_ms), noise, weight)
-            )
+            apart = math.log(now_ms * factor / median(earlier))
+            found.append(Answer(shift, apart, noise, len(brought), weight))
+        brought.append(([value * factor for value in own], 1.0 / factor - 1.0))
     return found
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pynvml
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lutra.devices.worker import nvml
@@ -44,7 +44,7 @@ DESKTOP: dict[str, object] = {
     "nvmlDeviceGetTemperatureV": 13,
     "nvmlDeviceGetComputeRunningProcesses_v3": 13,
 }
-shared = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+shared = settings(max_examples=50)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -270,7 +270,7 @@ def test_an_image_that_pillow_only_warns_of(tmp_path: Path) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 def test_damaged_files_are_read_or_refused(data: st.DataObject, tmp_path: Path) -> None:
     file = io.BytesIO()
     kind = data.draw(st.sampled_from(("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM")))
