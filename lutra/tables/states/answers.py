@@ -16,7 +16,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-_FREE = 8.0  # of Student's t: bursts of other work disturb one now and then
+# Student's t, for bursts of other work disturb one now and then; by its second parameter, normal
+# values without any come out as they are.
+_FREE, _FREE_OF_NORMAL = 8.0, 6.49
 # What is assumed before runs tell: a third of the shift in the mean, and little else.
 _SHIFT_MEDIAN, _SHIFT_SPREAD = 0.2, 0.65  # lognormal
 _RUN_DEVIATION = 0.005  # half normal
@@ -68,7 +70,7 @@ def how_unlike(answers: Iterable[Answer]) -> Unlike:
         + of_run[:, None] ** 2 * (1.0 + 1.0 / earlier)
         + (of_shift[:, None] * shifts) ** 2
     )
-    tails = (_FREE + 1.0) * np.log1p(aparts**2 / ((_FREE - 2.0) * scales))
+    tails = (_FREE + 1.0) * np.log1p(aparts**2 / (_FREE_OF_NORMAL * scales))
     fits = -0.5 * ((np.log(scales) + tails) @ weights)
     fits -= 0.5 * (np.log(of_shift / _SHIFT_MEDIAN) / _SHIFT_SPREAD) ** 2
     # The grids are by ratios: each point stands for an interval of its size.

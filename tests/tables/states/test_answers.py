@@ -47,7 +47,7 @@ def test_what_many_networks_do_is_learnt(of_shift: float, of_run: float, seed: i
     assert found.of_run == pytest.approx(of_run, rel=0.3, abs=0.006)
     for shift in (0.1, 0.2):
         expected = Unlike(of_shift, of_run).error(shift)
-        assert found.error(shift) == pytest.approx(expected, rel=0.3, abs=0.006)
+        assert found.error(shift) == pytest.approx(expected, rel=0.3, abs=0.008)
 
 
 @given(st.integers(0, 1 << 30))
