@@ -73,12 +73,14 @@ def left_out_percent(table: LatencyTable, states: States) -> float:
             state = fit_state(
                 [then[other] for other in others],
                 [by_run[other][run] for other in others],
-                constant=True,
+                constant=any(map(is_architecture, references)),
             )
             now = by_run[key][run]
             apart[key].append(log(now * state.factor(now) / then[key]))
-    squares = [(each - fmean(own)) ** 2 for own in apart.values() for each in own]
-    return 100.0 * sqrt(fmean(squares)) if squares else float("nan")
+    told = [own for own in apart.values() if len(own) > 1]
+    free = sum(len(own) - 1 for own in told)
+    squares = sum((each - fmean(own)) ** 2 for own in told for each in own)
+    return 100.0 * sqrt(squares / free) if free else float("nan")
 
 
 def main() -> None:

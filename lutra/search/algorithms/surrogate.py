@@ -55,8 +55,8 @@ class SurrogateHyperparameters(Hyperparameters):
     samples: int = 400
     rounds: int = 2
     solutions: int = 60
-    population: int = 12
-    climbs: int = 72
+    population: int = 18
+    climbs: int = 144
 
     def __post_init__(self) -> None:
         super().__post_init__()
