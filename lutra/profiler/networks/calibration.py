@@ -213,12 +213,12 @@ def measure_networks(
     Those nearest to ``near_ms`` tell best what the machine did to networks that take about as long.
     Raises `TargetMismatchError` and `DeviceError`.
     """
-    known = _held(table, CALIBRATE, space, space.resolutions)
-    if near_ms is not None:
-        rows = table.rows("network", CALIBRATE)
-        took = {row.key: row.measurement.latency_ms for row in rows if row.measurement}
-        known_ms = {architecture: took[architecture.key] for architecture in known}
-        known = nearest(known_ms, near_ms, FEW_ANCHORS)
+    known_ms = {
+        architecture: row.measurement.latency_ms
+        for row in table.rows("network", CALIBRATE)
+        if row.measurement is not None and (architecture := space.from_key(row.key)) is not None
+    }
+    known = list(known_ms) if near_ms is None else nearest(known_ms, near_ms, FEW_ANCHORS)
     wanted, held = (
         [network_workload(space, each, kind, bench.emission) for each in networks]
         for networks, kind in ((architectures, role), (known, CALIBRATE))

@@ -69,7 +69,7 @@ class MeasuredCandidates:
     _seen: dict[str, Seen] = field(default_factory=dict)
     _found: dict[str, Candidate] = field(default_factory=dict)
     _spread: float = 0.0  # of processes
-    _unlike: Unlike = field(default_factory=Unlike)  # runs of one network
+    _unlike: Unlike = field(default_factory=Unlike)  # runs to their states
 
     def __post_init__(self) -> None:
         self.deviations = deviations_of(self.confidence)
