@@ -30,7 +30,7 @@ def batch(evidence: Evidence) -> Iterator[Finding]:
         slow = _slow_group(kind)
         if slow is None or _is_cliff(kind, slow):
             continue
-        ratio = float(np.exp(_fitted(kind, slow)[-1]))
+        ratio = float(np.exp(_fitted(kind, slow)[0]))
         whole = ratio >= 2 * (1 - _WHOLE) and abs(ratio / round(ratio) - 1) <= _WHOLE
         where = np.zeros(len(evidence.values), dtype=np.bool_)
         where[kind.where[slow]] = True
@@ -54,8 +54,7 @@ def _slow_group(kind: Neighbours) -> Mask | None:
     if slow is None:
         return None
     for _ in range(_STEPS):
-        *terms, pace = _fitted(kind, slow)
-        apart = kind.logarithms - _design(kind) @ terms
+        pace, apart = _fitted(kind, slow)
         before, slow = slow, apart > pace / 2
         if np.array_equal(slow, before):
             break
@@ -83,15 +82,11 @@ def _least(rows: int) -> int:
     return max(int(_LEAST_SHARE * rows), _LEAST_ROWS)
 
 
-def _design(kind: Neighbours) -> Floats:
-    return np.column_stack([np.ones(len(kind.features)), kind.features])
-
-
-def _fitted(kind: Neighbours, slow: Mask) -> Floats:
-    """What latency goes with, as logarithms, and last how much slower the group is beside it."""
-    design = np.column_stack([_design(kind), slow])
-    fitted: Floats = np.linalg.lstsq(design, kind.logarithms, rcond=None)[0]
-    return fitted
+def _fitted(kind: Neighbours, slow: Mask) -> tuple[float, Floats]:
+    """How much slower the group is, as a logarithm, and (rows,) what all else leaves of latency."""
+    design = np.column_stack([np.ones(len(slow)), kind.features])
+    *terms, pace = np.linalg.lstsq(np.column_stack([design, slow]), kind.logarithms, rcond=None)[0]
+    return float(pace), kind.logarithms - design @ terms
 
 
 def _spread(values: Floats) -> float:
