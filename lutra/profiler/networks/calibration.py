@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -213,11 +213,7 @@ def measure_networks(
     Those nearest to ``near_ms`` tell best what the machine did to networks that take about as long.
     Raises `TargetMismatchError` and `DeviceError`.
     """
-    known_ms = {
-        architecture: row.measurement.latency_ms
-        for row in table.rows("network", CALIBRATE)
-        if row.measurement is not None and (architecture := space.from_key(row.key)) is not None
-    }
+    known_ms = _held(table, CALIBRATE, space, space.resolutions)
     known = list(known_ms) if near_ms is None else nearest(known_ms, near_ms, FEW_ANCHORS)
     wanted, held = (
         [network_workload(space, each, kind, bench.emission) for each in networks]
@@ -262,7 +258,7 @@ def calibrating_networks(
 
 
 def _filled_up(
-    first: Sequence[Architecture], others: Sequence[Architecture], count: int
+    first: Iterable[Architecture], others: Iterable[Architecture], count: int
 ) -> list[Architecture]:
     """``count`` networks, each once: the first ones, then others."""
     return list(dict.fromkeys([*first, *others]))[:count]
@@ -270,15 +266,15 @@ def _filled_up(
 
 def _held(
     table: LatencyTable, role: str, space: SearchSpace, resolutions: Sequence[int]
-) -> list[Architecture]:
-    """The networks of a space that the table measured in a role, in the order of measuring."""
-    return [
-        architecture
+) -> dict[Architecture, float]:
+    """The networks of a space that the table measured in a role, in that order, in ms."""
+    return {
+        architecture: row.measurement.latency_ms
         for row in table.rows("network", role)
         if row.measurement is not None
         and (architecture := space.from_key(row.key)) is not None
         and architecture.r in resolutions
-    ]
+    }
 
 
 def _fitted_on(table: LatencyTable, predictor: EfficiencyPredictor) -> list[Architecture]:
