@@ -25,6 +25,7 @@ from lutra.tables import LatencyTable, Visit
 from lutra.tables.measurement import VERIFY, is_architecture
 from lutra.tables.states import States, fit_state
 from lutra.tables.states.rounds import learn_rounds
+from lutra.tables.states.runs import by_run
 
 _LEAST_OTHERS, _LEAST_VISITS = 6, 6
 
@@ -49,33 +50,31 @@ def plot(references: dict[str, list[Visit]], path: Path) -> None:
 
 def left_out_percent(table: LatencyTable, states: States) -> float:
     """How far off states are for a network that they were fitted without, in percent."""
-    by_run: dict[str, dict[int, float]] = {}
+    took_in: dict[str, dict[int, float]] = {}
     own_networks, references = table.steady_ms("network", but=VERIFY), table.steady_ms("reference")
     networks = set(own_networks)
     rounds = learn_rounds(table.steady_ms("network").values())
     for key, seen in (own_networks | references).items():
         if is_architecture(key):
-            visits = defaultdict(list)
-            for place, low_ms in seen:
-                visits[place[0]].append(low_ms / rounds.get(place, 1.0))
-            by_run[key] = {
+            visits = by_run(rounds, seen)
+            took_in[key] = {
                 run: median(own) for run, own in visits.items() if len(own) >= _LEAST_VISITS
             }
     then = {
         key: fmean(ms * states.of("network", run).factor(ms) for run, ms in took.items())
-        for key, took in by_run.items()
+        for key, took in took_in.items()
     }
     apart = defaultdict(list)
-    for run in {run for took in by_run.values() for run in took}:
-        seen_in = [key for key, took in by_run.items() if run in took]
+    for run in {run for took in took_in.values() for run in took}:
+        seen_in = [key for key, took in took_in.items() if run in took]
         for key in set(seen_in) & networks if len(seen_in) > _LEAST_OTHERS else ():
             others = [other for other in seen_in if other != key]
             state = fit_state(
                 [then[other] for other in others],
-                [by_run[other][run] for other in others],
+                [took_in[other][run] for other in others],
                 constant=any(map(is_architecture, references)),
             )
-            now = by_run[key][run]
+            now = took_in[key][run]
             apart[key].append(log(now * state.factor(now) / then[key]))
     told = [own for own in apart.values() if len(own) > 1]
     free = sum(len(own) - 1 for own in told)

@@ -21,8 +21,8 @@ Ints = npt.NDArray[np.intp]
 _LEAST_VISITS = 3  # of a workload in a run that tells
 _LEAST_WORKLOADS = 8  # that tell a round
 _SWEEPS = 3
-_OF_DEVIATIONS = 1.4826  # from the median of absolute ones to a standard deviation
-_OF_MEDIAN = np.pi / 2.0  # the variance of a median to that of a mean
+OF_DEVIATIONS = 1.4826  # from the median of absolute ones to a standard deviation
+OF_MEDIAN = np.pi / 2.0  # the variance of a median to that of a mean
 
 
 def learn_rounds(workloads: Iterable[Sequence[Steady]]) -> dict[Round, float]:
@@ -55,8 +55,8 @@ def learn_rounds(workloads: Iterable[Sequence[Steady]]) -> dict[Round, float]:
     for run in np.unique(of_run):
         mine = np.flatnonzero((of_run == run) & (counts > 0))
         if len(mine):
-            scatter = _OF_DEVIATIONS * np.median(np.abs(left[np.isin(of_round, mine)]))
-            own = np.exp(_believed(effects[mine], _OF_MEDIAN * scatter**2 / counts[mine]))
+            scatter = OF_DEVIATIONS * np.median(np.abs(left[np.isin(of_round, mine)]))
+            own = np.exp(_believed(effects[mine], OF_MEDIAN * scatter**2 / counts[mine]))
             found |= {named[index]: float(slower) for index, slower in zip(mine, own, strict=True)}
     return found
 

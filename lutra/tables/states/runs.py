@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from lutra.tables.measurement import VERIFY, Category, Round, Steady, Visit, is_architecture
 from lutra.tables.states.answers import Answer, Unlike, how_unlike
-from lutra.tables.states.rounds import learn_rounds
+from lutra.tables.states.rounds import OF_DEVIATIONS, OF_MEDIAN, learn_rounds
 from lutra.tables.table import LatencyTable
 
 _FULL_VISITS = 3  # an anchor of fewer counts for less
@@ -33,8 +33,6 @@ _NOISE, _SCALE_PRIOR, _CONSTANT_PRIOR = 0.015, 0.3, 0.1
 _LIKENESS = 3.0  # how fast anchors of another size count for less beside a constant
 _MOST_APART = 2.0  # between anchors whose sizes differ by more, nothing is seen
 _LEAST_SCATTERED = 6  # visits that tell how they scatter
-_OF_DEVIATIONS = 1.4826  # from the median of absolute ones to a standard deviation
-_OF_MEDIAN = math.pi / 2.0  # the variance of a median to that of a mean
 _OF_ANCHOR = 0.2  # what an anchor counts of how networks differ: the state was fitted to it
 
 
@@ -183,10 +181,10 @@ class States:
         for category, beside in along.items():
             steady = table.steady_ms(category)
             rounds = self._rounds[category] = learn_rounds(steady.values())
-            seen = {key: _by_run(rounds, visits) for key, visits in steady.items()}
+            seen = {key: by_run(rounds, visits) for key, visits in steady.items()}
             # What a search measures again it chose for being fast: by luck, not by the machine.
             anchors = table.steady_ms(category, but=VERIFY) if category == "network" else steady
-            workloads = [*(seen[key] for key in anchors), *(_by_run(rounds, own) for own in beside)]
+            workloads = [*(seen[key] for key in anchors), *(by_run(rounds, own) for own in beside)]
             constant = category == "network" and bool(whole)
             self._states[category] = _learnt(workloads, constant=constant)
             if category == "network":
@@ -246,30 +244,31 @@ def _learnt(workloads: Sequence[_ByRun], *, constant: bool) -> dict[int, State]:
 
 def _answers(seen: _ByRun, states: Mapping[int, State], weight: float) -> list[Answer]:
     """How far off its runs' states a network was in each, beside the runs before."""
-    brought: list[tuple[list[float], float]] = []  # visits in the table's state, and its shift
+    earlier: list[float] = []  # visits in the table's state
+    slower: list[float] = []  # than in that, by how much in each run
     found = []
     for run, own in sorted(seen.items()):
         state, now_ms = states.get(run, SAME), median(own)
         if len(own) < _LEAST_SCATTERED or not state.reaches(now_ms):
             continue
         factor = state.factor(now_ms)
-        if brought:
-            earlier = [value for values, _ in brought for value in values]
-            shift = 1.0 / factor - fmean(1.0 + each for _, each in brought)
-            noise = _OF_MEDIAN * _scatter(own) * (1.0 / len(earlier) + 1.0 / len(own))
+        if earlier:
+            shift = 1.0 / factor - fmean(slower)
+            noise = OF_MEDIAN * _scatter(own) * (1.0 / len(earlier) + 1.0 / len(own))
             apart = math.log(now_ms * factor / median(earlier))
-            found.append(Answer(shift, apart, noise, len(brought), weight))
-        brought.append(([value * factor for value in own], 1.0 / factor - 1.0))
+            found.append(Answer(shift, apart, noise, len(slower), weight))
+        earlier += [value * factor for value in own]
+        slower.append(1.0 / factor)
     return found
 
 
 def _scatter(visits: Sequence[float]) -> float:
     """The relative variance of visits."""
     usual = median(visits)
-    return (_OF_DEVIATIONS * median(abs(each / usual - 1.0) for each in visits)) ** 2
+    return (OF_DEVIATIONS * median(abs(each / usual - 1.0) for each in visits)) ** 2
 
 
-def _by_run(rounds: Mapping[Round, float], visits: Sequence[Steady]) -> _ByRun:
+def by_run(rounds: Mapping[Round, float], visits: Sequence[Steady]) -> _ByRun:
     """What a workload took (ms) by run, less what slowed its rounds."""
     found: dict[int, list[float]] = defaultdict(list)
     for place, low_ms in visits:
