@@ -69,6 +69,21 @@ class AdbServer:
             check=False,
         )
 
+    def connect(self, serial: str, tries: int = 3) -> str:
+        """Connect to a device and wait until it may be used; what adb said of the connection.
+
+        Now and then a connection to an adbd that has just begun never comes past "offline".
+        """
+        said = self.run("connect", serial).stdout
+        try:
+            self.run("-s", serial, "wait-for-device")  # its handshake may take longer
+        except subprocess.TimeoutExpired:
+            if tries == 1:
+                raise
+            self.run("disconnect", serial)
+            return self.connect(serial, tries - 1)
+        return said
+
     def close(self) -> None:
         """End the server."""
         if self._process is not None:

@@ -76,8 +76,7 @@ def unauthorized_phone(bridge_program: None, phone: Phone, adb_server: AdbServer
 def old_phone(bridge_program: None, phone: Phone, adb_server: AdbServer) -> Iterator[str]:
     """The serial of a ``phone`` that adb may use and that offers none of adb's newer features."""
     with Bridge(phone, adb_server, authorized=True) as bridged:
-        adb_server.run("connect", bridged.serial)
-        adb_server.run("-s", bridged.serial, "wait-for-device")
+        adb_server.connect(bridged.serial)
         yield bridged.serial
 
 

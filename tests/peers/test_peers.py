@@ -38,16 +38,9 @@ class Shell:
         self.server = server
         self.connect()
 
-    def connect(self, tries: int = 3) -> None:
-        """Now and then a connection to an adbd that has just begun never comes past "offline"."""
+    def connect(self) -> None:
         self.server.run("disconnect")
-        assert f"connected to {self.phone.serial}" in self.adb("connect", self.phone.serial).stdout
-        try:
-            self.adb("-s", self.phone.serial, "wait-for-device")  # its handshake may take longer
-        except subprocess.TimeoutExpired:
-            if tries == 1:
-                raise
-            self.connect(tries - 1)
+        assert f"connected to {self.phone.serial}" in self.server.connect(self.phone.serial)
 
     def adb(self, *arguments: str, timeout: float = 30.0) -> subprocess.CompletedProcess[str]:
         return self.server.run(*arguments, timeout=timeout)
