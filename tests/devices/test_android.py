@@ -81,6 +81,14 @@ def keeper_number(phone: Phone) -> str:
     return keeper.read_text().split()[0]
 
 
+def slow_to_remove(phone: Phone) -> None:
+    """Make its rm take a while: what must be gone before a word is said shows."""
+    remove = phone.shims / "rm"
+    remove.unlink()
+    remove.write_text('#!/bin/sh\nsleep 0.2\nexec /usr/bin/toybox rm "$@"\n')
+    remove.chmod(0o755)
+
+
 def assert_as_it_was(phone: Phone) -> None:
     """The phone is as nobody of ours has changed it."""
     assert phone.setting(AWAKE) == "0"
@@ -325,6 +333,7 @@ class TestSession:
     def test_another_hosts_run_on_it_is_refused_and_changes_nothing(
         self, quick_device: AndroidDevice, phone: Phone, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        slow_to_remove(phone)
         with quick_device.open(SETTING) as session:
             session.describe()
             monkeypatch.setattr(locks, "domain", lambda: "another-host")

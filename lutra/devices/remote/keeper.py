@@ -71,11 +71,12 @@ taken() {
  done
  false
 }
-fail() { rm -rf "$d"; exit 1; }
+# The folder goes before `busy` is said: whoever hears that may look, or end the connection.
+fail() { rm -rf "$d"; [ -z "$1" ] || echo "$1"; exit 1; }
 mkdir "$d" 2>&1 || exit 1
 cd "$d" && sign "" 2>&1 || fail
 if [ -n "$claim" ]; then
- taken && { echo "@mark@busy $p"; fail; }
+ taken && fail "@mark@busy $p"
  sign "$claim" 2>&1 || fail
 fi
 {
