@@ -38,6 +38,12 @@ class Limit:
     def __str__(self) -> str:
         return f"{self.cost.name} <= {self.cost.text(self.maximum)}"
 
+    def scaled(self, share: float) -> Limit:
+        """The limit on the same at that share of the maximum."""
+        if self.peak is not None:
+            return peak_limit(self.peak, share * self.maximum)
+        return replace(self, maximum=share * self.maximum)
+
     def lowest(self, resolutions: Sequence[int]) -> tuple[float, npt.NDArray[np.int16]]:
         """The exact lowest value of any architecture at these resolutions, and its row."""
         return (self.peak or self.cost).cheapest(resolutions)

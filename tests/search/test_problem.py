@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from lutra.errors import AccuracyError, InfeasibleError, MissingOpError, UsageError
 from lutra.predictors.efficiency.costs import OpCost, macs_cost
-from lutra.search.constraints import Limit
+from lutra.predictors.efficiency.memory import memory_cost
+from lutra.search.constraints import Limit, peak_limit
 from lutra.search.problem import Problem
 from lutra.spaces import get_space
 from tests.search.synthetic import MBV3, RESOLUTIONS, AdditiveAccuracy, latency, problem
@@ -29,6 +30,14 @@ cached_problem = cache(problem)
 def test_impossible_limits_are_refused(maximum: float) -> None:
     with pytest.raises(UsageError, match="positive number of ms"):
         Limit(latency(get_space(MBV3)), maximum)
+
+
+def test_a_share_of_a_limit_is_a_limit_on_the_same() -> None:
+    cost, peak = latency(get_space(MBV3)), memory_cost(get_space(MBV3), 4)
+    assert Limit(cost, 8.0).scaled(0.5) == Limit(cost, 4.0)
+    scaled, made = peak_limit(peak, 4e6).scaled(0.25), peak_limit(peak, 1e6)
+    assert (scaled.maximum, scaled.peak) == (1e6, peak)
+    assert np.array_equal(scaled.cost.prices, made.cost.prices, equal_nan=True)
 
 
 def test_an_infeasible_limit_is_answered_at_once() -> None:

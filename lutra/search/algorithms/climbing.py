@@ -1,8 +1,8 @@
-"""Climbs by one or two genes at a time, of which only the promising pairs are scored.
+"""Climbs by one gene at a time or by several, of which only the promising sets are scored.
 
 What each one-gene change adds to the accuracy and the costs is known once all are scored, feasible
-or not; their sums say which pairs may fit and help: one gene pays what the other one costs. Several
-climbs take their steps together: a predictor takes little longer for many rows than for few.
+or not; their sums say which sets may fit and help: one gene pays what others cost. Several climbs
+take their steps together: a predictor takes little longer for many rows than for few.
 """
 
 from __future__ import annotations
@@ -10,33 +10,74 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from lutra.errors import InfeasibleError, MissingOpError
 from lutra.search.algorithms.base import Archive
 from lutra.search.problem import Problem
-from lutra.search.rows.moves import Row
+from lutra.search.rows.changes import Changes
 from lutra.spaces import Rows
 
 Floats = npt.NDArray[np.float64]
 
 _PAIRS = 10  # scored at each step; in trials 20 and 40 reached no more in the same time
+_SETS = (3, 4, 6)  # changes made at once
+_TIGHT = 0.96  # of the limits
 
 
-def climb(problem: Problem, archive: Archive, starts: Rows) -> tuple[Rows, Floats]:
-    """From feasible canonical rows to where no one-gene change or promising pair is better.
+def climb(
+    problem: Problem, archive: Archive, starts: Rows, rng: np.random.Generator
+) -> tuple[Rows, Floats]:
+    """From canonical rows to feasible ones of which no one-gene change or promising set is better.
 
-    The rows (N, genes) there, and their accuracy (N,) in percent.
+    The rows (N, genes) there, and their accuracy (N,) in percent. The first step of a start that
+    breaks the limits is to the best of these that does not, whatever it costs; where there is none
+    it is repaired.
     """
-    rows, accuracy = starts.copy(), archive.score(starts)
+    rows, accuracy = starts.copy(), archive.score_any(starts)
+    outside = ~problem.constraints.feasible(rows)
     climbing = np.arange(len(rows))
     while len(climbing):
         near, gains, owners = _steps(problem, archive, rows[climbing], accuracy[climbing])
         order = np.lexsort((-gains, owners))
         owners, first = np.unique(owners[order], return_index=True)
         best = order[first]
-        better = gains[best] > 0
+        better = (gains[best] > 0) | outside[climbing[owners]]
+        lost = np.setdiff1d(np.flatnonzero(outside), climbing[owners])
         climbing, best = climbing[owners[better]], best[better]
         rows[climbing] = near[best]
-        accuracy[climbing] = archive.score(near[best])
+        rows[lost] = problem.repair(rows[lost], rng)
+        climbing = np.concatenate([climbing, lost])
+        accuracy[climbing] = archive.score(rows[climbing])
+        outside[:] = False
     return rows, accuracy
+
+
+def climb_from_within(
+    problem: Problem, tight: Problem, archive: Archive, starts: Rows, rng: np.random.Generator
+) -> tuple[Rows, Floats]:
+    """`climb` within the limits of ``tight``, and from where that ends within the problem's own.
+
+    What is best within tighter limits often leads to what is best within these, by a way that is
+    none where every step must keep to the same limit.
+    """
+    if tight is not problem:
+        starts, _ = climb(tight, archive, starts, rng)
+    return climb(problem, archive, starts, rng)
+
+
+def tightened(problem: Problem) -> Problem:
+    """The problem within a share of its limits; itself where it has none or nothing meets those."""
+    limits = tuple(limit.scaled(_TIGHT) for limit in problem.limits)
+    tight = Problem(problem.space, problem.accuracy, limits, problem.resolutions)
+    return tight if limits and can_be_met(tight) else problem
+
+
+def can_be_met(problem: Problem) -> bool:
+    """Whether an architecture that meets the problem's limits is found."""
+    try:
+        _ = problem.anchor
+    except (InfeasibleError, MissingOpError):
+        return False
+    return True
 
 
 def _steps(
@@ -44,36 +85,20 @@ def _steps(
 ) -> tuple[Rows, Floats, npt.NDArray[np.int64]]:
     """Feasible steps from rows of that accuracy: to where, what each gains, and from which row."""
     constraints = problem.constraints
-    near, owners = problem.moves.neighbours_of(rows)
-    gains = archive.score_any(near) - accuracy[owners]
-    costs, before = constraints.costs_of(near), constraints.costs_of(rows)
-    ends = np.searchsorted(owners, np.arange(len(rows) + 1))
-    several = []
-    for place, row in enumerate(rows):
-        own = slice(ends[place], ends[place + 1])
-        room = constraints.maxima - before[place]
-        several.append(_pairs(row, near[own], gains[own], costs[own] - before[place], room))
-    pairs = problem.space.canonical(np.concatenate(several))
-    owners_of_pairs = np.repeat(np.arange(len(rows)), [len(each) for each in several])
-    fit = constraints.feasible(pairs)
-    pairs, owners_of_pairs = pairs[fit], owners_of_pairs[fit]
-    single = (costs <= constraints.maxima).all(axis=1)
+    steps, different = problem.moves.changes_of(rows)
+    owners = np.nonzero(different)[0]
+    costs, maxima = constraints.costs_of(steps), constraints.maxima
+    relative = costs / maxima, constraints.costs_of(rows) / maxima
+    gains = archive.score_any(steps) - accuracy[owners]
+    changes = Changes.known(rows, problem.moves.slots, different, gains, relative)
+    (pairs, of_pairs), (sets, of_sets) = changes.pairs(_PAIRS), changes.sets(_SETS)
+    several = problem.space.canonical(np.concatenate([pairs, sets]))
+    of_several = np.concatenate([of_pairs, of_sets])
+    fit = constraints.feasible(several)
+    several, of_several = several[fit], of_several[fit]
+    single = (costs <= maxima).all(axis=1)
     return (
-        np.concatenate([near[single], pairs]),
-        np.concatenate([gains[single], archive.score(pairs) - accuracy[owners_of_pairs]]),
-        np.concatenate([owners[single], owners_of_pairs]),
+        np.concatenate([steps[single], several]),
+        np.concatenate([gains[single], archive.score(several) - accuracy[of_several]]),
+        np.concatenate([owners[single], of_several]),
     )
-
-
-def _pairs(row: Row, near: Rows, gains: Floats, added: Floats, room: Floats) -> Rows:
-    """Two changes of ``row`` at once: those that should gain the most of those that should fit."""
-    fit = (added[:, None, :] + added <= room).all(axis=2)
-    losses = np.where(np.tri(len(near), dtype=bool) | ~fit, np.inf, -(gains[:, None] + gains))
-    losses = losses.ravel()
-    places = np.arange(len(losses))
-    if len(losses) > _PAIRS:  # of thousands only these are put in order
-        places = np.flatnonzero(losses <= np.partition(losses, _PAIRS - 1)[_PAIRS - 1])
-    places = places[np.isfinite(losses[places])]
-    best = places[np.argsort(losses[places], kind="stable")[:_PAIRS]]
-    one, other = (near[each] for each in np.divmod(best, len(near)))
-    return np.where(one != row, one, other)

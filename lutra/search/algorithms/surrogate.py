@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lutra.errors import InfeasibleError, MissingOpError
 from lutra.search.algorithms.additive import Scores, best_rows, paths_of
 from lutra.search.algorithms.base import (
     Algorithm,
@@ -26,7 +25,7 @@ from lutra.search.algorithms.base import (
     fresh_rows,
     register_algorithm,
 )
-from lutra.search.algorithms.climbing import climb
+from lutra.search.algorithms.climbing import can_be_met, climb_from_within, tightened
 from lutra.search.algorithms.descent import descend
 from lutra.search.algorithms.ridge import AdditiveModel
 from lutra.search.problem import Problem
@@ -52,11 +51,11 @@ class SurrogateHyperparameters(Hyperparameters):
     crossovers of the ``population`` best that were reached.
     """
 
-    samples: int = 400
+    samples: int = 200
     rounds: int = 2
-    solutions: int = 60
+    solutions: int = 20
     population: int = 18
-    climbs: int = 144
+    climbs: int = 108
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -119,17 +118,17 @@ def _climb_all(
 ) -> None:
     """Climb from the starts and from random rows, then from crossovers of what is reached.
 
-    So many climbs together as there are parents.
+    So many climbs together as there are parents, each first within limits a little tighter.
     """
-    size = chosen.population
+    size, tight = chosen.population, tightened(problem)
     drawn = problem.repair(problem.moves.draw(size, rng), rng)
     begin = np.concatenate([np.array(starts), drawn])[:size]
-    best, accuracy = climb(problem, archive, begin[: chosen.climbs])
+    best, accuracy = climb_from_within(problem, tight, archive, begin[: chosen.climbs], rng)
     for done in range(len(begin), chosen.climbs, size):
         if on_step is not None:
             on_step(done, chosen.climbs)
         children = _crossovers(problem, best, min(size, chosen.climbs - done), rng)
-        rows, reached = climb(problem, archive, children)
+        rows, reached = climb_from_within(problem, tight, archive, children, rng)
         best, accuracy = np.concatenate([best, rows]), np.concatenate([accuracy, reached])
         distinct = distinct_places(best)
         kept = distinct[np.argsort(-accuracy[distinct], kind="stable")[:size]]
@@ -139,24 +138,20 @@ def _climb_all(
 
 
 def _crossovers(problem: Problem, parents: Rows, count: int, rng: np.random.Generator) -> Rows:
-    """So many of two of the parents each, mutated and feasible."""
+    """So many canonical rows of two of the parents each, mutated; not all within the limits."""
     first = rng.integers(len(parents), size=count)
     second = (first + rng.integers(1, max(2, len(parents)), size=count)) % len(parents)
     shape = count, parents.shape[1]
     children = np.where(rng.random(shape) < 0.5, parents[first], parents[second])
     mutated = rng.random(shape) < _CHILD_MUTATION
     children = np.where(mutated, problem.moves.draw(count, rng), children)
-    return problem.repair(children, rng)
+    return problem.space.canonical(children)
 
 
 def _at(problem: Problem, resolution: int) -> Problem | None:
     """The problem at one of its resolutions; None where the limits cannot be met there."""
     part = Problem(problem.space, problem.accuracy, problem.limits, (resolution,))
-    try:
-        _ = part.anchor
-    except (InfeasibleError, MissingOpError):
-        return None
-    return part
+    return part if can_be_met(part) else None
 
 
 class _Model:

@@ -64,17 +64,22 @@ class Moves:
 
     def neighbours(self, row: Row) -> Rows:
         """The canonical rows one choice away from ``row``, itself canonical."""
-        return self.neighbours_of(row[None, :])[0]
+        return self.changes_of(row[None, :])[0]
 
-    def neighbours_of(self, rows: Rows) -> tuple[Rows, npt.NDArray[np.int64]]:
-        """The `neighbours` of each canonical row (N, genes), and which row each is one of."""
+    def changes_of(self, rows: Rows) -> tuple[Rows, npt.NDArray[np.bool_]]:
+        """Each canonical row (N, genes) with another choice of one gene, as `slots` has them.
+
+        The canonical rows (M, genes), in order, and which of (N, genes, slots) they are: not what
+        the row has, nor of a gene that is inert there, nor of a slot that repeats a choice.
+        """
         columns, choices = self._all_choices
-        owners = np.repeat(np.arange(len(rows)), len(columns))
-        near = rows[owners]
+        near = np.repeat(rows, len(columns), axis=0)
         near[np.arange(len(near)), np.tile(columns, len(rows))] = np.tile(choices, len(rows))
         near = self._space.canonical(near)
-        different = (near != rows[owners]).any(axis=1)
-        return near[different], owners[different]
+        changed = (near != np.repeat(rows, len(columns), axis=0)).any(axis=1)
+        different = np.zeros((len(rows), *self.slots.shape), dtype=bool)
+        different[:, self._once] = changed.reshape(len(rows), -1)
+        return near[changed], different
 
     def within_two(self, row: Row) -> Rows:
         """The distinct canonical rows one or two choices away from ``row``, itself canonical."""
@@ -94,6 +99,24 @@ class Moves:
         columns, choices = self._all_choices
         other = choices != row[columns]
         return columns[other], choices[other]
+
+    @cached_property
+    def slots(self) -> Rows:
+        """The choices of each gene (genes, slots); the last one is repeated where there are less.
+
+        What is no choice of the gene at these resolutions is left out.
+        """
+        _, choices = self._all_choices
+        ends = np.cumsum(self.choice_counts, dtype=np.int64)[:, None] - 1
+        starts = ends + 1 - self.choice_counts[:, None]
+        slots: Rows = choices[np.minimum(starts + np.arange(self.choice_counts.max()), ends)]
+        return slots
+
+    @cached_property
+    def _once(self) -> npt.NDArray[np.bool_]:
+        """Which (genes, slots) do not repeat a choice."""
+        once: npt.NDArray[np.bool_] = np.arange(self.slots.shape[1]) < self.choice_counts[:, None]
+        return once
 
     @cached_property
     def _all_choices(self) -> tuple[npt.NDArray[np.int64], Row]:
