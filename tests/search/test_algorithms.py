@@ -15,7 +15,7 @@ from tests.search.synthetic import MBV3, RESOLUTIONS, AdditiveAccuracy, latency,
 
 SHORT: dict[str, dict[str, int]] = {
     "evolution": {"generations": 40, "islands": 3, "population": 50},
-    "annealing": {"chains": 16, "steps": 40, "rounds": 2, "polish": 0},
+    "annealing": {"chains": 16, "steps": 40, "rounds": 2, "polish": 1},
     "exact": {},
     "surrogate": {"samples": 60, "rounds": 2, "solutions": 20, "climbs": 6},
     "regularised": {"population": 40, "sample": 5, "batch": 20, "cycles": 30},

@@ -19,9 +19,13 @@ from lutra.search.algorithms.base import (
     RankedRows,
     register_algorithm,
 )
+from lutra.search.algorithms.climbing import climb_from_within, tightened
 from lutra.search.algorithms.descent import descend
 from lutra.search.problem import Problem
 from lutra.spaces import Rows
+from lutra.spaces.distinct import distinct_places
+
+_CLIMBS = 128  # side by side: what they look at takes memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,12 +34,12 @@ class AnnealingHyperparameters(Hyperparameters):
 
     ``chains`` run side by side. Each proposal changes up to ``changes`` genes and is drawn up to
     ``draws`` times until it is feasible. After each of ``rounds`` of ``steps`` all chains start
-    again from the best quarter of what they have seen. ``polish``: so many steps at the end go to
-    the best within two choices of the best.
+    again from the best quarter of what they have seen. ``polish``: at the end they climb, and so
+    many steps go to the best within two choices of the best; 0 for neither.
     """
 
-    chains: int = 64
-    rounds: int = 8
+    chains: int = 128
+    rounds: int = 3
     steps: int = 150
     initial_temperature: float = 0.15
     cooling: float = 0.98
@@ -69,14 +73,28 @@ class Annealing(Algorithm[AnnealingHyperparameters]):
         archive.score(problem.anchor[None, :])
         with archive.until_interrupted():
             rows = problem.repair(problem.moves.draw(hyperparameters.chains, rng), rng)
+            parts = hyperparameters.rounds + (hyperparameters.polish > 0)
             for done in range(hyperparameters.rounds):
-                _anneal(problem, archive, rows, hyperparameters, rng)
+                ends = _anneal(problem, archive, rows, hyperparameters, rng)
                 best = archive.best(max(1, hyperparameters.chains // 4)).rows
                 rows = best[rng.integers(len(best), size=hyperparameters.chains)]
                 if on_step is not None:
-                    on_step(done + 1, hyperparameters.rounds)
-            descend(problem, archive, hyperparameters.polish)
+                    on_step(done + 1, parts)
+            if hyperparameters.polish:
+                _polish(problem, archive, ends, hyperparameters.polish, rng)
+                if on_step is not None:
+                    on_step(parts, parts)
         return archive.best(hyperparameters.keep)
+
+
+def _polish(
+    problem: Problem, archive: Archive, ends: Rows, steps: int, rng: np.random.Generator
+) -> None:
+    """Climb from the best of the distinct ends, and complete the neighbourhood of the best."""
+    distinct = ends[distinct_places(ends)]
+    order = np.argsort(-archive.score(distinct), kind="stable")
+    climb_from_within(problem, tightened(problem), archive, distinct[order[:_CLIMBS]], rng)
+    descend(problem, archive, steps)
 
 
 def _anneal(
@@ -85,8 +103,8 @@ def _anneal(
     rows: Rows,
     hyperparameters: AnnealingHyperparameters,
     rng: np.random.Generator,
-) -> None:
-    """One round of chains that begin at ``rows``."""
+) -> Rows:
+    """Where one round of chains that begin at ``rows`` ends."""
     rewards = archive.score(rows)
     for step in range(hyperparameters.steps):
         temperature = hyperparameters.initial_temperature * hyperparameters.cooling**step
@@ -95,6 +113,7 @@ def _anneal(
         accepted = moved & _accept(gains, temperature, rng)
         rows = np.where(accepted[:, None], proposals, rows)
         rewards = np.where(accepted, rewards + gains, rewards)
+    return rows
 
 
 def _propose(
