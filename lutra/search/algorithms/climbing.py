@@ -32,23 +32,29 @@ def climb(
     breaks the limits is to the best of these that does not, whatever it costs; where there is none
     it is repaired.
     """
-    rows, accuracy = starts.copy(), archive.score_any(starts)
-    outside = ~problem.constraints.feasible(rows)
+    rows = _inside(problem, archive, starts, rng)
+    accuracy = archive.score(rows)
     climbing = np.arange(len(rows))
     while len(climbing):
-        near, gains, owners = _steps(problem, archive, rows[climbing], accuracy[climbing])
-        order = np.lexsort((-gains, owners))
-        owners, first = np.unique(owners[order], return_index=True)
-        best = order[first]
-        better = (gains[best] > 0) | outside[climbing[owners]]
-        lost = np.setdiff1d(np.flatnonzero(outside), climbing[owners])
-        climbing, best = climbing[owners[better]], best[better]
-        rows[climbing] = near[best]
-        rows[lost] = problem.repair(rows[lost], rng)
-        climbing = np.concatenate([climbing, lost])
-        accuracy[climbing] = archive.score(rows[climbing])
-        outside[:] = False
+        near, gains, owners = _best_steps(problem, archive, rows[climbing], accuracy[climbing])
+        better = gains > 0
+        climbing = climbing[owners[better]]
+        rows[climbing] = near[better]
+        accuracy[climbing] = archive.score(near[better])
     return rows, accuracy
+
+
+def _inside(problem: Problem, archive: Archive, starts: Rows, rng: np.random.Generator) -> Rows:
+    """The starts, of which those that break the limits have made a step or are repaired."""
+    rows = starts.copy()
+    outside = np.flatnonzero(~problem.constraints.feasible(rows))
+    if len(outside):
+        accuracy = archive.score_any(rows[outside])
+        near, _, owners = _best_steps(problem, archive, rows[outside], accuracy)
+        lost = np.delete(outside, owners)
+        rows[outside[owners]] = near
+        rows[lost] = problem.repair(rows[lost], rng)
+    return rows
 
 
 def climb_from_within(
@@ -78,6 +84,17 @@ def can_be_met(problem: Problem) -> bool:
     except (InfeasibleError, MissingOpError):
         return False
     return True
+
+
+def _best_steps(
+    problem: Problem, archive: Archive, rows: Rows, accuracy: Floats
+) -> tuple[Rows, Floats, npt.NDArray[np.int64]]:
+    """Of `_steps` that which gains most from each row, where there is any."""
+    near, gains, owners = _steps(problem, archive, rows, accuracy)
+    order = np.lexsort((-gains, owners))
+    owners, first = np.unique(owners[order], return_index=True)
+    best = order[first]
+    return near[best], gains[best], owners
 
 
 def _steps(
