@@ -20,6 +20,16 @@ def distinct_places(rows: Rows) -> npt.NDArray[np.intp]:
     return places
 
 
+def best_distinct(rows: Rows, scores: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.intp]:
+    """The places of up to ``count`` distinct rows (N, genes) of the highest ``scores`` (N,).
+
+    The best first; of equal ones the first.
+    """
+    places = distinct_places(rows)
+    best: npt.NDArray[np.intp] = places[np.lexsort((places, -scores[places]))][:count]
+    return best
+
+
 def row_keys(rows: Rows) -> list[bytes]:
     """Each row's bytes, to look it up by."""
     size = rows.shape[1] * rows.itemsize

@@ -12,7 +12,7 @@ from lutra.predictors.accuracy.additive import AdditivePredictor
 from lutra.search.algorithms.paths import SLACK, Floats, Paths
 from lutra.search.problem import Problem
 from lutra.spaces import Lattice, Rows
-from lutra.spaces.distinct import distinct_places
+from lutra.spaces.distinct import best_distinct
 
 # How many labels a node keeps: few first, to raise the floor for those that prove.
 _PLACES = (300, 10_000, 200_000)
@@ -111,9 +111,8 @@ class _Best:
 
     def _merge(self, rows: Rows, scores: Floats) -> None:
         rows, scores = np.concatenate([self.rows, rows]), np.concatenate([self.scores, scores])
-        first = distinct_places(rows)
-        first = first[np.lexsort((first, -scores[first]))][: self._count]
-        self.rows, self.scores = rows[first], scores[first]
+        best = best_distinct(rows, scores, self._count)
+        self.rows, self.scores = rows[best], scores[best]
 
 
 def distant_rows(problem: Problem, graphs: Sequence[Paths], count: int, distance: int) -> BestRows:

@@ -23,7 +23,7 @@ from lutra.search.algorithms.climbing import climb_from_within, tightened
 from lutra.search.algorithms.descent import descend
 from lutra.search.problem import Problem
 from lutra.spaces import Rows
-from lutra.spaces.distinct import distinct_places
+from lutra.spaces.distinct import best_distinct
 
 _CLIMBS = 128  # side by side: what they look at takes memory
 
@@ -91,9 +91,8 @@ def _polish(
     problem: Problem, archive: Archive, ends: Rows, steps: int, rng: np.random.Generator
 ) -> None:
     """Climb from the best of the distinct ends, and complete the neighbourhood of the best."""
-    distinct = ends[distinct_places(ends)]
-    order = np.argsort(-archive.score(distinct), kind="stable")
-    climb_from_within(problem, tightened(problem), archive, distinct[order[:_CLIMBS]], rng)
+    starts = ends[best_distinct(ends, archive.score(ends), _CLIMBS)]
+    climb_from_within(problem, tightened(problem), archive, starts, rng)
     descend(problem, archive, steps)
 
 

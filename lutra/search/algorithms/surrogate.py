@@ -31,7 +31,7 @@ from lutra.search.algorithms.ridge import AdditiveModel
 from lutra.search.problem import Problem
 from lutra.search.rows.moves import Row
 from lutra.spaces import Rows
-from lutra.spaces.distinct import distinct_places
+from lutra.spaces.distinct import best_distinct
 
 _LABELS = (100,)  # a model that is wrong by more need not be solved to the last path
 _TEMPERATURE = 1.0  # percent: what is so much worse than the best counts 1/e in a fit
@@ -130,8 +130,7 @@ def _climb_all(
         children = _crossovers(problem, best, min(size, chosen.climbs - done), rng)
         rows, reached = climb_from_within(problem, tight, archive, children, rng)
         best, accuracy = np.concatenate([best, rows]), np.concatenate([accuracy, reached])
-        distinct = distinct_places(best)
-        kept = distinct[np.argsort(-accuracy[distinct], kind="stable")[:size]]
+        kept = best_distinct(best, accuracy, size)
         best, accuracy = best[kept], accuracy[kept]
     if on_step is not None:
         on_step(chosen.climbs, chosen.climbs)
