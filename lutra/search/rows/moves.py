@@ -73,10 +73,11 @@ class Moves:
         the row has, nor of a gene that is inert there, nor of a slot that repeats a choice.
         """
         columns, choices = self._all_choices
-        near = np.repeat(rows, len(columns), axis=0)
+        before = np.repeat(rows, len(columns), axis=0)
+        near = before.copy()
         near[np.arange(len(near)), np.tile(columns, len(rows))] = np.tile(choices, len(rows))
         near = self._space.canonical(near)
-        changed = (near != np.repeat(rows, len(columns), axis=0)).any(axis=1)
+        changed = (near != before).any(axis=1)
         different = np.zeros((len(rows), *self.slots.shape), dtype=bool)
         different[:, self._once] = changed.reshape(len(rows), -1)
         return near[changed], different
