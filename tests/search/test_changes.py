@@ -14,18 +14,13 @@ from lutra.search.problem import Problem
 from lutra.search.rows.changes import Changes
 from lutra.spaces import Rows, get_space
 from tests.search import synthetic
-from tests.search.synthetic import AdditiveAccuracy
-from tests.search.tiny import TINY
+from tests.search.tiny import TINY, tiny_problem
 
 EVERY_ROW = TINY.every_row[TINY.every_row[:, -1] == 0]
 
 
 def tiny(seed: int, share: float, limits: int = 1) -> Problem:
-    """Limits that the given share of the tiny space's networks at its first resolution meets."""
-    rng = np.random.default_rng(seed)
-    costs = [OpCost("latency", "ms", TINY, rng.uniform(1, 2, len(TINY.ops))) for _ in range(limits)]
-    made = tuple(Limit(cost, float(np.quantile(cost.of(EVERY_ROW), share))) for cost in costs)
-    return Problem(TINY, AdditiveAccuracy(TINY, (8,), seed), made, (8,))
+    return tiny_problem(seed, share, (8,), limits)
 
 
 def changes_of(problem: Problem, rows: Rows) -> Changes:

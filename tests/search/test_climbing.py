@@ -7,25 +7,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lutra.predictors.efficiency.costs import OpCost
 from lutra.predictors.efficiency.memory import PeakCost
 from lutra.search.algorithms import Archive
 from lutra.search.algorithms.climbing import climb, climb_from_within, tightened
-from lutra.search.constraints import Limit, peak_limit
+from lutra.search.constraints import peak_limit
 from lutra.search.problem import Problem
 from tests.search import synthetic
 from tests.search.synthetic import AdditiveAccuracy
-from tests.search.tiny import TINY
+from tests.search.tiny import TINY, tiny_problem
 
 RNG = np.random.default_rng(0)
 """For starts that no step brings within the limits; most tests have none."""
 
 
-def tiny(seed: int, share: float = 0.4) -> Problem:
-    """A limit that the given share of the tiny space's networks meets."""
-    cost = OpCost("latency", "ms", TINY, np.random.default_rng(seed).uniform(1, 2, len(TINY.ops)))
-    limit = Limit(cost, float(np.quantile(cost.of(TINY.every_row), share)))
-    return Problem(TINY, AdditiveAccuracy(TINY, (8, 16), seed), (limit,), (8, 16))
+def tiny(seed: int) -> Problem:
+    return tiny_problem(seed, 0.4)
 
 
 @pytest.mark.parametrize("seed", range(5))

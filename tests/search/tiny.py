@@ -8,9 +8,13 @@ from itertools import product
 import numpy as np
 
 from lutra.ops import Conv, OpConfig, Shape
+from lutra.predictors.efficiency.costs import OpCost
+from lutra.search.constraints import Limit
+from lutra.search.problem import Problem
 from lutra.spaces import Lattice, Rows, SearchSpace
 from lutra.spaces.base import Gene, Indices
 from lutra.spaces.lattice import LatticeBuilder
+from tests.search.synthetic import AdditiveAccuracy
 
 KERNELS = (1, 3, 5)
 SLOTS = 5
@@ -60,3 +64,15 @@ class TinySpace(SearchSpace):
 
 
 TINY = TinySpace()
+
+
+def tiny_problem(
+    seed: int, share: float, resolutions: tuple[int, ...] = TINY.resolutions, limits: int = 1
+) -> Problem:
+    """Limits each of which the given share of the networks at the resolutions meets."""
+    rng = np.random.default_rng(seed)
+    rows = TINY.every_row
+    rows = rows[np.isin(rows[:, -1], TINY.resolution_indices(resolutions))]
+    costs = [OpCost("latency", "ms", TINY, rng.uniform(1, 2, len(TINY.ops))) for _ in range(limits)]
+    made = tuple(Limit(cost, float(np.quantile(cost.of(rows), share))) for cost in costs)
+    return Problem(TINY, AdditiveAccuracy(TINY, resolutions, seed), made, resolutions)
